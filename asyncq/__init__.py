@@ -1,0 +1,51 @@
+"""asyncq: a queueing-theory simulator and planner for asynchronous SGD.
+
+The names below are loaded when they are first used, so that ``import asyncq`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asyncq.errors import AsyncqError, DeadlockError, NoExactLaw, ScenarioError, TooShortError
+    from asyncq.run import Run, simulate
+    from asyncq.scenario import Scenario
+    from asyncq.staleness import StalenessLaw
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AsyncqError": "errors",
+    "DeadlockError": "errors",
+    "NoExactLaw": "errors",
+    "Run": "run",
+    "Scenario": "scenario",
+    "ScenarioError": "errors",
+    "StalenessLaw": "staleness",
+    "TooShortError": "errors",
+    "simulate": "run",
+}
+
+__all__ = [
+    "AsyncqError",
+    "DeadlockError",
+    "NoExactLaw",
+    "Run",
+    "Scenario",
+    "ScenarioError",
+    "StalenessLaw",
+    "TooShortError",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"asyncq.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'asyncq' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""Calendars that know time and nothing else."""

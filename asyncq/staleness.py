@@ -1,0 +1,114 @@
+"""The staleness law: the one currency that measurement, fitting and exact theory produce and that momentum,
+stability and planning consume. Staleness is a count of updates, never a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["StalenessLaw"]
+
+
+@dataclass(frozen=True, eq=False)
+class StalenessLaw:
+    """The law of the staleness of a gradient, on 0, 1, 2, ... updates.
+
+    ``pmf[l]`` is P(staleness = l), shape (L+1,); what a cut tail leaves out is ``truncation``.
+    ``unit`` says which updates are counted; ``source`` says whether the law is exact, measured or assumed.
+
+    Raises ``ValueError`` for a pmf that is empty, negative, not finite or does not sum to 1 (with ``truncation``).
+    Source: theory.md section 1.
+    """
+
+    pmf: NDArray[np.float64]
+    unit: str = "updates"
+    source: str = "assumed"
+    truncation: float = 0.0
+    name: str = field(default="law")
+
+    def __post_init__(self) -> None:
+        pmf = np.array(self.pmf, dtype=np.float64)
+        if pmf.ndim != 1 or pmf.size == 0:
+            raise ValueError(f"pmf must be a vector with at least one cell (got shape {pmf.shape})")
+        if not np.all(np.isfinite(pmf)) or np.any(pmf < 0):
+            raise ValueError("pmf must be finite and not negative")
+        total = float(pmf.sum())
+        if abs(total + self.truncation - 1.0) > 1e-9:
+            raise ValueError(f"pmf must sum to 1 (got {total + self.truncation:.12g})")
+        pmf.setflags(write=False)
+        object.__setattr__(self, "pmf", pmf)
+
+    # -- constructors ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pmf(cls, pmf: ArrayLike, *, unit: str = "updates", source: str = "assumed") -> StalenessLaw:
+        """A law from its probabilities, trailing zeros dropped."""
+        cells = np.asarray(pmf, dtype=np.float64)
+        if cells.ndim == 1 and cells.size:
+            cells = cells[: max(1, np.flatnonzero(cells)[-1] + 1 if cells.any() else 1)]
+        return cls(cells, unit=unit, source=source)
+
+    @classmethod
+    def constant(cls, staleness: int) -> StalenessLaw:
+        """Every gradient is exactly ``staleness`` updates old (round robin, synchronous: 0)."""
+        if staleness < 0 or staleness != int(staleness):
+            raise ValueError(f"staleness must be a whole number, 0 or more (got {staleness!r})")
+        pmf = np.zeros(int(staleness) + 1)
+        pmf[-1] = 1.0
+        return cls(pmf, source="exact", name=f"constant {int(staleness)}")
+
+    @classmethod
+    def geometric(cls, *, workers: float | None = None, mean: float | None = None, tail: float = 1e-15) -> StalenessLaw:
+        """The geometric law q_l = (1/M)(1 - 1/M)^l, cut where the rest weighs less than ``tail``
+        ([AbM] Theorem 5; theory.md section 3.1). ``workers`` = M, or ``mean`` = M - 1."""
+        if (workers is None) == (mean is None):
+            raise ValueError("give either workers or mean")
+        mean = float(workers - 1.0 if workers is not None else mean)  # type: ignore[arg-type]
+        if not (np.isfinite(mean) and mean >= 0):
+            raise ValueError(f"the mean staleness must be finite and not negative (got {mean})")
+        if mean == 0:
+            return cls(np.ones(1), source="exact", name="geometric, mean 0")
+        ratio = mean / (1.0 + mean)
+        length = max(2, int(np.ceil(np.log(tail) / np.log(ratio))))
+        pmf = np.exp(np.arange(length) * np.log(ratio)) / (1.0 + mean)
+        return cls(pmf, source="exact", truncation=float(ratio**length), name=f"geometric, mean {mean:g}")
+
+    # -- what it says ---------------------------------------------------------------------------------------------
+
+    @property
+    def mean(self) -> float:
+        """E[staleness], in updates (of the part that is kept)."""
+        return float(np.arange(self.pmf.size) @ self.pmf)
+
+    @property
+    def variance(self) -> float:
+        """Var[staleness], in updates squared (of the part that is kept)."""
+        return float((np.arange(self.pmf.size) - self.mean) ** 2 @ self.pmf)
+
+    @property
+    def sd(self) -> float:
+        """The standard deviation, in updates."""
+        return float(np.sqrt(self.variance))
+
+    @property
+    def survival(self) -> NDArray[np.float64]:
+        """P(staleness > l) for l = 0, 1, ..., shape of ``pmf``."""
+        tail = np.cumsum(self.pmf[::-1])[::-1]
+        return np.append(tail[1:], 0.0) + self.truncation
+
+    def quantile(self, probability: float | Sequence[float]) -> NDArray[np.int64]:
+        """The smallest l with P(staleness <= l) >= probability."""
+        cumulative = np.cumsum(self.pmf)
+        found = np.searchsorted(cumulative, np.atleast_1d(probability) - 1e-12)
+        return np.minimum(found, self.pmf.size - 1)
+
+    def total_variation(self, other: StalenessLaw) -> float:
+        """Total variation distance to ``other``: half the L1 distance, in [0, 1]."""
+        size = max(self.pmf.size, other.pmf.size)
+        gap = np.zeros(size)
+        gap[: self.pmf.size] += self.pmf
+        gap[: other.pmf.size] -= other.pmf
+        return float(0.5 * (np.abs(gap).sum() + abs(self.truncation - other.truncation)))

@@ -1,0 +1,1 @@
+"""From chunks of rows to numbers with intervals."""

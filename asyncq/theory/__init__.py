@@ -1,0 +1,1 @@
+"""Exact answers without simulation; never imports an engine."""
