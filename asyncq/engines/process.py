@@ -1,0 +1,239 @@
+"""The SimPy engine: one process per worker, walking pull -> read -> work -> push -> server -> commit -> read again.
+
+Order of events (docs/design.md): a worker released by its own commit reads at once, in the same event; workers released
+by another's commit read when the calendar reaches them; simultaneous events run in the order in which they were
+scheduled. When a service ends: the commit first, then cancellations, then the freed seats are granted, then releases.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+from asyncq.engines import CHUNK_ROWS, Chunk, MachineTime
+from asyncq.errors import DeadlockError
+from asyncq.network import NO_STREAM, Network
+from asyncq.protocols import CANCELLED_WORKERS, CLOSED, DROPPED, RELEASED, ROWS, start
+from asyncq.variates import Variates
+
+__all__ = ["SimpyEngine"]
+
+THROWN_AWAY = "thrown away"  # what a worker hears when what it waited for was taken from it
+Walk = Generator[simpy.Event, Any, None]
+
+
+class _Station:
+    """A first-in first-out queue with seats, on plain SimPy events: grant and release happen inside the same event."""
+
+    def __init__(self, engine: SimpyEngine, seats: int, service: Callable[[], float]) -> None:
+        self.engine = engine
+        self.free = seats
+        self.service = service
+        self.queue: deque[int] = deque()
+        self.seated: set[int] = set()
+        self.visits = 0
+        self.waited = 0.0
+        self.busy = 0.0
+
+    def join(self, worker: int) -> simpy.Event:
+        """The event on which the worker's service ends; while it queues, one that will never happen."""
+        if not self.free:
+            self.queue.append(worker)
+            return self.engine.env.event()
+        self.free -= 1
+        return self._serve(worker)
+
+    def _serve(self, worker: int) -> simpy.Event:
+        self.seated.add(worker)
+        self.engine.seated_at[worker] = self.engine.env.now
+        return self.engine.env.timeout(self.service())
+
+    def leave(self, worker: int) -> None:
+        """The worker leaves its seat, served or thrown away: the time it sat there was spent."""
+        self.seated.remove(worker)
+        self.free += 1
+        self.busy += self.engine.env.now - self.engine.seated_at[worker]
+
+    def evict(self, worker: int) -> None:
+        """The worker's gradient is thrown away, wherever in the station it is."""
+        if worker in self.seated:
+            self.leave(worker)
+        elif worker in self.queue:
+            self.queue.remove(worker)
+
+    def grant(self) -> None:
+        """Seat whoever waits, as long as there are seats."""
+        while self.free and self.queue:
+            self.free -= 1
+            worker = self.queue.popleft()
+            self.engine.redirect(worker, self._serve(worker))
+
+
+class SimpyEngine:
+    """A network as SimPy processes; the engine to read first, and the one the compiled engine is held to."""
+
+    name = "simpy"
+
+    def __init__(self, network: Network, variates: Variates) -> None:
+        self.env = simpy.Environment()
+        self.network = network
+        self.state = network.kind.state(network.workers, network.parameters, lambda size, fill: [fill] * size)
+        self.began_at = [0.0] * network.workers
+        self.seated_at = [0.0] * network.workers
+        self._rows: tuple[list[Any], ...] = tuple([] for _ in range(8 if network.has_server else 5))
+        self._spent = [0.0] * 7  # the first seven fields of MachineTime
+        streams = variates.hand_out()
+        self._station = _Station(self, network.seats, streams[network.service]) if network.has_server else None
+        self._processes = [self.env.process(self._walk(worker, streams)) for worker in range(network.workers)]
+
+    # -- one worker -----------------------------------------------------------------------------------------------
+
+    def _walk(self, worker: int, streams: list[Callable[[], float]]) -> Walk:
+        env, state, network, station = self.env, self.state, self.network, self._station
+        timeout, spent, began_at, read = env.timeout, self._spent, self.began_at, state.read
+        finish, settle = network.kind.finish, self._settle
+        work = streams[network.work[worker]]
+        pull = None if network.pull[worker] == NO_STREAM else streams[network.pull[worker]]
+        push = None if network.push[worker] == NO_STREAM else streams[network.push[worker]]
+        reads_late = network.read_at_pull_end
+        while True:
+            start(state, worker)
+            began_at[worker] = began = pulled = env.now
+            if pull is not None:
+                if (yield timeout(pull())) is THROWN_AWAY:
+                    continue
+                pulled = env.now
+                if reads_late:
+                    read[worker] = state.version[0]
+            if (yield timeout(work())) is THROWN_AWAY:
+                continue
+            worked = joined = seated = env.now
+            if push is not None:
+                if (yield timeout(push())) is THROWN_AWAY:
+                    continue
+                joined = seated = env.now
+            if station is not None:
+                if (yield station.join(worker)) is THROWN_AWAY:
+                    continue
+                seated = self.seated_at[worker]
+                station.leave(worker)
+                station.visits += 1
+                station.waited += seated - joined
+            finish(state, worker)
+            ended = env.now
+            if state.sizes[ROWS] and state.row_kind[0] == DROPPED:
+                spent[6] += ended - began
+            else:
+                spent[0] += pulled - began
+                spent[1] += worked - pulled
+                spent[2] += joined - worked
+                spent[3] += seated - joined
+                spent[4] += ended - seated
+            if not settle(worker):
+                yield env.event()  # until another's commit releases it
+
+    def _settle(self, finisher: int) -> bool:
+        """Carry out what a rule wrote to its outboxes; whether the finisher itself may go on."""
+        state, sizes = self.state, self.state.sizes
+        if sizes[ROWS]:
+            self._write_rows()
+        if sizes[CANCELLED_WORKERS]:
+            for i in range(sizes[CANCELLED_WORKERS]):
+                worker = state.cancelled[i]
+                self._spent[5] += self.env.now - self.began_at[worker]
+                if self._station is not None:
+                    self._station.evict(worker)
+            sizes[CANCELLED_WORKERS] = 0
+        if self._station is not None:
+            self._station.grant()
+        goes_on = False
+        for i in range(sizes[RELEASED]):
+            worker = state.released[i]
+            if worker == finisher:
+                goes_on = True
+            else:
+                self.redirect(worker, self.env.timeout(0.0, THROWN_AWAY))
+        sizes[RELEASED] = 0
+        return goes_on
+
+    def redirect(self, worker: int, event: simpy.Event) -> None:
+        """Let the worker wait for ``event`` instead of what it waits for now.
+
+        An interrupt would be scheduled ahead of everything else at this instant; moving the callback is not.
+        """
+        process = self._processes[worker]
+        resume = process._resume
+        process.target.callbacks.remove(resume)
+        event.callbacks.append(resume)
+        process._target = event
+
+    # -- rows -----------------------------------------------------------------------------------------------------
+
+    def _write_rows(self) -> None:
+        state, now = self.state, self.env.now
+        time, worker, staleness, read, kind, *station_totals = self._rows
+        for i in range(state.sizes[ROWS]):
+            time.append(now)
+            worker.append(state.row_worker[i])
+            staleness.append(state.row_staleness[i])
+            read.append(state.row_read[i])
+            kind.append(state.row_kind[i])
+            if self._station is not None:
+                visits, waited, busy = station_totals
+                visits.append(self._station.visits)
+                waited.append(self._station.waited)
+                busy.append(self._station.busy)
+        state.sizes[ROWS] = 0
+
+    def chunks(self, updates: int) -> Iterator[Chunk]:
+        """Advance until ``updates`` updates have been applied in all, handing out rows as they fill a chunk."""
+        step, version, written = self.env.step, self.state.version, self._rows[0]
+        while version[0] < updates:
+            try:
+                while len(written) < CHUNK_ROWS and version[0] < updates:
+                    step()
+            except simpy.core.EmptySchedule:
+                raise DeadlockError(self._why_stuck()) from None
+            types = (float, int, int, int, int, int, float, float)
+            yield Chunk(*(np.array(c, dtype=t) for c, t in zip(self._rows, types, strict=False)))
+            for column in self._rows:
+                column.clear()
+
+    def _why_stuck(self) -> str:
+        state, queue = self.state, self._station.queue if self._station else ()
+        waits = [
+            f"worker {w}: " + ("in the server's queue" if w in queue else f"blocked, {state.clock[w]} finished")
+            for w in range(min(self.network.workers, 20))
+        ]
+        return f"deadlock at {self.env.now:g} s after {self.version} updates: nothing is scheduled; " + "; ".join(waits)
+
+    # -- at the end -----------------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Simulated seconds."""
+        return float(self.env.now)
+
+    @property
+    def version(self) -> int:
+        """Updates applied."""
+        return int(self.state.version[0])
+
+    @property
+    def open_reads(self) -> NDArray[np.int64]:
+        """Versions held by the gradients whose fate is still open: in work or waiting for their update."""
+        held = [*self.state.read, *self.state.pending_read]
+        return np.array([version for version in held if version != CLOSED], dtype=np.int64)
+
+    @property
+    def machine_time(self) -> MachineTime:
+        """Where the workers' time went."""
+        working = [worker for worker in range(self.network.workers) if self.state.read[worker] != CLOSED]
+        unfinished = sum(self.now - self.began_at[worker] for worker in working)
+        blocked = self.network.workers * self.now - sum(self._spent) - unfinished
+        return MachineTime(*self._spent, unfinished, max(0.0, blocked))

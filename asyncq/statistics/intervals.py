@@ -1,0 +1,29 @@
+"""Confidence intervals from dependent data, by batch means."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.estimate import Estimate
+
+__all__ = ["BATCH_COUNT", "ratio_of_batches"]
+
+BATCH_COUNT = 32
+FEWEST_BATCHES = 8
+
+
+def ratio_of_batches(above: NDArray[np.float64], below: NDArray[np.float64], *, unit: str) -> Estimate:
+    """sum(above) / sum(below) over equal batches, with Student's interval for a ratio (delta method, 95 %)."""
+    from scipy.special import stdtrit
+
+    total = float(below.sum())
+    if total <= 0:
+        return Estimate(float("nan"), None, unit)
+    ratio = float(above.sum()) / total
+    n = above.size
+    if n < FEWEST_BATCHES:
+        return Estimate(ratio, None, unit)
+    error = float(np.std(above - ratio * below, ddof=1)) * n**0.5 / total
+    half = float(stdtrit(n - 1, 0.975)) * error
+    return Estimate(ratio, (ratio - half, ratio + half), unit)
