@@ -1,7 +1,7 @@
 """Laws of a time: how long work, wire and service take.
 
-Every law is a frozen pydantic model with a ``law`` tag, so that its validation, its form in a scenario file and its JSON
-schema are one declaration; a new law is one new class. Times are in seconds. ``cv`` is the standard deviation over
+Every law is a frozen pydantic model with a ``law`` tag, so that its validation, its form in a scenario file and its
+JSON schema are one declaration; a new law is one new class. Times are in seconds. ``cv`` is the standard deviation over
 the mean. All formulas are closed forms over numpy and scipy.special, except the moments of :class:`Maximum`.
 """
 
@@ -71,9 +71,9 @@ def broken_rule(rule: str, remedy: str, key: str = "") -> PydanticCustomError:
     return PydanticCustomError("rule", "{rule}; {remedy}", {"rule": rule, "remedy": remedy, "key": key})
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
+def nearest(word: Any, known: Sequence[str]) -> str:
     """``did you mean "gamma"?``, or the list of what is known when nothing is near."""
-    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word[:100], known, n=1) if isinstance(word, str) else ()
     return f'did you mean "{close[0]}"?' if close else f"use one of: {', '.join(known)}"
 
 
@@ -89,9 +89,10 @@ def _number(value: Any) -> Any:
 def _seconds(value: Any) -> Any:
     if isinstance(value, str):
         if not (match := _DURATION.fullmatch(value)):
-            raise broken_rule("is not a time", f'give seconds as a number, or a number and a unit ({", ".join(_UNITS)}) such as "250ms"')
+            units = ", ".join(_UNITS)
+            raise broken_rule("is not a time", f'give seconds as a number, or "250ms" with a unit out of {units}')
         number, unit = float(match[1]), _UNITS[match[2]]
-        return number * unit if unit >= 1 else number / round(1 / unit)  # the quotient is correctly rounded: "3us" is 3e-6
+        return number * unit if unit >= 1 else number / round(1 / unit)  # a quotient rounds right: "3us" is 3e-6
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise broken_rule("must be a time", 'give seconds as a number, or a text such as "250ms"')
     return _number(value)
@@ -113,7 +114,8 @@ def _bounded(value: float) -> float:
 
 def _variation(value: float) -> float:
     if not 1e-6 <= value <= 1000:
-        raise broken_rule("must lie between 1e-06 and 1000", "give sd / mean; for times that do not vary give a bare time")
+        remedy = "give sd / mean; for times that do not vary give a bare time"
+        raise broken_rule("must lie between 1e-06 and 1000", remedy)
     return value
 
 
@@ -190,8 +192,8 @@ class Law(BaseModel):
         return np.asarray(1.0 - self.survival(x))
 
     def __str__(self) -> str:
-        keys = (field.alias or name for name, field in type(self).model_fields.items() if getattr(self, name) is not None)
-        return self._shown(", ".join(f"{key} {_short(key, getattr(self, key))}" for key in keys if key != "law"))
+        given = self.model_dump(by_alias=True, exclude_none=True, exclude={"law"})
+        return self._shown(", ".join(f"{key} {_short(key, getattr(self, key))}" for key in given))
 
     def _shown(self, text: str) -> str:
         return f"{self.law}({text}{', infinite variance' if math.isinf(self.cv) else ''})"
@@ -263,7 +265,7 @@ class Uniform(Law):
     @model_validator(mode="after")
     def _ordered(self) -> Uniform:
         if self.high <= self.low:
-            raise broken_rule(f"must be above low ({self.low:g})", "swap the two, or give a bare time if it is constant", "high")
+            raise broken_rule(f"must be above low ({self.low:g})", "swap the two, or give a bare time", "high")
         return self
 
     @property
@@ -391,7 +393,8 @@ class Pareto(Law):
     @model_validator(mode="after")
     def _one_of_two(self) -> Pareto:
         if (self.given_cv is None) == (self.given_shape is None):
-            raise broken_rule("needs exactly one of cv and shape", "give shape, the exponent of the tail, or cv = sd / mean")
+            remedy = "give shape, the exponent of the tail, or cv = sd / mean"
+            raise broken_rule("needs exactly one of cv and shape", remedy)
         if self.given_shape is not None and not 1 < self.given_shape <= 1e12:
             raise broken_rule(
                 "must be above 1, for the mean is infinite otherwise, and at most 1e12",
@@ -418,7 +421,7 @@ class Pareto(Law):
         return self.mean * (self.shape - 1) / self.shape
 
     def _survival(self, x: FloatArray) -> FloatArray:
-        return (self.lower / x) ** self.shape
+        return np.asarray((self.lower / x) ** self.shape)
 
     def sample(self, rng: np.random.Generator, size: int) -> FloatArray:
         return self.lower * (1 - rng.random(size)) ** (-1 / self.shape)
@@ -517,7 +520,8 @@ class Empirical(Law):
             raise broken_rule("goes with file only", "remove it, or give file in place of values", "column")
         times = self.values if self.values is not None else _read_column(self.file or "", self.column)
         if not any(times):
-            raise broken_rule("must have a positive mean", "give at least one time above 0", "file" if self.file else "values")
+            key = "file" if self.file else "values"
+            raise broken_rule("must have a positive mean", "give at least one time above 0", key)
         self._times = tuple(sorted(times))
         return self
 
@@ -652,7 +656,7 @@ class Mixture(Law):
         if len(self.weights) != len(self.laws):
             rule = f"must be as many as the laws ({len(self.weights)} weights, {len(self.laws)} laws)"
             raise broken_rule(rule, "give one weight per law", "weights")
-        if abs(total := math.fsum(self.weights)) and abs(total - 1) > 1e-9:
+        if abs((total := math.fsum(self.weights)) - 1) > 1e-9:
             raise broken_rule(f"must sum to 1 (they sum to {total:.12g})", "divide each weight by the sum", "weights")
         return self
 
@@ -853,8 +857,8 @@ def _integrate(law: Law) -> tuple[float, float]:
     mean c is 2 * (the integral of (x - c) S above c + that of (c - x) (1 - S) below)."""
     scale = float(law.kinks.max()) or 1.0
     scale = max(scale, *(member.mean for member in getattr(law, "members", ())))
-    levels = np.concatenate([1 - 10.0 ** -np.arange(12, 0, -0.5), np.linspace(0.85, 0.15, 15), 10.0 ** -np.arange(1, 20, 0.25)])
-    levels = np.append(levels, 1e-300)
+    left, right = 1 - 10.0 ** -np.arange(12, 0, -0.5), 10.0 ** -np.arange(1, 20, 0.25)
+    levels = np.concatenate([left, np.linspace(0.85, 0.15, 15), right, [1e-300]])
     low, high = np.full(levels.size, math.log(scale) - 60), np.full(levels.size, 690.0)
     for _ in range(64):
         middle = 0.5 * (low + high)
@@ -902,7 +906,8 @@ def _read_column(file: str, column: str | None) -> tuple[float, ...]:
                 except (TypeError, ValueError, PydanticCustomError):
                     times.append(math.nan)
                 if not math.isfinite(times[-1]):
-                    rule = f"must hold times in seconds, 0 or more (line {reader.line_num} of {Path(file).name} has {str(cell)[:40]!r})"
+                    where = f"line {reader.line_num} of {Path(file).name} has {str(cell)[:40]!r}"
+                    rule = f"must hold times in seconds, 0 or more ({where})"
                     raise broken_rule(rule, "correct or remove that line", "column")
     except FileNotFoundError:
         raise broken_rule("does not exist", "a relative path starts at the scenario's folder", "file") from None

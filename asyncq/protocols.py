@@ -1,9 +1,11 @@
 """What happens when a gradient arrives: **the only** protocol semantics.
 
-A protocol is a pair of integer rules over a :class:`State`. ``start(state, worker)`` opens an interval: the worker reads
-the version. ``finish(state, worker)`` says what the arrival of the worker's gradient does, by writing to three outboxes:
+A protocol is a pair of integer rules over a :class:`State`. ``start(state, worker)`` opens an interval: the worker
+reads the version. ``finish(state, worker)`` says what the arrival of the worker's gradient does, by writing to three
+outboxes:
 
-* ``rows``: gradients whose fate is now decided (worker, version read, staleness, kind);
+* ``rows``: gradients whose fate is now decided (worker, version read, staleness, kind). The engine empties the other
+  two boxes after every call; rows it lets stand until a chunk of them is full;
 * ``cancelled``: workers whose unfinished work is thrown away, wherever it is;
 * ``released``: workers that read and start again, in this order. The finisher reads at once, in the same event; the
   others read when the calendar reaches them.
@@ -254,12 +256,15 @@ class Kind:
     cancels: bool = False  # some work may be thrown away unfinished
     waits: bool = False  # some workers may wait between finishing and reading again
 
-    def state(self, workers: int, parameters: dict[str, Any], make: Callable[[int, int], Sequence[int]]) -> State:
-        """A fresh state; ``make(size, fill)`` builds its sequences (lists or arrays)."""
+    def state(
+        self, workers: int, parameters: dict[str, Any], rows: int, make: Callable[[int, int], Sequence[int]]
+    ) -> State:
+        """A fresh state with room for ``rows`` rows and what one more event may add to them; ``make(size, fill)``
+        builds its sequences (lists or arrays)."""
         k = workers if self.all_workers else int(parameters.get("k") or 1)
         bound = int(parameters.get("bound") or 0)
         dropped = "maximum_staleness" in parameters and parameters.get("policy", "reject") == "reject"
-        room = workers + k  # an update decides at most k committed and all cancelled gradients
+        room = workers + k  # one event decides at most k gradients that waited and cancels the rest
         at_clock = make(bound + 2, 0)
         at_clock[0] = workers  # type: ignore[index]
         return State(
@@ -276,10 +281,10 @@ class Kind:
             at_clock=at_clock,
             slowest=make(1, 0),
             sizes=make(3, 0),
-            row_worker=make(room, 0),
-            row_read=make(room, 0),
-            row_staleness=make(room, 0),
-            row_kind=make(room, 0),
+            row_worker=make(rows + room, 0),
+            row_read=make(rows + room, 0),
+            row_staleness=make(rows + room, 0),
+            row_kind=make(rows + room, 0),
             released=make(workers, 0),
             cancelled=make(workers, 0),
         )

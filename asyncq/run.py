@@ -279,7 +279,7 @@ def _summarise(
         pools=_pools(network, accumulator, float(seconds.sum()), float(rows.sum())),
         machine_time=machine.machine_time,
         synchronous=synchronous_throughput(network),
-        trace=Chunk(*(None if c[0] is None else np.concatenate(c) for c in zip(*kept, strict=True))) if kept else None,
+        trace=Chunk.join(kept) if kept else None,
     )
 
 

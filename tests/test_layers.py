@@ -24,13 +24,13 @@ LAYERS: dict[str, int] = {
     for layer, stems in enumerate(
         (
             "errors",
-            "scenario protocols network distributions staleness",
-            "engines variates",
+            "scenario protocols network distributions staleness estimate",
+            "engines variates theory",
             "run statistics",
-            "theory sgd",
+            "sgd",
             "planner",
             "plots",
-            "cli report __main__",
+            "cli report files __main__",
         )
     )
     for stem in stems.split()
@@ -171,7 +171,7 @@ def test_theory_reaches_no_engine_even_through_others() -> None:
 
 
 def test_the_search_through_others_finds_what_is_there() -> None:
-    assert {"asyncq.engines", "asyncq.engines.process", "asyncq.protocols"} <= reached("engines")
+    assert {"asyncq.variates", "asyncq.network", "asyncq.protocols"} <= reached("engines")
     assert "asyncq.staleness" in reached("statistics")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,12 @@ class Chunk(NamedTuple):
     waited: NDArray[np.float64] | None = None
     busy: NDArray[np.float64] | None = None
 
+    @classmethod
+    def join(cls, chunks: Sequence[Chunk]) -> Chunk:
+        """Consecutive chunks as one."""
+        columns: list[Any] = [None if c[0] is None else np.concatenate(c) for c in zip(*chunks, strict=True)]
+        return cls(*columns)
+
 
 class MachineTime(NamedTuple):
     """Where the workers' time went, in machine-seconds since the start. Together they are workers times seconds."""
@@ -43,6 +49,13 @@ class MachineTime(NamedTuple):
     dropped: float  # cycles whose gradient was too stale to be applied
     unfinished: float  # cycles still under way at the end
     blocked: float  # between a finished cycle and the next read: gates, barriers, the wait for an update
+
+    @classmethod
+    def of(cls, spent: Sequence[float], unfinished: float, total: float) -> MachineTime:
+        """From the first seven entries; whatever of the total is in no cycle was spent blocked."""
+        pull, work, push, queue, service, cancelled, dropped = map(float, spent)
+        blocked = max(0.0, total - sum(spent) - unfinished)
+        return cls(pull, work, push, queue, service, cancelled, dropped, unfinished, blocked)
 
 
 class Engine(Protocol):

@@ -53,8 +53,13 @@ class _Station:
         self.engine.seated_at[worker] = self.engine.env.now
         return self.engine.env.timeout(self.service())
 
-    def leave(self, worker: int) -> None:
-        """The worker leaves its seat, served or thrown away: the time it sat there was spent."""
+    def served(self, worker: int, waited: float) -> None:
+        """The worker's service has ended, after ``waited`` seconds in the queue."""
+        self._leave(worker)
+        self.visits += 1
+        self.waited += waited
+
+    def _leave(self, worker: int) -> None:
         self.seated.remove(worker)
         self.free += 1
         self.busy += self.engine.env.now - self.engine.seated_at[worker]
@@ -62,7 +67,7 @@ class _Station:
     def evict(self, worker: int) -> None:
         """The worker's gradient is thrown away, wherever in the station it is."""
         if worker in self.seated:
-            self.leave(worker)
+            self._leave(worker)
         elif worker in self.queue:
             self.queue.remove(worker)
 
@@ -82,11 +87,15 @@ class SimpyEngine:
     def __init__(self, network: Network, variates: Variates) -> None:
         self.env = simpy.Environment()
         self.network = network
-        self.state = network.kind.state(network.workers, network.parameters, lambda size, fill: [fill] * size)
+        self.state = network.kind.state(
+            network.workers, network.parameters, CHUNK_ROWS, lambda size, fill: [fill] * size
+        )
         self.began_at = [0.0] * network.workers
         self.seated_at = [0.0] * network.workers
-        self._rows: tuple[list[Any], ...] = tuple([] for _ in range(8 if network.has_server else 5))
-        self._spent = [0.0] * 7  # the first seven fields of MachineTime
+        self._spent = [0.0] * 7  # the first seven fields of MachineTime, in their order
+        # what the engine adds to a row: its time and the station's totals
+        self._row_time = [0.0] * len(self.state.row_worker)
+        self._row_station = [(0, 0.0, 0.0)] * len(self.state.row_worker)
         streams = variates.hand_out()
         self._station = _Station(self, network.seats, streams[network.service]) if network.has_server else None
         self._processes = [self.env.process(self._walk(worker, streams)) for worker in range(network.workers)]
@@ -96,11 +105,10 @@ class SimpyEngine:
     def _walk(self, worker: int, streams: list[Callable[[], float]]) -> Walk:
         env, state, network, station = self.env, self.state, self.network, self._station
         timeout, spent, began_at, read = env.timeout, self._spent, self.began_at, state.read
-        finish, settle = network.kind.finish, self._settle
+        finish, sizes, released, row_time = network.kind.finish, state.sizes, state.released, self._row_time
         work = streams[network.work[worker]]
         pull = None if network.pull[worker] == NO_STREAM else streams[network.pull[worker]]
         push = None if network.push[worker] == NO_STREAM else streams[network.push[worker]]
-        reads_late = network.read_at_pull_end
         while True:
             start(state, worker)
             began_at[worker] = began = pulled = env.now
@@ -108,49 +116,56 @@ class SimpyEngine:
                 if (yield timeout(pull())) is THROWN_AWAY:
                     continue
                 pulled = env.now
-                if reads_late:
+                if network.read_at_pull_end:
                     read[worker] = state.version[0]
             if (yield timeout(work())) is THROWN_AWAY:
                 continue
-            worked = joined = seated = env.now
+            now = worked = env.now
             if push is not None:
                 if (yield timeout(push())) is THROWN_AWAY:
                     continue
-                joined = seated = env.now
+                now = env.now
+            joined = seated = now
             if station is not None:
                 if (yield station.join(worker)) is THROWN_AWAY:
                     continue
+                now = env.now
                 seated = self.seated_at[worker]
-                station.leave(worker)
-                station.visits += 1
-                station.waited += seated - joined
+                station.served(worker, seated - joined)
+
+            written = sizes[ROWS]
             finish(state, worker)
-            ended = env.now
-            if state.sizes[ROWS] and state.row_kind[0] == DROPPED:
-                spent[6] += ended - began
+            for i in range(written, sizes[ROWS]):
+                row_time[i] = now
+            if sizes[ROWS] > written and state.row_kind[written] == DROPPED:
+                spent[6] += now - began
             else:
-                spent[0] += pulled - began
                 spent[1] += worked - pulled
-                spent[2] += joined - worked
-                spent[3] += seated - joined
-                spent[4] += ended - seated
-            if not settle(worker):
+                if pull is not None:
+                    spent[0] += pulled - began
+                if push is not None:
+                    spent[2] += joined - worked
+                if station is not None:
+                    spent[3] += seated - joined
+                    spent[4] += now - seated
+            if station is None and sizes[RELEASED] == 1 and released[0] == worker and not sizes[CANCELLED_WORKERS]:
+                sizes[RELEASED] = 0  # the ordinary case, without a call
+            elif not self._settle(worker, written):
                 yield env.event()  # until another's commit releases it
 
-    def _settle(self, finisher: int) -> bool:
+    def _settle(self, finisher: int, written: int) -> bool:
         """Carry out what a rule wrote to its outboxes; whether the finisher itself may go on."""
-        state, sizes = self.state, self.state.sizes
-        if sizes[ROWS]:
-            self._write_rows()
-        if sizes[CANCELLED_WORKERS]:
-            for i in range(sizes[CANCELLED_WORKERS]):
-                worker = state.cancelled[i]
-                self._spent[5] += self.env.now - self.began_at[worker]
-                if self._station is not None:
-                    self._station.evict(worker)
-            sizes[CANCELLED_WORKERS] = 0
-        if self._station is not None:
-            self._station.grant()
+        state, sizes, station = self.state, self.state.sizes, self._station
+        for i in range(sizes[CANCELLED_WORKERS]):
+            worker = state.cancelled[i]
+            self._spent[5] += self.env.now - self.began_at[worker]
+            if station is not None:
+                station.evict(worker)
+        sizes[CANCELLED_WORKERS] = 0
+        if station is not None:
+            for i in range(written, sizes[ROWS]):
+                self._row_station[i] = (station.visits, station.waited, station.busy)
+            station.grant()
         goes_on = False
         for i in range(sizes[RELEASED]):
             worker = state.released[i]
@@ -174,35 +189,34 @@ class SimpyEngine:
 
     # -- rows -----------------------------------------------------------------------------------------------------
 
-    def _write_rows(self) -> None:
-        state, now = self.state, self.env.now
-        time, worker, staleness, read, kind, *station_totals = self._rows
-        for i in range(state.sizes[ROWS]):
-            time.append(now)
-            worker.append(state.row_worker[i])
-            staleness.append(state.row_staleness[i])
-            read.append(state.row_read[i])
-            kind.append(state.row_kind[i])
-            if self._station is not None:
-                visits, waited, busy = station_totals
-                visits.append(self._station.visits)
-                waited.append(self._station.waited)
-                busy.append(self._station.busy)
-        state.sizes[ROWS] = 0
-
     def chunks(self, updates: int) -> Iterator[Chunk]:
         """Advance until ``updates`` updates have been applied in all, handing out rows as they fill a chunk."""
-        step, version, written = self.env.step, self.state.version, self._rows[0]
+        step, version, sizes = self.env.step, self.state.version, self.state.sizes
         while version[0] < updates:
             try:
-                while len(written) < CHUNK_ROWS and version[0] < updates:
+                while sizes[ROWS] < CHUNK_ROWS and version[0] < updates:
                     step()
             except simpy.core.EmptySchedule:
                 raise DeadlockError(self._why_stuck()) from None
-            types = (float, int, int, int, int, int, float, float)
-            yield Chunk(*(np.array(c, dtype=t) for c, t in zip(self._rows, types, strict=False)))
-            for column in self._rows:
-                column.clear()
+            yield self._chunk(sizes[ROWS])
+            sizes[ROWS] = 0
+
+    def _chunk(self, rows: int) -> Chunk:
+        def column(values: list[Any], dtype: type) -> NDArray[Any]:
+            return np.array(values[:rows], dtype=dtype)
+
+        state = self.state
+        chunk = Chunk(
+            time=column(self._row_time, float),
+            worker=column(state.row_worker, int),
+            staleness=column(state.row_staleness, int),
+            read=column(state.row_read, int),
+            kind=column(state.row_kind, int),
+        )
+        if self._station is None:
+            return chunk
+        visits, waited, busy = column(self._row_station, float).reshape(rows, 3).T
+        return chunk._replace(visits=visits.astype(np.int64), waited=waited, busy=busy)
 
     def _why_stuck(self) -> str:
         state, queue = self.state, self._station.queue if self._station else ()
@@ -235,5 +249,4 @@ class SimpyEngine:
         """Where the workers' time went."""
         working = [worker for worker in range(self.network.workers) if self.state.read[worker] != CLOSED]
         unfinished = sum(self.now - self.began_at[worker] for worker in working)
-        blocked = self.network.workers * self.now - sum(self._spent) - unfinished
-        return MachineTime(*self._spent, unfinished, max(0.0, blocked))
+        return MachineTime.of(self._spent, unfinished, self.network.workers * self.now)

@@ -61,10 +61,9 @@ class Accumulator:
         totals[:, 0] = chunk.time[rows]
         totals[:, 1] = chunk.read[rows] + chunk.staleness[rows] + 1
         if self._has_server:
-            assert chunk.visits is not None and chunk.waited is not None and chunk.busy is not None
-            totals[:, 2] = chunk.visits[rows]
-            totals[:, 3] = chunk.waited[rows]
-            totals[:, 4] = chunk.busy[rows]
+            for column, total in enumerate((chunk.visits, chunk.waited, chunk.busy), start=2):
+                assert total is not None, "a network with a server has station totals"
+                totals[:, column] = total[rows]
         return totals
 
     def _fold_histograms(self, staleness: NDArray[np.int64]) -> None:
@@ -127,8 +126,8 @@ class Accumulator:
         return self.histograms[j][: filled[-1] + 1 if filled.size else 1]
 
     def batches(self, count: int) -> NDArray[np.float64]:
-        """At most ``count`` equal batches in order, shape (batches, 8): rows, sums of staleness and its square, then the
-        seconds, updates, visits, seconds waited and seat-seconds that passed. No batch when rows are too few."""
+        """About ``count`` equal batches in order, shape (batches, 8): rows, sums of staleness and its square, then
+        the seconds, updates, visits, seconds waited and seat-seconds that passed."""
         together = max(1, self._batches // count)
         used = self._batches // together * together
         sums = self._sums[:used].reshape(-1, together, 2).sum(axis=1)

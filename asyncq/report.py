@@ -1,0 +1,119 @@
+"""What a person reads: a run as text that fits one screen. Computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from asyncq import __version__
+from asyncq.estimate import Estimate
+
+if TYPE_CHECKING:
+    from asyncq.run import Run
+
+__all__ = ["render"]
+
+BARS = 8
+BAR_WIDTH = 40
+
+
+def render(run: Run, *, ascii_only: bool = False) -> str:
+    """The report of a run, at most 80 columns wide but for long names."""
+    lines = [*_heading(run), "", *_flow(run), "", *_staleness(run, "#" if ascii_only else "█"), "", *_advice(run)]
+    return "\n".join(lines) + "\n"
+
+
+def _heading(run: Run) -> Iterator[str]:
+    scenario = run.scenario
+    if run.interrupted:
+        yield f"INTERRUPTED after {run.updates:,} updates: what follows covers only what was finished"
+    protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.protocol.parameters.items())])
+    server = ""
+    if run.server is not None:
+        seats = "" if run.server.seats == 1 else f" with {run.server.seats} seats"
+        server = f", server{seats}"
+    yield f"{scenario.name}: {scenario.workers} workers, {protocol}{server}"
+    yield (
+        f"simulated {run.updates:,} updates ({_seconds(run.seconds)} of their time; the first {run.warmup:,} left "
+        f"out), engine {run.engine}, seed {run.seed}, asyncq {__version__}"
+    )
+
+
+def _flow(run: Run) -> Iterator[str]:
+    yield f"throughput   {_estimate(run.throughput)} {run.throughput.unit}"
+    gradients = f"{_estimate(run.gradients)} gradients per second"
+    if run.synchronous is not None and run.scenario.workers > 1:
+        ratio = run.gradients.mean / run.synchronous.mean
+        gradients += f": {ratio:.3g} times synchronous ({run.synchronous.mean:.4g}, exact)"
+    yield f"             {gradients}"
+    lost = {kind: count for kind, count in run.kinds.items() if kind != "committed" and count}
+    if lost:
+        decided = sum(run.kinds.values())
+        parts = ", ".join(f"{count:,} {kind} ({count / decided:.1%})" for kind, count in lost.items())
+        yield f"gradients    {run.kinds['committed']:,} committed, {parts}"
+    if run.server is not None:
+        yield (
+            f"server       {_estimate(run.server.utilisation)} of its seats busy, "
+            f"waiting {_estimate(run.server.waiting)} seconds per gradient"
+        )
+    spent = run.machine_time._asdict()
+    total = sum(spent.values()) or 1.0
+    shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]
+    yield f"workers      {', '.join(shares)} of their time"
+    if len(run.pools) > 1:
+        for pool in run.pools:
+            stale = "no gradient committed" if pool.staleness is None else f"mean staleness {pool.staleness:.4g}"
+            yield f"  {pool.name:<10} {pool.workers} workers, {pool.throughput:.4g} gradients per second, {stale}"
+
+
+def _staleness(run: Run, bar: str) -> Iterator[str]:
+    s = run.staleness
+    quantiles = ", ".join(f"{name} {value}" for name, value in s.quantiles.items())
+    interval = "" if s.ci95 is None else f" [{s.ci95[0]:.5g}, {s.ci95[1]:.5g}]"
+    yield f"staleness    mean {s.mean:.5g}{interval}, sd {s.sd:.4g}; {quantiles} {s.unit}"
+    last = s.quantiles["99%"]
+    width = max(1, -(-(last + 1) // BARS))
+    cells = [(low, min(low + width, last + 1)) for low in range(0, last + 1, width)]
+    weights = [float(s.pmf[low:high].sum()) for low, high in cells]
+    tallest = max(weights) or 1.0
+    for (low, high), weight in zip(cells, weights, strict=True):
+        label = f"{low}" if high - low == 1 else f"{low}-{high - 1}"
+        yield f"{label:>11}  {bar * round(BAR_WIDTH * weight / tallest):<{BAR_WIDTH}} {weight:.1%}"
+
+
+def _advice(run: Run) -> Iterator[str]:
+    fit, gof, momentum = run.fit, run.fit.gof, run.momentum
+    if fit.verdict == "untested":
+        evidence = "too few rows to test it"
+    elif gof.statistic == 0:
+        evidence = "no gradient is stale"
+    else:
+        evidence = f"chi-square p-value {gof.p_value:.2g} on {gof.rows:,} rows"
+    evidence += f"; total variation {gof.total_variation:.2g}"
+    yield f"law          geometric, p = {fit.p:.4g}: {fit.verdict} ({evidence})"
+    rule = ""
+    if momentum.target is not None and momentum.explicit is not None:
+        rule = f"target {momentum.target:g} - {momentum.implicit:.3f} = {momentum.explicit:+.3f}"
+    if momentum.is_delay:
+        yield "advice       staleness is a delay here: its law has no momentum form, and no choice of"
+        yield "             explicit momentum makes up for it"
+        if rule:
+            yield f"             (the first-order rule would say {rule})"
+        return
+    yield f"momentum     implicit {momentum.implicit:.3f} ({momentum.basis})" + (f"; {rule} explicit" if rule else "")
+    if momentum.basis != "geometric law":
+        why = "is not confirmed" if fit.verdict == "untested" else "is rejected"
+        yield f"             the geometric law {why}: implicit momentum 1 - 1/(1 + mean) holds only to first"
+        yield "             order in the step size; variability enters at second order and decides stability"
+
+
+def _estimate(value: Estimate) -> str:
+    interval = "" if value.ci95 is None else f" [{value.ci95[0]:.4g}, {value.ci95[1]:.4g}]"
+    return f"{value.mean:.4g}{interval}"
+
+
+def _seconds(value: float) -> str:
+    for size, unit in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
+        if value >= 10 * size:
+            return f"{value / size:.4g} {unit}"
+    return f"{value:.4g} s"
