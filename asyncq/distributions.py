@@ -160,12 +160,12 @@ class Law(BaseModel):
     @property
     def is_constant(self) -> bool:
         """Whether every time is the same."""
-        return False
+        return self.cv == 0
 
     @property
     def is_exponential(self) -> bool:
         """Whether the law is memoryless."""
-        return False
+        return self.cv == 1 and isinstance(self, Exponential | Gamma | Erlang | Weibull)
 
     @property
     def kinks(self) -> FloatArray:
@@ -215,10 +215,6 @@ class Exponential(Law):
     def cv(self) -> float:
         return 1.0
 
-    @property
-    def is_exponential(self) -> bool:
-        return True
-
     def _survival(self, x: FloatArray) -> FloatArray:
         return np.exp(-x / self.mean)
 
@@ -243,10 +239,6 @@ class Deterministic(Law):
     @property
     def lower(self) -> float:
         return self.value
-
-    @property
-    def is_constant(self) -> bool:
-        return True
 
     def _survival(self, x: FloatArray) -> FloatArray:
         return np.zeros_like(x)
@@ -298,10 +290,6 @@ class Gamma(Law):
     mean: PositiveSeconds
     cv: Variation
 
-    @property
-    def is_exponential(self) -> bool:
-        return self.cv == 1
-
     def _survival(self, x: FloatArray) -> FloatArray:
         return np.asarray(special.gammaincc(self.cv**-2, x / (self.mean * self.cv**2)))
 
@@ -319,10 +307,6 @@ class Erlang(Law):
     @property
     def cv(self) -> float:
         return 1 / math.sqrt(self.stages)
-
-    @property
-    def is_exponential(self) -> bool:
-        return self.stages == 1
 
     def _survival(self, x: FloatArray) -> FloatArray:
         return np.asarray(special.gammaincc(self.stages, x * (self.stages / self.mean)))
@@ -356,10 +340,6 @@ class Weibull(Law):
     law: Literal["weibull"] = "weibull"
     mean: PositiveSeconds
     cv: Variation
-
-    @property
-    def is_exponential(self) -> bool:
-        return self.cv == 1
 
     @property
     def shape(self) -> float:
@@ -456,7 +436,8 @@ class Hyperexponential(Law):
 
     def sample(self, rng: np.random.Generator, size: int) -> FloatArray:
         fast, slow = self._fast_and_slow
-        return self.mean / 2 / np.where(rng.random(size) < fast, fast, slow) * rng.standard_exponential(size)
+        half_rate = np.where(rng.random(size) < fast, fast, slow)
+        return np.asarray(self.mean / 2 / half_rate * rng.standard_exponential(size))
 
 
 class TruncatedNormal(Law):
@@ -536,15 +517,11 @@ class Empirical(Law):
 
     @property
     def cv(self) -> float:
-        return 0.0 if self.is_constant else float(self.times.std()) / self.mean
+        return 0.0 if self._times[0] == self._times[-1] else float(self.times.std()) / self.mean
 
     @property
     def lower(self) -> float:
         return self._times[0]
-
-    @property
-    def is_constant(self) -> bool:
-        return self._times[0] == self._times[-1]
 
     @property
     def kinks(self) -> FloatArray:
@@ -579,10 +556,6 @@ class Shifted(Law):
     @property
     def lower(self) -> float:
         return self.minimum + self.plus.lower
-
-    @property
-    def is_constant(self) -> bool:
-        return self.plus.is_constant
 
     @property
     def is_exponential(self) -> bool:
@@ -624,10 +597,6 @@ class Scaled(Law):
     @property
     def lower(self) -> float:
         return self.factor * self.of.lower
-
-    @property
-    def is_constant(self) -> bool:
-        return self.of.is_constant
 
     @property
     def is_exponential(self) -> bool:
@@ -909,6 +878,8 @@ def _read_column(file: str, column: str | None) -> tuple[float, ...]:
                     where = f"line {reader.line_num} of {Path(file).name} has {str(cell)[:40]!r}"
                     rule = f"must hold times in seconds, 0 or more ({where})"
                     raise broken_rule(rule, "correct or remove that line", "column")
+    except PydanticCustomError:  # a ValueError, as below, but already told
+        raise
     except FileNotFoundError:
         raise broken_rule("does not exist", "a relative path starts at the scenario's folder", "file") from None
     except IsADirectoryError:

@@ -14,7 +14,7 @@ from asyncq.engines import Chunk, Engine, MachineTime
 from asyncq.errors import ScenarioError, TooShortError
 from asyncq.estimate import Estimate
 from asyncq.network import Network
-from asyncq.protocols import CANCELLED, COMMITTED, DROPPED
+from asyncq.protocols import KIND_NAMES
 from asyncq.staleness import StalenessLaw
 from asyncq.statistics.accumulate import Accumulator
 from asyncq.statistics.goodness import StalenessFit, fit_geometric
@@ -260,11 +260,7 @@ def _summarise(
         interrupted=interrupted,
         throughput=ratio_of_batches(updates, seconds, unit=per_second),
         gradients=ratio_of_batches(rows, seconds, unit="gradients per second"),
-        kinds={
-            "committed": int(accumulator.kinds[COMMITTED]),
-            "dropped": int(accumulator.kinds[DROPPED]),
-            "cancelled": int(accumulator.kinds[CANCELLED]),
-        },
+        kinds=dict(zip(KIND_NAMES, accumulator.kinds.tolist(), strict=True)),
         staleness=Staleness(
             mean=law.mean,
             sd=law.sd,

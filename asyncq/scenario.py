@@ -14,7 +14,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -25,32 +25,30 @@ from pydantic import (
     PrivateAttr,
     ValidationError,
     ValidationInfo,
+    create_model,
     field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from asyncq.distributions import LAWS, AnyLaw, Law, Number, broken_rule, nearest
+from asyncq.distributions import LAWS, AnyLaw, Law, Number, Seconds, broken_rule, nearest
 from asyncq.errors import ScenarioError
-from asyncq.protocols import KINDS
+from asyncq.protocols import KINDS, PARAMETERS, Parameter
 
-__all__ = ["Network", "Optimizer", "Pool", "Protocol", "RunTable", "Scenario", "Server"]
+__all__ = ["Groups", "Network", "Optimizer", "Pool", "Protocol", "RunTable", "Scenario", "Server"]
 
 MAX_WORKERS = 1_000_000
 _NAME = re.compile(r"[\w-]+(?: [\w-]+)*")
 
 # What the design foresees and this version does not do: refused by name, never ignored.
 _NOT_YET = {
-    "": ("groups", "learner", "plan", "slowdown"),
+    "": ("learner", "plan", "slowdown"),
     "pool": ("failure",),
     "server": ("shards",),
     "run": ("until", "precision"),
-    "protocol": ("batch", "weight", "stages", "staleness_budget", "discard_older_than", "read"),
+    "protocol": ("batch", "stages", "staleness_budget", "discard_older_than", "read"),
 }
-_KINDS_NOT_YET = (
-    *("round-robin", "k-async", "k-batch-async", "k-sync", "k-batch-sync", "synchronous", "backup-workers"),
-    *("stale-synchronous", "bounded", "actor-learner", "pipeline"),
-)
+_KINDS_NOT_YET = ("actor-learner", "pipeline")
 
 
 def _positive_mean(law: Law) -> Law:
@@ -114,14 +112,10 @@ class Server(Table):
     seats: Annotated[Positive, Field(le=MAX_WORKERS)] = 1
 
 
-class Protocol(Table):
+class _Protocol(Table):
     """What happens when a gradient arrives: a ``kind`` of :data:`asyncq.protocols.KINDS` with its parameters."""
 
     kind: str = "asynchronous"
-    k: Positive | None = None
-    bound: Whole | None = None
-    maximum_staleness: Whole | None = None
-    policy: Literal["reject", "downweight"] | None = None
 
     @field_validator("kind")
     @classmethod
@@ -132,7 +126,7 @@ class Protocol(Table):
             raise broken_rule("is not a known protocol", nearest(kind, list(KINDS)))
         return kind
 
-    @field_validator("k", "bound", "maximum_staleness", "policy")
+    @field_validator(*PARAMETERS, check_fields=False)
     @classmethod
     def _wanted(cls, value: Any, info: ValidationInfo) -> Any:
         kind = info.data.get("kind")
@@ -142,16 +136,40 @@ class Protocol(Table):
         return value
 
     @model_validator(mode="after")
-    def _complete(self) -> Protocol:
+    def _complete(self) -> _Protocol:
         for key in KINDS[self.kind].required:
-            if getattr(self, key) is None:
-                raise broken_rule("is missing", f"kind {self.kind} needs it", key)
+            if key not in self.parameters:
+                summary = PARAMETERS[key].summary
+                raise broken_rule("is missing", f"kind {self.kind} needs it ({summary})", key)
         return self
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters that are given, by key."""
         return self.model_dump(exclude={"kind"}, exclude_none=True)
+
+
+def _parameter(parameter: Parameter) -> Any:
+    if parameter.choices:
+        return Literal[parameter.choices] | None, Field(None, description=parameter.summary)
+    whole = Annotated[int, Field(strict=True, ge=parameter.minimum, le=parameter.maximum)]
+    return whole | None, Field(None, description=parameter.summary)
+
+
+if TYPE_CHECKING:
+    Protocol = _Protocol
+else:  # its keys are declared where the rules are, so that a new protocol is one edit
+    fields = {key: _parameter(parameter) for key, parameter in PARAMETERS.items()}
+    Protocol = create_model("Protocol", __base__=_Protocol, __doc__=_Protocol.__doc__, **fields)
+
+
+class Groups(Table):
+    """Compute groups: the machines, in the order of the pools, form ``count`` groups of equal size, synchronous within
+    and asynchronous between. A ``batch`` is split among the members or replicated; ``all_reduce`` takes seconds."""
+
+    count: Positive
+    batch: Literal["split", "replicated"] = "split"
+    all_reduce: Seconds = 0.0
 
 
 class Optimizer(Table):
@@ -176,6 +194,7 @@ class Scenario(Table):
     pool: Annotated[tuple[Pool, ...], Field(min_length=1)]
     network: Network = Network()
     server: Server | None = None
+    groups: Groups | None = None
     protocol: Protocol = Protocol()
     optimizer: Optimizer | None = None
     run: RunTable = RunTable()
@@ -186,8 +205,15 @@ class Scenario(Table):
     def _fits_together(self) -> Scenario:
         for _, rule, remedy in _pool_problems([(pool.name, pool.workers) for pool in self.pool]):
             raise PydanticCustomError("pools", "{rule}; {remedy}", {"rule": rule, "remedy": remedy})
-        if KINDS[self.protocol.kind].distinct and (self.protocol.k or 1) > self.workers:
-            raise broken_rule(f"must be at most the number of workers, {self.workers}", "lower it", "protocol.k")
+        many, what = self.workers, "workers"
+        if self.groups is not None:
+            if self.workers % self.groups.count:
+                rule = f"must divide the number of workers, {self.workers}"
+                raise broken_rule(rule, "groups have equal sizes: pick a divisor", "groups.count")
+            many, what = self.groups.count, "groups"
+        if KINDS[self.protocol.kind].distinct and self.protocol.parameters["k"] > many:
+            rule = f"must be at most the number of {what}, {many}, or no update can ever be made"
+            raise broken_rule(rule, "lower it", "protocol.k")
         return self
 
     @property
@@ -296,20 +322,22 @@ def _override(data: dict[str, Any], text: str) -> str:
         return f"override {_shown(text)} must have the form PATH=VALUE; write for instance run.updates=1000"
     pools = [pool for pool in _list(data.get("pool")) if isinstance(pool, dict)]
     by_name = {str(pool.get("name")): pool for pool in pools}
-    tables = _keys(Scenario)
+    tables = [*_keys(Scenario), *_NOT_YET[""]]
     here: Any = data
-    if steps[0] == "pool" and len(steps) > 1:
-        steps = steps[1:]
-        if steps[0] not in by_name:
-            remedy = nearest(steps[0], list(by_name))
-            return f"override {path}: there is no such pool (got {_shown(steps[0])}); {remedy}"
-    elif steps[0] not in tables and steps[0] not in by_name and steps[0] not in _NOT_YET[""]:
-        known = [*by_name, *tables]
-        return f"override {path}: there is no such pool or table (got {_shown(steps[0])}); {nearest(steps[0], known)}"
-    elif steps[0] in tables and len(steps) > 1:
+    if len(steps) > 1 and steps[0] == "pool":
+        if steps[1] not in by_name:
+            remedy = nearest(steps[1], list(by_name))
+            return f"override {path}: there is no such pool (got {_shown(steps[1])}); {remedy}"
+        here, steps = by_name[steps[1]], steps[2:]
+    elif len(steps) > 1 and steps[0] in tables:
         here, steps = data.setdefault(steps[0], {}), steps[1:]
-    if len(steps) > 1 and here is data and steps[0] in by_name:
+    elif len(steps) > 1 and steps[0] in by_name:
         here, steps = by_name[steps[0]], steps[1:]
+    elif steps[0] not in tables:
+        remedy = nearest(steps[0], [*by_name, *_keys(Scenario)])
+        return f"override {path}: there is no such pool or table (got {_shown(steps[0])}); {remedy}"
+    if not steps:
+        return f"override {path}: must name a key of the pool; write for instance {path}.workers=8"
     for done, step in enumerate(steps[:-1]):
         here = here.get(step) if isinstance(here, dict) else None
         if not isinstance(here, dict):
@@ -334,10 +362,10 @@ def _toml_value(text: str) -> Any:
 _RULES = {  # pydantic's type of error: our rule and remedy
     "missing": ("is missing", "add it"),
     "int_type": ("must be a whole number", "write it without fraction or quotes, such as 200_000"),
-    "greater_than": ("must be above {gt:g}", "give a larger number"),
-    "greater_than_equal": ("must be at least {ge:g}", "give {ge:g} or more"),
-    "less_than": ("must be below {lt:g}", "give a smaller number"),
-    "less_than_equal": ("must be at most {le:g}", "give {le:g} or less"),
+    "greater_than": ("must be above {gt:.13g}", "give a larger number"),
+    "greater_than_equal": ("must be at least {ge:.13g}", "give {ge:.13g} or more"),
+    "less_than": ("must be below {lt:.13g}", "give a smaller number"),
+    "less_than_equal": ("must be at most {le:.13g}", "give {le:.13g} or less"),
     "finite_number": ("must be finite", "give a number other than nan and inf"),
     "string_type": ("must be a text", "write it in quotes"),
     "tuple_type": ("must be a list", "write it in [ ]"),
@@ -447,6 +475,7 @@ def _known_keys(steps: Sequence[int | str], law: str) -> list[str]:
         "pool": Pool,
         "network": Network,
         "server": Server,
+        "groups": Groups,
         "protocol": Protocol,
         "optimizer": Optimizer,
         "run": RunTable,

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from asyncq.engines import Chunk
 from asyncq.network import Network
-from asyncq.protocols import COMMITTED
+from asyncq.protocols import DOWNWEIGHTED, KIND_NAMES
 
 __all__ = ["BATCHES", "STRIDES", "Accumulator"]
 
@@ -18,14 +18,14 @@ STRIDES = 13  # histograms of every 2^j-th row, j = 0 .. 12
 class Accumulator:
     """What is remembered of the rows after the first ``warmup`` updates. Memory does not grow with their number.
 
-    ``histograms[j]`` counts the staleness of every 2^j-th committed row; ``batches`` are sums over equal numbers of
-    committed rows, merged pairwise when ``BATCHES`` are full.
+    ``histograms[j]`` counts the staleness of every 2^j-th applied row; ``batches`` are sums over equal numbers of
+    applied rows, merged pairwise when ``BATCHES`` are full.
     """
 
     def __init__(self, network: Network, *, warmup: int) -> None:
         self.warmup = warmup
         self.rows = 0
-        self.kinds = np.zeros(3, dtype=np.int64)
+        self.kinds = np.zeros(len(KIND_NAMES), dtype=np.int64)
         self.histograms = [np.zeros(64, dtype=np.int64) for _ in range(STRIDES)]
         self.per_worker = np.zeros((3, network.workers))  # rows, sum and sum of squares of their staleness
         self.batch_rows = 1
@@ -41,11 +41,11 @@ class Accumulator:
         before = chunk.read + chunk.staleness
         after_warmup = before >= self.warmup
         if not after_warmup.all():
-            cold = np.flatnonzero(~after_warmup & (chunk.kind == COMMITTED))
+            cold = np.flatnonzero(~after_warmup & (chunk.kind <= DOWNWEIGHTED))
             if cold.size:
                 self._ends[0] = self._totals(chunk, cold[-1:])[0]
-        self.kinds += np.bincount(chunk.kind[after_warmup], minlength=3)
-        keep = np.flatnonzero(after_warmup & (chunk.kind == COMMITTED))
+        self.kinds += np.bincount(chunk.kind[after_warmup], minlength=len(KIND_NAMES))
+        keep = np.flatnonzero(after_warmup & (chunk.kind <= DOWNWEIGHTED))
         if keep.size == 0:
             return
         staleness = chunk.staleness[keep]
@@ -117,11 +117,11 @@ class Accumulator:
 
     @property
     def histogram(self) -> NDArray[np.int64]:
-        """Counts of the staleness of committed rows, without trailing zeros (at least one cell)."""
+        """Counts of the staleness of applied rows, without trailing zeros (at least one cell)."""
         return self.thinned(0)
 
     def thinned(self, j: int) -> NDArray[np.int64]:
-        """Counts of the staleness of every 2^j-th committed row, without trailing zeros (at least one cell)."""
+        """Counts of the staleness of every 2^j-th applied row, without trailing zeros (at least one cell)."""
         filled = np.flatnonzero(self.histograms[j])
         return self.histograms[j][: filled[-1] + 1 if filled.size else 1]
 
