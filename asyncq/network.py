@@ -55,9 +55,14 @@ class Network:
         return WEIGHTS[self.parameters.get("weight", next(iter(WEIGHTS)))]
 
     @property
+    def rows_per_update(self) -> int:
+        """Gradients in each update, not counting cancelled ones."""
+        return self.workers if self.kind.all_workers else int(self.parameters.get("k", 1))
+
+    @property
     def unit(self) -> str:
         """What staleness counts."""
-        k = self.workers if self.kind.all_workers else self.parameters.get("k", 1)
+        k = self.rows_per_update
         return "updates" if k == 1 else f"updates of {k} gradients"
 
     @property

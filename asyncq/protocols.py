@@ -18,7 +18,7 @@ Adding a protocol is adding a rule and one entry of :data:`KINDS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -286,7 +286,7 @@ class Kind:
     distinct: bool = False  # K gradients of K different workers: K may not exceed their number
 
     def state(
-        self, workers: int, parameters: dict[str, Any], rows: int, make: Callable[[int, int], Sequence[int]]
+        self, workers: int, parameters: dict[str, Any], rows: int, make: Callable[[int, int], Any]
     ) -> State:
         """A fresh state with room for ``rows`` rows and what one more event may add to them; ``make(size, fill)``
         builds its sequences (lists or arrays)."""
@@ -294,7 +294,7 @@ class Kind:
         bound = int(parameters.get("bound", 0))
         room = workers + k  # one event decides at most k gradients that waited and cancels the rest
         at_clock = make(bound + 2, 0)
-        at_clock[0] = workers  # type: ignore[index]
+        at_clock[0] = workers
         return State(
             workers=workers,
             k=k,

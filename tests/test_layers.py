@@ -24,12 +24,12 @@ LAYERS: dict[str, int] = {
     for layer, stems in enumerate(
         (
             "errors",
-            "scenario protocols network distributions staleness estimate",
+            "scenario mistakes overrides starter protocols network distributions staleness estimate",
             "engines variates theory",
-            "run statistics",
+            "run timeline statistics",
             "sgd",
             "planner",
-            "plots",
+            "plots chart",
             "cli report files __main__",
         )
     )
