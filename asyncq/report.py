@@ -32,14 +32,18 @@ def _heading(run: Run) -> Iterator[str]:
     if run.server is not None:
         seats = "" if run.server.seats == 1 else f" with {run.server.seats} seats"
         server = f", server{seats}"
-    yield f"{scenario.name}: {scenario.workers} workers, {protocol}{server}"
+    workers = f"{scenario.workers} workers"
+    if run.groups is not None:
+        workers += f" in {run.groups.count} groups of {run.groups.size}"
+    yield f"{scenario.name}: {workers}, {protocol}{server}"
     yield f"simulated {run.updates:,} updates, {_seconds(run.seconds)} of their time; the first {run.warmup:,} left out"
     yield f"engine {run.engine}, seed {run.seed}, asyncq {__version__}"
 
 
 def _flow(run: Run) -> Iterator[str]:
     yield f"throughput   {_estimate(run.throughput)} {run.throughput.unit}"
-    gradients = f"{_estimate(run.gradients)} gradients per second"
+    whose = "gradients" if run.groups is None else "gradients of groups"
+    gradients = f"{_estimate(run.gradients)} {whose} per second"
     if run.synchronous is not None and run.scenario.workers > 1:
         ratio = run.gradients.mean / run.synchronous.mean
         gradients += f": {ratio:.3g} times synchronous ({run.synchronous.mean:.4g}, exact)"
@@ -55,7 +59,9 @@ def _flow(run: Run) -> Iterator[str]:
     spent = run.machine_time._asdict()
     total = sum(spent.values()) or 1.0
     shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]
-    yield f"workers      {', '.join(shares)} of their time"
+    yield f"{'workers' if run.groups is None else 'groups ':<12} {', '.join(shares)} of their time"
+    if run.groups is not None:
+        yield f"  in groups  a machine's own work is {run.groups.efficiency:.1%} of its group's (exact); it waits for the rest"
     if len(run.pools) > 1:
         for pool in run.pools:
             stale = "no gradient committed" if pool.staleness is None else f"mean staleness {pool.staleness:.4g}"
@@ -67,6 +73,8 @@ def _staleness(run: Run, bar: str) -> Iterator[str]:
     quantiles = ", ".join(f"{name} {value}" for name, value in s.quantiles.items())
     interval = "" if s.ci95 is None else f" [{s.ci95[0]:.5g}, {s.ci95[1]:.5g}]"
     yield f"staleness    mean {s.mean:.5g}{interval}, sd {s.sd:.4g}; {quantiles} {s.unit}"
+    if s.weight != 1:
+        yield f"             applied at mean weight {s.weight:.4g}; mean staleness with the weights {s.effective_mean:.5g}"
     first, last = (int(value) for value in s.law.quantile([0.01, 0.99]))
     width = -(-(last + 1 - first) // BARS)
     cells = [(low, min(low + width, last + 1)) for low in range(first, last + 1, width)]
@@ -98,6 +106,8 @@ def _advice(run: Run) -> Iterator[str]:
     yield f"momentum     implicit {momentum.implicit:.3f} ({momentum.basis})" + (f"; {rule} explicit" if rule else "")
     if momentum.basis != "geometric law":
         why = "is not confirmed" if fit.verdict == "untested" else "is rejected"
+        if run.staleness.weight != 1:
+            why = "does not hold for weighted gradients"
         yield f"             the geometric law {why}: implicit momentum 1 - 1/(1 + mean) holds only to first"
         yield "             order in the step size; variability enters at second order and decides stability"
 

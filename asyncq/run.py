@@ -26,7 +26,7 @@ from asyncq.variates import Variates
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
 
-__all__ = ["ENGINES", "Momentum", "Pool", "Run", "Server", "Staleness", "simulate"]
+__all__ = ["ENGINES", "Groups", "Momentum", "Pool", "Run", "Server", "Staleness", "simulate"]
 
 ENGINES = ("auto", "simpy", "compiled")
 FEW_ROWS = 200_000  # the SimPy engine has these done before the compiled one has started
@@ -35,7 +35,11 @@ QUANTILES = (0.5, 0.9, 0.99)
 
 @dataclass(frozen=True, eq=False)
 class Staleness:
-    """The staleness of committed gradients after the warm-up, in ``unit``; ``ci95`` is the mean's."""
+    """The staleness of applied gradients after the warm-up, in ``unit``; ``ci95`` is the mean's.
+
+    ``weight`` is the mean weight with which they are applied: 1 unless the protocol gives stale ones less.
+    ``effective_mean`` is their mean staleness with those weights.
+    """
 
     mean: float
     sd: float
@@ -43,6 +47,8 @@ class Staleness:
     quantiles: dict[str, int]
     law: StalenessLaw
     unit: str
+    weight: float
+    effective_mean: float
 
     @property
     def pmf(self) -> NDArray[np.float64]:
@@ -67,6 +73,16 @@ class Pool:
     workers: int
     staleness: float | None
     throughput: float
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Compute groups: ``count`` of ``size`` machines, and the mean share of a group's work that is a machine's own;
+    the rest it waits for the slowest member and the all-reduce (exact)."""
+
+    count: int
+    size: int
+    efficiency: float
 
 
 @dataclass(frozen=True)
@@ -102,6 +118,7 @@ class Run:
     fit: StalenessFit
     momentum: Momentum
     server: Server | None
+    groups: Groups | None
     pools: tuple[Pool, ...]
     machine_time: MachineTime
     synchronous: Estimate | None
@@ -131,6 +148,8 @@ class Run:
                 "quantiles": self.staleness.quantiles,
                 "pmf": self.staleness.pmf.tolist(),
                 "unit": self.staleness.unit,
+                "weight": self.staleness.weight,
+                "effective_mean": self.staleness.effective_mean,
             },
             "fit": {
                 "family": self.fit.family,
@@ -159,6 +178,7 @@ class Run:
                 "utilisation": self.server.utilisation.to_dict(),
                 "waiting": self.server.waiting.to_dict(),
             },
+            "groups": None if self.groups is None else vars(self.groups),
             "pools": [vars(pool) for pool in self.pools],
             "machine_time": {stage: spent / total for stage, spent in self.machine_time._asdict().items()},
         }
@@ -254,6 +274,11 @@ def _summarise(
     rows, staleness_sum, _, seconds, updates, visits, waited, busy = batches.T
     counts = accumulator.histogram
     law = StalenessLaw(counts / counts.sum(), unit=network.unit, source="measured")
+    effective, weight = law, 1.0
+    if network.weight is not None:
+        late = np.arange(law.pmf.size)
+        weights = np.where(late > network.parameters["maximum_staleness"], network.weight(late), 1.0)
+        effective, weight = law.weighted(weights)
     fit = fit_geometric(accumulator, network.workers)
     per_second = f"{network.unit} per second"
     server = None
@@ -279,10 +304,13 @@ def _summarise(
             quantiles={f"{q:.0%}": int(law.quantile(q)[0]) for q in QUANTILES},
             law=law,
             unit=network.unit,
+            weight=weight,
+            effective_mean=effective.mean,
         ),
         fit=fit,
-        momentum=_momentum(scenario, law, fit, accumulator.rows),
+        momentum=_momentum(scenario, effective, fit.verdict == "accepted" and weight == 1.0, accumulator.rows),
         server=server,
+        groups=_groups(network),
         pools=_pools(network, accumulator, float(seconds.sum()), float(rows.sum())),
         machine_time=machine.machine_time,
         synchronous=synchronous_throughput(network),
@@ -290,11 +318,10 @@ def _summarise(
     )
 
 
-def _momentum(scenario: Scenario, law: StalenessLaw, fit: StalenessFit, rows: int) -> Momentum:
+def _momentum(scenario: Scenario, law: StalenessLaw, geometric: bool, rows: int) -> Momentum:
     """The additive rule of [AbM]: explicit = target - implicit; theory.md section 2 says what it rests on."""
     implicit = 1.0 - 1.0 / (1.0 + law.mean)
     target = None if scenario.optimizer is None else scenario.optimizer.momentum
-    geometric = fit.verdict == "accepted"
     return Momentum(
         target=target,
         implicit=implicit,
@@ -302,6 +329,12 @@ def _momentum(scenario: Scenario, law: StalenessLaw, fit: StalenessFit, rows: in
         basis="geometric law" if geometric else "first order only",
         is_delay=not geometric and not is_momentum(law, rows),
     )
+
+
+def _groups(network: Network) -> Groups | None:
+    if network.group_size == 1:
+        return None
+    return Groups(network.workers, network.group_size, network.group_efficiency)
 
 
 def _pools(network: Network, accumulator: Accumulator, seconds: float, rows: float) -> tuple[Pool, ...]:
