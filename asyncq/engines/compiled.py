@@ -353,6 +353,7 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                             goes_on = True
                         else:
                             workers.stage[other] = RESTART
+                            workers.began[other] = now  # it may hold a version already (round robin)
                             _put(calendar, other, now)
                     sizes[RELEASED] = 0
                 if goes_on:
