@@ -109,9 +109,8 @@ def _advice(run: Run) -> Iterator[str]:
         why = "is not confirmed" if fit.verdict == "untested" else "is rejected"
         if run.staleness.weight != 1:
             why = "is not that of weighted gradients"
-        yield f"             the geometric law {why}: implicit momentum 1 - 1/(1 + mean)"
-        yield "             holds only to first order in the step size; variability enters at second order"
-        yield "             and decides stability"
+        yield f"             the geometric law {why}: 1 - 1/(1 + mean) holds only to first order"
+        yield "             in the step size; variability enters at second order and decides stability"
 
 
 def _estimate(value: Estimate) -> str:
