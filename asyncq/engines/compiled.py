@@ -38,13 +38,20 @@ NEVER = np.uint64(0x7FF0_0000_0000_0000)  # the bits of infinity: keys from here
 
 
 class Calendar(NamedTuple):
-    """Pending events. ``tree`` is a winner tree of keys, leaves in the upper half; ``due`` and ``order`` are exact."""
+    """Pending events. ``tree`` is a winner tree of keys, leaves in the upper half; ``due`` and ``order`` are exact.
+
+    Restarts happen at the instant at which they are scheduled and come by the hundred: they wait in a ring, first in
+    first out, outside the tree. An entry of the ring is void when its slot has been scheduled again.
+    """
 
     tree: Any  # uint64 [2 * leaves]
     due: Any  # float64 [slots], seconds
     order: Any  # int64 [slots], the number of the scheduling
     scheduled: Any  # int64 [1], how many so far
     now: Any  # float64 [1], seconds
+    ring: Any  # int64 [2 * slots]
+    ring_order: Any  # int64 [2 * slots], the number of the scheduling
+    ring_ends: Any  # int64 [2], its head and its length
     mask: Any  # uint64, the bits that hold a slot
 
 
@@ -198,19 +205,73 @@ def _clear(calendar: Calendar, slot: int) -> None:
     _climb(calendar, slot, NEVER + (np.uint64(slot) + np.uint64(1)) * (calendar.mask + np.uint64(1)))
 
 
+@_inlined
+def _restart(calendar: Calendar, slot: int, time: float) -> None:
+    """Schedule the slot's only event for this instant; the slot has none in the tree."""
+    calendar.due[slot] = time
+    calendar.order[slot] = calendar.scheduled[0]
+    if calendar.ring_ends[1] == calendar.ring.size:
+        _drop_void(calendar)
+    at = (calendar.ring_ends[0] + calendar.ring_ends[1]) % calendar.ring.size
+    calendar.ring[at] = slot
+    calendar.ring_order[at] = calendar.scheduled[0]
+    calendar.ring_ends[1] += 1
+    calendar.scheduled[0] += 1
+
+
+@_jit
+def _drop_void(calendar: Calendar) -> None:
+    """Keep the entries of the ring that still stand: at most one a slot."""
+    head, kept = calendar.ring_ends[0], 0
+    for i in range(calendar.ring_ends[1]):
+        at, to = (head + i) % calendar.ring.size, (head + kept) % calendar.ring.size
+        if calendar.order[calendar.ring[at]] == calendar.ring_order[at]:
+            calendar.ring[to], calendar.ring_order[to] = calendar.ring[at], calendar.ring_order[at]
+            kept += 1
+    calendar.ring_ends[1] = kept
+
+
+@_inlined
+def _next(calendar: Calendar) -> int:
+    """The slot whose event is next, -1 if there is none. In the tree it stays until it is put again or cleared."""
+    root = calendar.tree[1]
+    first: Any = np.intp(root & calendar.mask)
+    while calendar.ring_ends[1] > 0:
+        at = calendar.ring_ends[0]
+        slot = calendar.ring[at]
+        stands = calendar.order[slot] == calendar.ring_order[at]
+        due, order = calendar.due, calendar.order
+        if stands and root < NEVER and (due[first], order[first]) < (due[slot], order[slot]):
+            return first  # type: ignore[no-any-return]
+        calendar.ring_ends[0] = (at + 1) % calendar.ring.size
+        calendar.ring_ends[1] -= 1
+        if stands:
+            return slot  # type: ignore[no-any-return]
+    return -1 if root >= NEVER else first
+
+
 def _calendar(slots: int) -> Calendar:
-    """Everybody due at time 0, in the order of the slots."""
+    """Everybody starts at time 0, in the order of the slots."""
     levels = max(1, int(slots - 1).bit_length())
     leaves = 1 << levels
-    mask = np.uint64(leaves - 1)
     tree = np.zeros(2 * leaves, dtype=np.uint64)
-    empty = np.arange(slots, leaves, dtype=np.uint64)
-    tree[leaves : leaves + slots] = np.arange(slots, dtype=np.uint64)
-    tree[leaves + slots :] = NEVER + (empty + np.uint64(1)) * np.uint64(leaves)
+    tree[leaves:] = NEVER + (np.arange(leaves, dtype=np.uint64) + np.uint64(1)) * np.uint64(leaves)
     for level in range(levels):
         low = leaves >> level
         tree[low >> 1 : low] = tree[low : 2 * low].reshape(-1, 2).min(axis=1)
-    return Calendar(tree, np.zeros(slots), np.arange(slots), np.array([slots]), np.zeros(1), mask)
+    ring = np.zeros(2 * slots, dtype=np.int64)
+    ring[:slots] = np.arange(slots)
+    return Calendar(
+        tree=tree,
+        due=np.zeros(slots),
+        order=np.arange(slots),
+        scheduled=np.array([slots]),
+        now=np.zeros(1),
+        ring=ring,
+        ring_order=ring.copy(),
+        ring_ends=np.array([0, slots]),
+        mask=np.uint64(leaves - 1),
+    )
 
 
 # -- the kernel -------------------------------------------------------------------------------------------------------
@@ -266,10 +327,9 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                 return ROWS_FULL
             if streams.starved[0]:
                 return STREAM_EMPTY
-            root = calendar.tree[1]
-            if root >= NEVER:
+            worker = _next(calendar)
+            if worker < 0:
                 return CALENDAR_EMPTY
-            worker: Any = np.intp(root & calendar.mask)
             now = calendar.due[worker]
             calendar.now[0] = now
             stage = workers.stage[worker]
@@ -329,6 +389,8 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                             workers.spent[5] += now - workers.began[other]
                             if serves:
                                 _evict(queue, workers, other, now)
+                            if workers.stage[other] != PARKED:
+                                _clear(calendar, other)
                         if serves:
                             _close_ranks(queue)
                         sizes[CANCELLED_WORKERS] = 0
@@ -354,7 +416,7 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                         else:
                             workers.stage[other] = RESTART
                             workers.began[other] = now  # it may hold a version already (round robin)
-                            _put(calendar, other, now)
+                            _restart(calendar, other, now)
                     sizes[RELEASED] = 0
                 if goes_on:
                     _start(state, worker)
