@@ -49,8 +49,8 @@ class Calendar(NamedTuple):
     order: Any  # int64 [slots], the number of the scheduling
     scheduled: Any  # int64 [1], how many so far
     now: Any  # float64 [1], seconds
-    ring: Any  # int64 [2 * slots]
-    ring_order: Any  # int64 [2 * slots], the number of the scheduling
+    ring: Any  # int64 [a power of two, twice the slots or more]
+    ring_order: Any  # int64 [same], the number of the scheduling
     ring_ends: Any  # int64 [2], its head and its length
     mask: Any  # uint64, the bits that hold a slot
 
@@ -79,7 +79,7 @@ class Workers(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """The station: a ring of waiting workers, free seats, and totals of visits, seconds waited and seat-seconds."""
+    """The station: a ring (of a power of two) of waiting workers, free seats, and totals of visits, seconds waited and seat-seconds."""
 
     ring: Any
     waiting: Any  # int8 [workers]
@@ -212,7 +212,7 @@ def _restart(calendar: Calendar, slot: int, time: float) -> None:
     calendar.order[slot] = calendar.scheduled[0]
     if calendar.ring_ends[1] == calendar.ring.size:
         _drop_void(calendar)
-    at = (calendar.ring_ends[0] + calendar.ring_ends[1]) % calendar.ring.size
+    at = (calendar.ring_ends[0] + calendar.ring_ends[1]) & (calendar.ring.size - 1)
     calendar.ring[at] = slot
     calendar.ring_order[at] = calendar.scheduled[0]
     calendar.ring_ends[1] += 1
@@ -222,9 +222,9 @@ def _restart(calendar: Calendar, slot: int, time: float) -> None:
 @_jit
 def _drop_void(calendar: Calendar) -> None:
     """Keep the entries of the ring that still stand: at most one a slot."""
-    head, kept = calendar.ring_ends[0], 0
+    head, kept, wrap = calendar.ring_ends[0], 0, calendar.ring.size - 1
     for i in range(calendar.ring_ends[1]):
-        at, to = (head + i) % calendar.ring.size, (head + kept) % calendar.ring.size
+        at, to = (head + i) & wrap, (head + kept) & wrap
         if calendar.order[calendar.ring[at]] == calendar.ring_order[at]:
             calendar.ring[to], calendar.ring_order[to] = calendar.ring[at], calendar.ring_order[at]
             kept += 1
@@ -243,7 +243,7 @@ def _next(calendar: Calendar) -> int:
         due, order = calendar.due, calendar.order
         if stands and root < NEVER and (due[first], order[first]) < (due[slot], order[slot]):
             return first  # type: ignore[no-any-return]
-        calendar.ring_ends[0] = (at + 1) % calendar.ring.size
+        calendar.ring_ends[0] = (at + 1) & (calendar.ring.size - 1)
         calendar.ring_ends[1] -= 1
         if stands:
             return slot  # type: ignore[no-any-return]
@@ -259,7 +259,7 @@ def _calendar(slots: int) -> Calendar:
     for level in range(levels):
         low = leaves >> level
         tree[low >> 1 : low] = tree[low : 2 * low].reshape(-1, 2).min(axis=1)
-    ring = np.zeros(2 * slots, dtype=np.int64)
+    ring = np.zeros(2 * leaves, dtype=np.int64)
     ring[:slots] = np.arange(slots)
     return Calendar(
         tree=tree,
@@ -303,12 +303,12 @@ def _evict(queue: Queue, workers: Workers, worker: int, now: float) -> None:
 @_inlined
 def _close_ranks(queue: Queue) -> None:
     """Drop from the ring whoever does not wait any more."""
-    head, length = queue.counts[0], queue.counts[1]
+    head, length, wrap = queue.counts[0], queue.counts[1], queue.ring.size - 1
     kept = 0
     for i in range(length):
-        worker = queue.ring[(head + i) % queue.ring.size]
+        worker = queue.ring[(head + i) & wrap]
         if queue.waiting[worker]:
-            queue.ring[(head + kept) % queue.ring.size] = worker
+            queue.ring[(head + kept) & wrap] = worker
             kept += 1
     queue.counts[1] = kept
 
@@ -351,7 +351,7 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                     workers.seated[worker] = now
                     leg, stream = SERVICE, service
                 else:
-                    queue.ring[(queue.counts[0] + queue.counts[1]) % queue.ring.size] = worker
+                    queue.ring[(queue.counts[0] + queue.counts[1]) & (queue.ring.size - 1)] = worker
                     queue.counts[1] += 1
                     queue.waiting[worker] = 1
             else:
@@ -401,7 +401,7 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                             columns.busy[i] = queue.totals[1]
                         while queue.counts[2] > 0 and queue.counts[1] > 0:
                             other = queue.ring[queue.counts[0]]
-                            queue.counts[0] = (queue.counts[0] + 1) % queue.ring.size
+                            queue.counts[0] = (queue.counts[0] + 1) & (queue.ring.size - 1)
                             queue.counts[1] -= 1
                             queue.counts[2] -= 1
                             queue.waiting[other] = 0
@@ -463,7 +463,8 @@ class CompiledEngine:
         self._workers = Workers(*routes, stage, began, pulled, worked, joined, seated, np.zeros(7))
         room = len(self.state.row_worker)
         waiting = np.zeros(count, dtype=np.int8)
-        self._queue = Queue(integers(count, 0), waiting, np.array([0, 0, network.seats, 0]), np.zeros(2))
+        ring = integers(1 << count.bit_length(), 0)
+        self._queue = Queue(ring, waiting, np.array([0, 0, network.seats, 0]), np.zeros(2))
         served = room if network.has_server else 1
         self._columns = Columns(np.zeros(room), integers(served, 0), np.zeros(served), np.zeros(served))
         kind = list(KINDS.values()).index(network.kind)
