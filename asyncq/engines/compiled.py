@@ -467,9 +467,10 @@ class CompiledEngine:
         self._queue = Queue(ring, waiting, np.array([0, 0, network.seats, 0]), np.zeros(2))
         served = room if network.has_server else 1
         self._columns = Columns(np.zeros(room), integers(served, 0), np.zeros(served), np.zeros(served))
-        kind = list(KINDS.values()).index(network.kind)
-        shape = bool((network.pull >= 0).any()), bool((network.push >= 0).any()), network.has_server
-        self._advance = _kernel(kind, _fingerprint(network.kind.finish), *shape, network.read_at_pull_end)
+        kind = [kind.finish for kind in KINDS.values()].index(network.kind.finish)  # kinds may share a rule
+        pulls, pushes = bool((network.pull >= 0).any()), bool((network.push >= 0).any())
+        shape = pulls, pushes, network.has_server, pulls and network.read_at_pull_end
+        self._advance = _kernel(kind, _fingerprint(network.kind.finish), *shape)
 
     def chunks(self, updates: int) -> Iterator[Chunk]:
         """Advance until ``updates`` updates have been applied in all, handing out rows as they fill a chunk.
