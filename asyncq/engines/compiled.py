@@ -79,7 +79,7 @@ class Workers(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """The station: a ring (of a power of two) of waiting workers, free seats, and totals of visits, seconds waited and seat-seconds."""
+    """The station: a ring (of a power of two) of waiting workers, free seats, and totals of what was served."""
 
     ring: Any
     waiting: Any  # int8 [workers]
@@ -102,7 +102,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _jit(function: F, **options: Any) -> F:
-    """Machine code without reference counts: nothing in it allocates, and counting doubled the cost of an event."""
+    """Machine code without reference counts: nothing in it allocates, and counting cost ten times as much."""
     njit: Any = numba.njit  # whose declared options leave out _nrt
     return njit(error_model="numpy", nogil=True, _nrt=False, **options)(function)  # type: ignore[no-any-return]
 
