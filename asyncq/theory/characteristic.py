@@ -1,0 +1,376 @@
+"""The characteristic function P(x) = A(x) + k B(x) of an update with stale gradients, followed along circles.
+
+x = 1/z is one update of delay, k the step that reaches the gradient, times the curvature:
+
+===========  =============================  ==========  =====================  =========================
+variant      A                              B           k                      source
+===========  =============================  ==========  =====================  =========================
+heavy-ball   (1 - x)(1 - mu x)              x Q(x)      alpha h                [AbM] eq. 3
+dampened     (1 - x)(1 - mu x)              x Q(x)      alpha h (1 - mu)       [Edge] eqs. 9, 26
+shifted      (1 - x)(1 - mu x Q(x))         x Q(x)      alpha h (1 - mu)       [Edge] eqs. 10, 11
+===========  =============================  ==========  =====================  =========================
+
+The update is stable in expectation iff P has no zero in |x| <= 1; it contracts faster than r^-t iff none in |x| <= r.
+Source: theory.md section 5, cares (a) to (e).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.errors import AsyncqError
+from asyncq.staleness import StalenessLaw
+
+__all__ = ["Characteristic", "Circle", "Crossing", "Curve", "Variant"]
+
+Variant = Literal["heavy-ball", "dampened", "shifted"]
+Complex = NDArray[np.complex128]
+Real = NDArray[np.float64]
+
+MOST_POINTS = 1 << 25  # 32 million points: some two gigabytes of work space
+LOST_MEAN = 1e-3  # a cut tail that may hold more than this share of the mean is refused
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A root on the circle: at ``angle``, for the step ``k``; ``entering`` as k grows (then it destabilises)."""
+
+    k: float
+    angle: float
+    roots: int
+    entering: bool
+
+
+class Circle:
+    """Q on the half circle x = radius exp(-i theta), 0 <= theta <= pi, at ``points`` // 2 + 1 equal steps."""
+
+    def __init__(self, pmf: Real, points: int, radius: float) -> None:
+        self.radius = radius
+        self.lags = np.flatnonzero(pmf)
+        with np.errstate(over="ignore"):
+            self.weights = pmf[self.lags] * np.exp(self.lags * np.log(radius))
+        self.points = points
+        self.step = 2.0 * np.pi / points
+        self.theta = self.step * np.arange(points // 2 + 1)
+        from scipy.fft import rfft
+
+        cells = np.zeros(points)
+        cells[self.lags] = self.weights
+        self.q: Complex = rfft(cells)
+        self.x, self.one_minus_x = self._delay(self.theta)
+
+    def _delay(self, theta: Real) -> tuple[Complex, Complex]:
+        """x and 1 - x, the latter without cancellation near theta = 0 on the unit circle."""
+        half = np.sin(theta / 2)
+        chord = 2 * half * (half + 1j * np.cos(theta / 2))
+        return self.radius * np.exp(-1j * theta), (1.0 - self.radius) + self.radius * chord
+
+    def mean(self, values: Real) -> float:
+        """The mean over the whole circle of an even function given on the half circle (trapezoid rule)."""
+        return float((2.0 * values.sum() - values[0] - values[-1]) / self.points)
+
+    def at(self, theta: Real) -> tuple[Complex, Complex, Complex]:
+        """x, 1 - x and Q at any angles."""
+        q = np.empty(theta.shape, dtype=np.complex128)
+        size = max(1, 4_000_000 // max(1, self.lags.size))
+        for start in range(0, theta.size, size):
+            block = theta[start : start + size]
+            q[start : start + size] = np.exp(-1j * np.outer(block, self.lags)) @ self.weights
+        return (*self._delay(theta), q)
+
+    def run(self, start: float, step: float, count: int) -> tuple[Complex, Complex, Complex]:
+        """x, 1 - x and Q at start + step (1, ..., count): one exponential per lag, then products."""
+        theta = start + step * np.arange(1, count + 1)
+        if self.lags.size * count <= 100_000:
+            return self.at(theta)
+        turn = np.exp(-1j * step * self.lags)
+        term = self.weights * np.exp(-1j * start * self.lags)
+        q = np.empty(count, dtype=np.complex128)
+        for i in range(count):
+            term *= turn
+            q[i] = term.sum()
+        return (*self._delay(theta), q)
+
+
+class Curve:
+    """A and B along one circle, for one momentum and variant."""
+
+    def __init__(self, circle: Circle, momentum: float, shifted: bool) -> None:
+        self.circle, self.momentum, self.shifted = circle, momentum, shifted
+        self.a, self.b = self._parts(circle.x, circle.one_minus_x, circle.q)
+
+    def _parts(self, x: Complex, one_minus_x: Complex, q: Complex) -> tuple[Complex, Complex]:
+        b = x * q
+        if self.momentum == 0.0:
+            return one_minus_x, b
+        return one_minus_x * (1.0 - self.momentum * (b if self.shifted else x)), b
+
+    def at(self, theta: Real) -> tuple[Complex, Complex]:
+        """A and B at any angles."""
+        return self._parts(*self.circle.at(theta))
+
+    @cached_property
+    def sine(self) -> Real:
+        """Im(-A conj B): zero exactly where -A/B is real, or B = 0."""
+        product: Real = self.a.real * self.b.imag - self.a.imag * self.b.real
+        product[0] = product[-1] = 0.0
+        return product
+
+    def _ratio(self, theta: float) -> float:
+        a, b = self.at(np.array([theta]))
+        size = float(np.abs(b[0]) ** 2)
+        return float(-(a[0] * np.conj(b[0])).real / size) if size > 0 else np.inf
+
+    def _sine_at(self, theta: float) -> float:
+        a, b = self.at(np.array([theta]))
+        return float(-(a[0] * np.conj(b[0])).imag)
+
+    def _cells(self) -> list[tuple[float, float, bool, float, float]]:
+        """(left, right, rising, estimate, lower bound) of every cell in which -A/B crosses the real line at a
+        positive value, tangent pairs hidden inside one cell included."""
+        sine, theta = self.sine, self.circle.theta
+        cosine = -(self.a.real * self.b.real + self.a.imag * self.b.imag)
+        size = self.b.real**2 + self.b.imag**2
+        found: list[tuple[float, float, bool, float, float]] = []
+
+        def keep(left: Real, right: Real, s0: Real, s1: Real, c0: Real, c1: Real, n0: Real, n1: Real) -> None:
+            share = s0 / (s0 - s1)
+            cos, norm = c0 + share * (c1 - c0), n0 + share * (n1 - n0)
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                value = cos / norm
+                low = np.minimum(np.minimum(c0 / n0, c1 / n1), value)
+            for i in np.flatnonzero((cos > 0) | (c0 > 0) | (c1 > 0)):
+                estimate = float(value[i]) if cos[i] > 0 and norm[i] > 0 else np.inf
+                found.append((float(left[i]), float(right[i]), bool(s1[i] > 0), estimate, float(low[i])))
+
+        inner = slice(1, -2), slice(2, -1)
+        change = np.flatnonzero(sine[inner[0]] * sine[inner[1]] < 0) + 1
+        if change.size:
+            keep(theta[change], theta[change + 1], *(v[change + d] for v in (sine, cosine, size) for d in (0, 1)))
+        # (d) dips of |sine| towards zero that a parabola cannot clear, and the two end cells when they look wrong
+        lift = sine[:-2] - 2 * sine[1:-1] + sine[2:]
+        sign = np.sign(sine[1:-1])
+        dip = (sign * (sine[:-2] - sine[1:-1]) >= 0) & (sign * (sine[2:] - sine[1:-1]) >= 0)
+        dip &= np.abs(sine[1:-1]) <= np.abs(lift)
+        near = np.flatnonzero(dip) + 1
+        doubtful = set(near - 1) | set(near)
+        doubtful -= set(change)
+        if self.circle.radius == 1.0 and sine[1] > 0:
+            doubtful.add(0)
+        for cell in sorted(doubtful):
+            if not 0 <= cell < theta.size - 1:
+                continue
+            count = 33
+            step = self.circle.step / (count + 1)
+            a, b = self._parts(*self.circle.run(float(theta[cell]), step, count))
+            fine, product = theta[cell] + step * np.arange(1, count + 1), -(a * np.conj(b))
+            turn = np.flatnonzero(product.imag[:-1] * product.imag[1:] < 0)
+            norm = np.abs(b) ** 2
+            keep(fine[turn], fine[turn + 1], *(v[turn + d] for v in (product.imag, product.real, norm) for d in (0, 1)))
+        return found
+
+    def crossings(self, most: int = 1) -> list[Crossing]:
+        """The ``most`` smallest positive k at which a root lies on this circle, in order; polished to rounding."""
+        from scipy.optimize import brentq
+
+        found: list[Crossing] = []
+        # (a) the real points, where the sine has no sign change: by hand; theta = 0 on the unit circle is k = 0
+        for end, inside in ((0, 1), (-1, -2)):
+            if end == 0 and self.circle.radius == 1.0:
+                continue
+            a, b = float(self.a[end].real), float(self.b[end].real)
+            if b != 0 and -a / b > 0:
+                slope = self.sine[inside] if end == 0 else -self.sine[inside]
+                found.append(Crossing(-a / b, float(self.circle.theta[end]), 1, bool(slope > 0)))
+        cells = sorted(self._cells(), key=lambda cell: cell[3])
+        for left, right, rising, _, low in cells:
+            found.sort(key=lambda crossing: crossing.k)
+            if len(found) >= most and low > found[most - 1].k:
+                continue
+            s0, s1 = self._sine_at(left), self._sine_at(right)
+            angle = float(brentq(self._sine_at, left, right, xtol=1e-300, rtol=8.9e-16)) if s0 * s1 < 0 else (
+                left if abs(s0) < abs(s1) else right
+            )
+            k = self._ratio(angle)
+            if 0 < k < np.inf:
+                found.append(Crossing(k, angle, 2, rising))
+        return sorted(found, key=lambda crossing: crossing.k)[:most]
+
+    def winding(self, k: float) -> int:
+        """The number of zeros of P inside the circle, by its winding number; cells in which the path passes close
+        to the origin are refined until the count is certain."""
+        return self._winding(self.a + k * self.b, lambda a, b: a + k * b)
+
+    def winding_of_a(self) -> int:
+        """The number of zeros of A inside the circle, not counting x = 1 on it: what is unstable at k = 0+."""
+        if not self.shifted:
+            return int(self.circle.radius > 1) + int(abs(self.momentum) * self.circle.radius > 1)
+        inner = 1.0 - self.momentum * self.b
+        return int(self.circle.radius > 1) + self._winding(inner, lambda _, b: 1.0 - self.momentum * b)
+
+    def _winding(self, path: Complex, along: Callable[[Complex, Complex], Complex]) -> int:
+        size = np.abs(path)
+        if size.min() == 0.0:
+            return 1
+        chord = np.abs(np.diff(path))
+        reach = chord.copy()
+        np.maximum(reach[1:], chord[:-1], out=reach[1:])
+        np.maximum(reach[:-1], chord[1:], out=reach[:-1])
+        doubtful = np.flatnonzero(size[:-1] + size[1:] <= 2.0 * reach)
+        turn = np.angle(path[1:] * np.conj(path[:-1]))
+        total = float(turn.sum()) - float(turn[doubtful].sum())
+        for cell in doubtful:
+            total += self._turn(
+                float(self.circle.theta[cell]), self.circle.step, complex(path[cell]), complex(path[cell + 1]), along, 12
+            )
+        return round(-total / np.pi)
+
+    def _turn(
+        self, left: float, width: float, p0: complex, p1: complex, along: Callable[[Complex, Complex], Complex], depth: int
+    ) -> float:
+        """The change of angle of the path over one cell, by subdivision in eight."""
+        step = width / 8
+        inner = along(*self._parts(*self.circle.run(left, step, 7)))
+        path = np.concatenate(([p0], inner, [p1]))
+        size, chord = np.abs(path), np.abs(np.diff(path))
+        if size.min() == 0.0:
+            return -np.pi
+        turn = np.angle(path[1:] * np.conj(path[:-1]))
+        reach = np.maximum(chord, np.maximum(np.append(chord[1:], 0), np.append(0, chord[:-1])))
+        total = 0.0
+        for i in range(8):
+            if size[i] + size[i + 1] <= 2.0 * reach[i] and depth > 0:
+                total += self._turn(left + i * step, step, complex(path[i]), complex(path[i + 1]), along, depth - 1)
+            else:
+                total += float(turn[i])
+        return total
+
+
+class Characteristic:
+    """The characteristic function of one staleness law, momentum and variant.
+
+    Raises ``ValueError`` for abs(momentum) >= 1, an unknown variant, a law whose cut tail may hold more than a
+    thousandth of its mean (judge by lost mean, not lost mass: theory.md section 3.1), or a law too long to transform.
+    """
+
+    def __init__(self, law: StalenessLaw, momentum: float = 0.0, variant: Variant = "heavy-ball") -> None:
+        if not (np.isfinite(momentum) and abs(momentum) < 1):
+            raise ValueError(f"momentum must lie strictly between -1 and 1 (got {momentum!r}): at 1 nothing is ever forgotten")
+        if variant not in ("heavy-ball", "dampened", "shifted"):
+            raise ValueError(f'variant must be "heavy-ball", "dampened" or "shifted" (got {variant!r})')
+        kept = float(law.pmf.sum())
+        lost = law.truncation * law.pmf.size
+        if lost > LOST_MEAN * max(law.mean, 1.0):
+            raise ValueError(
+                f"{law.name}: the cut tail weighs {law.truncation:.3g} and hence holds at least {lost:.3g} updates of "
+                f"mean staleness beside the {law.mean:.3g} that are kept; a threshold would be unsafe: keep more of the tail"
+            )
+        self.law, self.momentum, self.variant = law, float(momentum), variant
+        self.pmf: Real = law.pmf / kept
+        self.length = int(np.flatnonzero(self.pmf)[-1])
+        if 8 * (self.length + 1) > MOST_POINTS:
+            raise ValueError(
+                f"{law.name}: {self.length + 1} cells are more than {MOST_POINTS // 8}; cut the tail earlier, or for "
+                "exponential work use exponential_workers, which is closed-form for any number of workers"
+            )
+        self.scale = 1.0 if variant == "heavy-ball" else 1.0 - self.momentum
+        self._circles: dict[tuple[float, int], Circle] = {}
+
+    @property
+    def shifted(self) -> bool:
+        """Whether the velocity is as stale as the gradient."""
+        return self.variant == "shifted"
+
+    def points(self, doublings: int = 0, *, least: int = 256) -> int:
+        """(c) An even grid of at least 8 (L + 1) points and ``least``, times 2**doublings."""
+        from scipy.fft import next_fast_len
+
+        return 2 * int(next_fast_len(max(8 * (self.length + 1), least) // 2 + 1, real=True)) << doublings
+
+    def circle(self, radius: float = 1.0, points: int | None = None) -> Circle:
+        """Q on a circle; the last few are remembered."""
+        key = (float(radius), points or self.points())
+        if key not in self._circles:
+            if len(self._circles) >= 6:
+                self._circles.pop(next(iter(self._circles)))
+            self._circles[key] = Circle(self.pmf, key[1], key[0])
+        return self._circles[key]
+
+    def curve(self, radius: float = 1.0, points: int | None = None) -> Curve:
+        """A and B on a circle."""
+        return Curve(self.circle(radius, points), self.momentum, self.shifted)
+
+    def polynomial(self, k: float, radius: float = 1.0) -> Real:
+        """The coefficients of P(radius x), constant term first, shape (max(L + 2, 3),) or one more when shifted."""
+        q, mu = self.pmf[: self.length + 1], self.momentum
+        cells = np.zeros(max(q.size + 1, 3) + int(self.shifted))
+        if self.shifted:
+            cells[:2] += (1.0, -1.0)
+            cells[1 : q.size + 1] -= mu * q
+            cells[2 : q.size + 2] += mu * q
+        else:
+            cells[:3] += (1.0, -(1.0 + mu), mu)
+        cells[1 : q.size + 1] += k * q
+        return cells * np.exp(np.arange(cells.size) * np.log(radius))
+
+    def first_crossing(self) -> float:
+        """The smallest positive k with a root on the unit circle, verified: no root outside at 0.999 of it.
+
+        Raises ``AsyncqError`` if the winding number disagrees on every grid tried."""
+        for doublings in range(4):
+            if self.points(doublings) > 2 * MOST_POINTS:
+                break
+            curve = self.curve(1.0, self.points(doublings))
+            crossings = curve.crossings(1)
+            if crossings and curve.winding(0.999 * crossings[0].k) == 0:
+                return crossings[0].k
+        raise AsyncqError(f"{self.law.name}: no threshold could be verified by the winding number; refusing to name one")
+
+    def root_modulus(self, k: float) -> float:
+        """The largest modulus of a root z = 1/x of P: the contraction of E[w] per update."""
+        if self.length <= 40:
+            return float(np.abs(np.roots(self.polynomial(k))).max())
+        low, high = np.log(1.0 / (1.0 + 2.0 * abs(self.momentum) + abs(k) + 1e-9)), 0.0
+        grow = 1.0 / (self.length + 1)
+        while self._zeros_within(k, np.exp(high)) == 0:
+            low, high, grow = high, high + grow, 2 * grow
+        for _ in range(60):
+            if high - low < 1e-5 / (self.length + 1):
+                polished = self._polish(k, float(np.exp(high)))
+                if low - 1e-12 <= np.log(abs(polished)) <= high + 1e-12:
+                    modulus = abs(polished)
+                    if self._zeros_within(k, modulus * (1 - 1e-9)) == 0:
+                        return float(1.0 / modulus)
+            if high - low < 1e-13:
+                break
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if self._zeros_within(k, np.exp(middle)) == 0 else (low, middle)
+        return float(np.exp(-low))
+
+    def _zeros_within(self, k: float, radius: float) -> int:
+        curve = self.curve(float(radius))
+        path = curve.a + k * curve.b
+        return curve.winding(k) if np.all(np.isfinite(path)) else 1
+
+    def _polish(self, k: float, radius: float) -> complex:
+        """Newton from the grid point that is nearest to a root by |P / P'|."""
+        curve = self.curve(radius)
+        path = curve.a + k * curve.b
+        slope = np.abs(np.gradient(path)) / curve.circle.step
+        x = complex(curve.circle.x[int(np.argmin(np.abs(path) / np.maximum(slope, 1e-300)))])
+        cells = self.polynomial(k)
+        index = np.arange(cells.size)
+        for _ in range(30):
+            powers = np.exp(index * np.log(x))
+            value, derivative = cells @ powers, (cells * index) @ powers / x
+            change = value / derivative
+            x -= change
+            if abs(change) < 1e-15 * abs(x):
+                break
+        return x
