@@ -131,54 +131,8 @@ class Curve:
         a, b = self.at(np.array([theta]))
         return float(-(a[0] * np.conj(b[0])).imag)
 
-    def _cells(self) -> list[tuple[float, float, bool, float, float]]:
-        """(left, right, rising, estimate, lower bound) of every cell in which -A/B crosses the real line at a
-        positive value, tangent pairs hidden inside one cell included."""
-        sine, theta = self.sine, self.circle.theta
-        cosine = -(self.a.real * self.b.real + self.a.imag * self.b.imag)
-        size = self.b.real**2 + self.b.imag**2
-        found: list[tuple[float, float, bool, float, float]] = []
-
-        def keep(left: Real, right: Real, s0: Real, s1: Real, c0: Real, c1: Real, n0: Real, n1: Real) -> None:
-            share = s0 / (s0 - s1)
-            cos, norm = c0 + share * (c1 - c0), n0 + share * (n1 - n0)
-            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                value = cos / norm
-                low = np.minimum(np.minimum(c0 / n0, c1 / n1), value)
-            for i in np.flatnonzero((cos > 0) | (c0 > 0) | (c1 > 0)):
-                estimate = float(value[i]) if cos[i] > 0 and norm[i] > 0 else np.inf
-                found.append((float(left[i]), float(right[i]), bool(s1[i] > 0), estimate, float(low[i])))
-
-        inner = slice(1, -2), slice(2, -1)
-        change = np.flatnonzero(sine[inner[0]] * sine[inner[1]] < 0) + 1
-        if change.size:
-            keep(theta[change], theta[change + 1], *(v[change + d] for v in (sine, cosine, size) for d in (0, 1)))
-        # (d) dips of |sine| towards zero that a parabola cannot clear, and the two end cells when they look wrong
-        lift = sine[:-2] - 2 * sine[1:-1] + sine[2:]
-        sign = np.sign(sine[1:-1])
-        dip = (sign * (sine[:-2] - sine[1:-1]) >= 0) & (sign * (sine[2:] - sine[1:-1]) >= 0)
-        dip &= np.abs(sine[1:-1]) <= np.abs(lift)
-        near = np.flatnonzero(dip) + 1
-        doubtful = set(near - 1) | set(near)
-        doubtful -= set(change)
-        if self.circle.radius == 1.0 and sine[1] > 0:
-            doubtful.add(0)
-        for cell in sorted(doubtful):
-            if not 0 <= cell < theta.size - 1:
-                continue
-            count = 33
-            step = self.circle.step / (count + 1)
-            a, b = self._parts(*self.circle.run(float(theta[cell]), step, count))
-            fine, product = theta[cell] + step * np.arange(1, count + 1), -(a * np.conj(b))
-            turn = np.flatnonzero(product.imag[:-1] * product.imag[1:] < 0)
-            norm = np.abs(b) ** 2
-            keep(fine[turn], fine[turn + 1], *(v[turn + d] for v in (product.imag, product.real, norm) for d in (0, 1)))
-        return found
-
     def crossings(self, most: int = 1) -> list[Crossing]:
         """The ``most`` smallest positive k at which a root lies on this circle, in order; polished to rounding."""
-        from scipy.optimize import brentq
-
         found: list[Crossing] = []
         # (a) the real points, where the sine has no sign change: by hand; theta = 0 on the unit circle is k = 0
         for end, inside in ((0, 1), (-1, -2)):
@@ -188,19 +142,54 @@ class Curve:
             if b != 0 and -a / b > 0:
                 slope = self.sine[inside] if end == 0 else -self.sine[inside]
                 found.append(Crossing(-a / b, float(self.circle.theta[end]), 1, bool(slope > 0)))
-        cells = sorted(self._cells(), key=lambda cell: cell[3])
-        for left, right, rising, _, low in cells:
+        sine, theta = self.sine, self.circle.theta
+        least = self._least()
+
+        def enough(low: float) -> bool:
             found.sort(key=lambda crossing: crossing.k)
-            if len(found) >= most and low > found[most - 1].k:
-                continue
-            s0, s1 = self._sine_at(left), self._sine_at(right)
-            angle = float(brentq(self._sine_at, left, right, xtol=1e-300, rtol=8.9e-16)) if s0 * s1 < 0 else (
-                left if abs(s0) < abs(s1) else right
-            )
-            k = self._ratio(angle)
-            if 0 < k < np.inf:
-                found.append(Crossing(k, angle, 2, rising))
+            return len(found) >= most and low > found[most - 1].k
+
+        # (b) sign changes of the sine, the cells that can hold the smallest values first
+        change = np.flatnonzero(sine[1:-2] * sine[2:-1] < 0) + 1
+        for cell in change[np.argsort(least[change])]:
+            if enough(least[cell]):
+                break
+            self._polish(float(theta[cell]), float(theta[cell + 1]), bool(sine[cell + 1] > 0), found)
+        # (d) dips of |sine| towards zero that a parabola cannot clear hide tangent pairs inside one cell
+        lift = sine[:-2] - 2 * sine[1:-1] + sine[2:]
+        sign = np.sign(sine[1:-1])
+        dip = (sign * (sine[:-2] - sine[1:-1]) >= 0) & (sign * (sine[2:] - sine[1:-1]) >= 0)
+        near = np.flatnonzero(dip & (np.abs(sine[1:-1]) <= np.abs(lift))) + 1
+        doubtful = np.setdiff1d(np.union1d(near - 1, near), change)
+        if self.circle.radius == 1.0 and sine[1] > 0:
+            doubtful = np.union1d(doubtful, [0])
+        for cell in doubtful[np.argsort(least[doubtful])]:
+            if enough(least[cell]):
+                break
+            step = self.circle.step / 34
+            a, b = self._parts(*self.circle.run(float(theta[cell]), step, 33))
+            fine, inner = theta[cell] + step * np.arange(1, 34), -(a * np.conj(b)).imag
+            for i in np.flatnonzero(inner[:-1] * inner[1:] < 0):
+                self._polish(float(fine[i]), float(fine[i + 1]), bool(inner[i + 1] > 0), found)
         return sorted(found, key=lambda crossing: crossing.k)[:most]
+
+    def _least(self) -> Real:
+        """What abs(A / B), the size of any real value of -A/B, is at least in each cell, with a third in hand."""
+        a, b = np.abs(self.a), np.abs(self.b)
+        with np.errstate(divide="ignore"):
+            return np.asarray(0.65 * np.minimum(a[:-1], a[1:]) / np.maximum(b[:-1], b[1:]))
+
+    def _polish(self, left: float, right: float, rising: bool, found: list[Crossing]) -> None:
+        from scipy.optimize import brentq
+
+        s0, s1 = self._sine_at(left), self._sine_at(right)
+        if s0 * s1 < 0:
+            angle = float(brentq(self._sine_at, left, right, xtol=1e-300, rtol=8.9e-16))
+        else:
+            angle = left if abs(s0) < abs(s1) else right
+        k = self._ratio(angle)
+        if 0 < k < np.inf:
+            found.append(Crossing(k, angle, 2, rising))
 
     def winding(self, k: float) -> int:
         """The number of zeros of P inside the circle, by its winding number; cells in which the path passes close
@@ -287,11 +276,16 @@ class Characteristic:
         """Whether the velocity is as stale as the gradient."""
         return self.variant == "shifted"
 
+    @property
+    def constant(self) -> bool:
+        """Whether every gradient is equally stale."""
+        return bool(np.count_nonzero(self.pmf) == 1)
+
     def points(self, doublings: int = 0, *, least: int = 256) -> int:
-        """(c) An even grid of at least 8 (L + 1) points and ``least``, times 2**doublings."""
+        """(c) A grid, in fours, of at least 8 (L + 1) points and ``least``, times 2**doublings."""
         from scipy.fft import next_fast_len
 
-        return 2 * int(next_fast_len(max(8 * (self.length + 1), least) // 2 + 1, real=True)) << doublings
+        return 4 * int(next_fast_len(max(8 * (self.length + 1), least) // 4 + 1, real=True)) << doublings
 
     def circle(self, radius: float = 1.0, points: int | None = None) -> Circle:
         """Q on a circle; the last few are remembered."""
@@ -333,22 +327,26 @@ class Characteristic:
         raise AsyncqError(f"{self.law.name}: no threshold could be verified by the winding number; refusing to name one")
 
     def root_modulus(self, k: float) -> float:
-        """The largest modulus of a root z = 1/x of P: the contraction of E[w] per update."""
+        """The largest modulus of a root z = 1/x of P: the contraction of E[w] per update. By companion matrix for short
+        laws, else by Newton from the unit circle; either way no root lies further out, by winding number."""
         if self.length <= 40:
             return float(np.abs(np.roots(self.polynomial(k))).max())
+        roots = self.roots_near(k, 1.0, most=4, within=np.inf)
         low, high = np.log(1.0 / (1.0 + 2.0 * abs(self.momentum) + abs(k) + 1e-9)), 0.0
+        if roots:
+            modulus = min(abs(x) for x in roots)
+            if self._zeros_within(k, modulus * (1 - 1e-7)) == 0:
+                return float(1.0 / modulus)
+            high = min(high, float(np.log(modulus)))
         grow = 1.0 / (self.length + 1)
         while self._zeros_within(k, np.exp(high)) == 0:
             low, high, grow = high, high + grow, 2 * grow
-        for _ in range(60):
-            if high - low < 1e-5 / (self.length + 1):
-                polished = self._polish(k, float(np.exp(high)))
-                if low - 1e-12 <= np.log(abs(polished)) <= high + 1e-12:
-                    modulus = abs(polished)
-                    if self._zeros_within(k, modulus * (1 - 1e-9)) == 0:
-                        return float(1.0 / modulus)
-            if high - low < 1e-13:
-                break
+        while high - low > 1e-13:
+            if high - low < 0.1 / (self.length + 1):
+                inside = [abs(x) for x in self.roots_near(k, float(np.exp(high)), most=4, within=np.inf)]
+                modulus = min([m for m in inside if np.log(m) >= low], default=0.0)
+                if modulus > 0 and self._zeros_within(k, modulus * (1 - 1e-7)) == 0:
+                    return float(1.0 / modulus)
             middle = 0.5 * (low + high)
             low, high = (middle, high) if self._zeros_within(k, np.exp(middle)) == 0 else (low, middle)
         return float(np.exp(-low))
@@ -358,19 +356,36 @@ class Characteristic:
         path = curve.a + k * curve.b
         return curve.winding(k) if np.all(np.isfinite(path)) else 1
 
-    def _polish(self, k: float, radius: float) -> complex:
-        """Newton from the grid point that is nearest to a root by |P / P'|."""
-        curve = self.curve(radius)
+    def roots_near(self, k: float, radius: float, *, most: int, within: float, points: int | None = None) -> list[complex]:
+        """Roots of P found by Newton from the ``most`` grid points nearest to one by abs(P / P'), at most ``within``
+        grid steps away; of each conjugate pair the one with angle -pi .. 0, to which the half circle belongs."""
+        curve = self.curve(radius, points)
         path = curve.a + k * curve.b
-        slope = np.abs(np.gradient(path)) / curve.circle.step
-        x = complex(curve.circle.x[int(np.argmin(np.abs(path) / np.maximum(slope, 1e-300)))])
+        size, slope = np.abs(path), np.abs(np.gradient(path))
+        away = size / np.maximum(slope, 1e-300)
+        padded = np.concatenate(([np.inf], size, [np.inf]))
+        start = np.flatnonzero((size <= padded[:-2]) & (size <= padded[2:]) & (away < within))
+        found: list[complex] = []
+        for i in start[np.argsort(away[start])][:most]:
+            root = self._newton(k, complex(curve.circle.x[i]))
+            root = complex(root.real, -abs(root.imag))
+            if abs(root.imag) < 1e-11 * abs(root):
+                root = complex(root.real, 0.0)
+            if np.isfinite(abs(root)) and all(abs(root - other) > 1e-9 * abs(root) for other in found):
+                found.append(root)
+        return found
+
+    def _newton(self, k: float, x: complex) -> complex:
         cells = self.polynomial(k)
-        index = np.arange(cells.size)
-        for _ in range(30):
-            powers = np.exp(index * np.log(x))
-            value, derivative = cells @ powers, (cells * index) @ powers / x
-            change = value / derivative
+        index = np.flatnonzero(cells)
+        cells = cells[index]
+        for _ in range(25):
+            with np.errstate(all="ignore"):
+                terms = cells * np.exp(index * np.log(x))
+                change = complex(terms.sum() * x / (terms @ index))
+            if not np.isfinite(abs(change)):
+                return complex(np.nan)
             x -= change
-            if abs(change) < 1e-15 * abs(x):
+            if abs(change) < 4e-16 * abs(x) or x == 0:
                 break
         return x

@@ -152,7 +152,7 @@ def rate(
         raise ValueError(f"the step alpha h must be positive and finite (got {step!r})")
     k = step * system.scale
     floor = system.root_modulus(k) ** 2
-    if criterion == "expectation" or (system.length == np.flatnonzero(system.pmf)[0] and curvature_variance == 0.0):
+    if criterion == "expectation" or (system.constant and curvature_variance == 0.0):
         return floor
     return decay(system, k, floor, curvature_variance)
 
