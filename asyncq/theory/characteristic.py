@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from asyncq.errors import AsyncqError
 from asyncq.staleness import StalenessLaw
+from asyncq.theory.bracketing import bracketed_root
 
 __all__ = ["Characteristic", "Circle", "Crossing", "Curve", "Variant"]
 
@@ -47,29 +48,52 @@ class Crossing:
     entering: bool
 
 
+class Series:
+    """sum c_l x^l and its derivative at any point: one product of a table with sqrt(L) powers, accurate to rounding."""
+
+    def __init__(self, cells: Real) -> None:
+        self.index = np.flatnonzero(cells)
+        self.sparse = self.index.size <= 64
+        if self.sparse:
+            self.cells = cells[self.index]
+        else:
+            self.width = int(np.sqrt(cells.size)) + 1
+            self.cells = np.append(cells, np.zeros(-cells.size % self.width)).reshape(-1, self.width)
+            self.low = np.arange(self.width)
+            self.high = self.width * np.arange(self.cells.shape[0])
+
+    def __call__(self, log: complex) -> tuple[complex, complex]:
+        """(value, x times the derivative) at x = exp(log)."""
+        with np.errstate(all="ignore"):
+            if self.sparse:
+                terms = self.cells * np.exp(self.index * log)
+                return complex(terms.sum()), complex(terms @ self.index)
+            low, high = np.exp(self.low * log), np.exp(self.high * log)
+            columns = np.stack([low.real, low.imag, self.low * low.real, self.low * low.imag], axis=1)
+            rows = self.cells @ columns
+            inner, slope = rows[:, 0] + 1j * rows[:, 1], rows[:, 2] + 1j * rows[:, 3]
+            return complex(inner @ high), complex(slope @ high + (self.high * inner) @ high)
+
+
 class Circle:
     """Q on the half circle x = radius exp(-i theta), 0 <= theta <= pi, at ``points`` // 2 + 1 equal steps."""
 
-    def __init__(self, pmf: Real, points: int, radius: float) -> None:
-        self.radius = radius
-        self.lags = np.flatnonzero(pmf)
-        with np.errstate(over="ignore"):
-            self.weights = pmf[self.lags] * np.exp(self.lags * np.log(radius))
-        self.points = points
-        self.step = 2.0 * np.pi / points
-        self.theta = self.step * np.arange(points // 2 + 1)
+    def __init__(self, pmf: Real, series: Series, points: int, radius: float) -> None:
         from scipy.fft import rfft
 
-        cells = np.zeros(points)
-        cells[self.lags] = self.weights
-        self.q: Complex = rfft(cells)
+        self.series, self.radius, self.points = series, radius, points
+        self.step = 2.0 * np.pi / points
+        self.theta = self.step * np.arange(points // 2 + 1)
+        with np.errstate(over="ignore"):
+            cells = pmf if radius == 1.0 else pmf * np.exp(np.arange(pmf.size) * np.log(radius))
+        self.q: Complex = rfft(cells, points)
         self.x, self.one_minus_x = self._delay(self.theta)
 
     def _delay(self, theta: Real) -> tuple[Complex, Complex]:
         """x and 1 - x, the latter without cancellation near theta = 0 on the unit circle."""
         half = np.sin(theta / 2)
         chord = 2 * half * (half + 1j * np.cos(theta / 2))
-        return self.radius * np.exp(-1j * theta), (1.0 - self.radius) + self.radius * chord
+        return self.radius * (1.0 - chord), (1.0 - self.radius) + self.radius * chord
 
     def mean(self, values: Real) -> float:
         """The mean over the whole circle of an even function given on the half circle (trapezoid rule)."""
@@ -77,25 +101,9 @@ class Circle:
 
     def at(self, theta: Real) -> tuple[Complex, Complex, Complex]:
         """x, 1 - x and Q at any angles."""
-        q = np.empty(theta.shape, dtype=np.complex128)
-        size = max(1, 4_000_000 // max(1, self.lags.size))
-        for start in range(0, theta.size, size):
-            block = theta[start : start + size]
-            q[start : start + size] = np.exp(-1j * np.outer(block, self.lags)) @ self.weights
-        return (*self._delay(theta), q)
-
-    def run(self, start: float, step: float, count: int) -> tuple[Complex, Complex, Complex]:
-        """x, 1 - x and Q at start + step (1, ..., count): one exponential per lag, then products."""
-        theta = start + step * np.arange(1, count + 1)
-        if self.lags.size * count <= 100_000:
-            return self.at(theta)
-        turn = np.exp(-1j * step * self.lags)
-        term = self.weights * np.exp(-1j * start * self.lags)
-        q = np.empty(count, dtype=np.complex128)
-        for i in range(count):
-            term *= turn
-            q[i] = term.sum()
-        return (*self._delay(theta), q)
+        x, one_minus_x = self._delay(theta)
+        logs = np.log(self.radius) - 1j * theta
+        return x, one_minus_x, np.array([self.series(log)[0] for log in logs])
 
 
 class Curve:
@@ -167,7 +175,7 @@ class Curve:
             if enough(least[cell]):
                 break
             step = self.circle.step / 34
-            a, b = self._parts(*self.circle.run(float(theta[cell]), step, 33))
+            a, b = self._parts(*self.circle.at(theta[cell] + step * np.arange(1, 34)))
             fine, inner = theta[cell] + step * np.arange(1, 34), -(a * np.conj(b)).imag
             for i in np.flatnonzero(inner[:-1] * inner[1:] < 0):
                 self._polish(float(fine[i]), float(fine[i + 1]), bool(inner[i + 1] > 0), found)
@@ -180,11 +188,9 @@ class Curve:
             return np.asarray(0.65 * np.minimum(a[:-1], a[1:]) / np.maximum(b[:-1], b[1:]))
 
     def _polish(self, left: float, right: float, rising: bool, found: list[Crossing]) -> None:
-        from scipy.optimize import brentq
-
         s0, s1 = self._sine_at(left), self._sine_at(right)
         if s0 * s1 < 0:
-            angle = float(brentq(self._sine_at, left, right, xtol=1e-300, rtol=8.9e-16))
+            angle = bracketed_root(self._sine_at, left, right, rtol=1e-15)
         else:
             angle = left if abs(s0) < abs(s1) else right
         k = self._ratio(angle)
@@ -225,7 +231,7 @@ class Curve:
     ) -> float:
         """The change of angle of the path over one cell, by subdivision in eight."""
         step = width / 8
-        inner = along(*self._parts(*self.circle.run(left, step, 7)))
+        inner = along(*self._parts(*self.circle.at(left + step * np.arange(1, 8))))
         path = np.concatenate(([p0], inner, [p1]))
         size, chord = np.abs(path), np.abs(np.diff(path))
         if size.min() == 0.0:
@@ -263,6 +269,8 @@ class Characteristic:
         self.law, self.momentum, self.variant = law, float(momentum), variant
         self.pmf: Real = law.pmf / kept
         self.length = int(np.flatnonzero(self.pmf)[-1])
+        self.pmf = self.pmf[: self.length + 1]
+        self.series = Series(self.pmf)
         if 8 * (self.length + 1) > MOST_POINTS:
             raise ValueError(
                 f"{law.name}: {self.length + 1} cells are more than {MOST_POINTS // 8}; cut the tail earlier, or for "
@@ -293,7 +301,7 @@ class Characteristic:
         if key not in self._circles:
             if len(self._circles) >= 6:
                 self._circles.pop(next(iter(self._circles)))
-            self._circles[key] = Circle(self.pmf, key[1], key[0])
+            self._circles[key] = Circle(self.pmf, self.series, key[1], key[0])
         return self._circles[key]
 
     def curve(self, radius: float = 1.0, points: int | None = None) -> Curve:
@@ -302,7 +310,7 @@ class Characteristic:
 
     def polynomial(self, k: float, radius: float = 1.0) -> Real:
         """The coefficients of P(radius x), constant term first, shape (max(L + 2, 3),) or one more when shifted."""
-        q, mu = self.pmf[: self.length + 1], self.momentum
+        q, mu = self.pmf, self.momentum
         cells = np.zeros(max(q.size + 1, 3) + int(self.shifted))
         if self.shifted:
             cells[:2] += (1.0, -1.0)
@@ -331,7 +339,7 @@ class Characteristic:
         laws, else by Newton from the unit circle; either way no root lies further out, by winding number."""
         if self.length <= 40:
             return float(np.abs(np.roots(self.polynomial(k))).max())
-        roots = self.roots_near(k, 1.0, most=4, within=np.inf)
+        roots = self.roots_near(k, self.curve(), most=4, within=np.inf)
         low, high = np.log(1.0 / (1.0 + 2.0 * abs(self.momentum) + abs(k) + 1e-9)), 0.0
         if roots:
             modulus = min(abs(x) for x in roots)
@@ -343,7 +351,7 @@ class Characteristic:
             low, high, grow = high, high + grow, 2 * grow
         while high - low > 1e-13:
             if high - low < 0.1 / (self.length + 1):
-                inside = [abs(x) for x in self.roots_near(k, float(np.exp(high)), most=4, within=np.inf)]
+                inside = [abs(x) for x in self.roots_near(k, self.curve(float(np.exp(high))), most=4, within=np.inf)]
                 modulus = min([m for m in inside if np.log(m) >= low], default=0.0)
                 if modulus > 0 and self._zeros_within(k, modulus * (1 - 1e-7)) == 0:
                     return float(1.0 / modulus)
@@ -356,17 +364,24 @@ class Characteristic:
         path = curve.a + k * curve.b
         return curve.winding(k) if np.all(np.isfinite(path)) else 1
 
-    def roots_near(self, k: float, radius: float, *, most: int, within: float, points: int | None = None) -> list[complex]:
-        """Roots of P found by Newton from the ``most`` grid points nearest to one by abs(P / P'), at most ``within``
-        grid steps away; of each conjugate pair the one with angle -pi .. 0, to which the half circle belongs."""
-        curve = self.curve(radius, points)
+    def roots_near(self, k: float, curve: Curve, *, most: int, within: float) -> list[complex]:
+        """Roots of P found by Newton from the ``most`` grid points of ``curve`` nearest to one by abs(P / P'), at most
+        ``within`` grid steps away; of each conjugate pair the one with angle -pi .. 0, where the half circle lies."""
         path = curve.a + k * curve.b
-        size, slope = np.abs(path), np.abs(np.gradient(path))
-        away = size / np.maximum(slope, 1e-300)
+        size = path.real**2 + path.imag**2
         padded = np.concatenate(([np.inf], size, [np.inf]))
-        start = np.flatnonzero((size <= padded[:-2]) & (size <= padded[2:]) & (away < within))
+        start = np.flatnonzero((size <= padded[:-2]) & (size <= padded[2:]))
+        if start.size > 64:
+            start = start[np.argpartition(size[start], 64)[:64]]
+        around = np.abs(path[np.minimum(start + 1, size.size - 1)] - path[np.maximum(start - 1, 0)])
+        around[(start == 0) | (start == size.size - 1)] *= 2
+        away = np.sqrt(size[start]) / np.maximum(0.5 * around, 1e-300)
+        start, away = start[away < within], away[away < within]
         found: list[complex] = []
-        for i in start[np.argsort(away[start])][:most]:
+        for i in start[np.argsort(away)][:most]:
+            near = 2 * curve.circle.step * curve.circle.radius
+            if any(abs(curve.circle.x[i] - other) < near for other in found):
+                continue
             root = self._newton(k, complex(curve.circle.x[i]))
             root = complex(root.real, -abs(root.imag))
             if abs(root.imag) < 1e-11 * abs(root):
@@ -376,16 +391,22 @@ class Characteristic:
         return found
 
     def _newton(self, k: float, x: complex) -> complex:
-        cells = self.polynomial(k)
-        index = np.flatnonzero(cells)
-        cells = cells[index]
         for _ in range(25):
-            with np.errstate(all="ignore"):
-                terms = cells * np.exp(index * np.log(x))
-                change = complex(terms.sum() * x / (terms @ index))
+            value, slope = self.at(k, x)
+            change = value / slope if slope != 0 else complex(np.nan)
             if not np.isfinite(abs(change)):
                 return complex(np.nan)
             x -= change
-            if abs(change) < 4e-16 * abs(x) or x == 0:
+            if abs(change) < max(1e-14, 1e-9 / (self.length + 1)) * abs(x):  # Newton squares the error: this was enough
                 break
         return x
+
+    def at(self, k: float, x: complex) -> tuple[complex, complex]:
+        """P and P' at any point."""
+        q, slope = self.series(np.log(x))
+        mu, b, db = self.momentum, x * q, q + slope
+        if self.shifted:
+            a, da = (1 - x) * (1 - mu * b), -(1 - mu * b) - (1 - x) * mu * db
+        else:
+            a, da = (1 - x) * (1 - mu * x), -(1 - mu * x) - (1 - x) * mu
+        return a + k * b, da + k * db

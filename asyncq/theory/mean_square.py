@@ -13,13 +13,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from asyncq.theory.bracketing import bracketed_root
 from asyncq.theory.characteristic import Characteristic
 
 __all__ = ["Gain", "gain", "unit_gain"]
 
 Real = NDArray[np.float64]
 
-AGREE = 1e-6  # two grids, one twice the other: the finer one is then right to about AGREE squared
+AGREE = 1e-6  # on two grids, one twice the other: without near poles the finer is then right to about AGREE squared
+SMALL = 1e-9  # a gain this small is as good as none
 
 
 class Gain:
@@ -28,9 +30,10 @@ class Gain:
     def __init__(self, system: Characteristic, rho: float, points: int, curvature_variance: float) -> None:
         curve = system.curve(rho**-0.5, points)
         circle = curve.circle
+        self.curve = curve
         self.system, self.circle, self.rho, self.variance = system, circle, rho, curvature_variance
         with np.errstate(over="ignore", invalid="ignore"):
-            self.total = float(circle.weights @ np.exp(circle.lags * np.log(circle.radius)))
+            self.total = float(circle.series(-np.log(rho))[0].real)
             spread = self.total - (circle.q.real**2 + circle.q.imag**2)
         self.aa = curve.a.real**2 + curve.a.imag**2
         self.ab = 2.0 * (curve.a.real * curve.b.real + curve.a.imag * curve.b.imag)
@@ -66,24 +69,22 @@ class Gain:
         """The same sums less what the nearest poles add to them. For a pole y_j outside the unit circle the trapezoid
         rule on n points errs by exactly 2 Re[c_j / (y_j^n - 1)], c_j = -residue / y_j; poles far out add nothing."""
         system, circle = self.system, self.circle
-        roots = system.roots_near(k, circle.radius, most=6, within=6.0, points=circle.points)
+        roots = system.roots_near(k, self.curve, most=6, within=6.0)
         out = [list(pair[0]), list(pair[1])]
-        cells = system.polynomial(k, circle.radius)
-        lags, weights, mu = circle.lags, circle.weights, system.momentum
-        index = np.flatnonzero(cells)
+        mu = system.momentum
         for x in roots:
             y = x / circle.radius
-            log = np.log(y)
+            log = complex(np.log(y))
             if not 0.0 < circle.points / 2 * log.real < 40.0:
                 continue
-            slope = (cells[index] * index) @ np.exp((index - 1) * log)
-            mirror = cells[index] @ np.exp(-index * log)
-            q, q_mirror = weights @ np.exp(lags * log), weights @ np.exp(-lags * log)
+            mirror = circle.radius / y
+            q, q_mirror = system.series(np.log(x))[0], system.series(np.log(mirror))[0]
+            slope, other = system.at(k, x)[1] * x, system.at(k, mirror)[0]
             direct = direct_mirror = complex(-k)
             if system.shifted:
-                direct, direct_mirror = mu * (1 - x) - k, mu * (1 - circle.radius / y) - k
+                direct, direct_mirror = mu * (1 - x) - k, mu * (1 - mirror) - k
             top = (self.total - q * q_mirror) * direct * direct_mirror + k * k * self.variance * self.total
-            share = -1.0 / (slope * mirror * y) * (1.0 if y.imag == 0 else 2.0)
+            share = -1.0 / (slope * other) * (1.0 if y.imag == 0 else 2.0)
             for halving in (0, 1):
                 alias = 2.0 / np.expm1((circle.points >> halving) * log)
                 out[0][halving] -= float((top / self.rho * share * alias).real)
@@ -92,26 +93,38 @@ class Gain:
 
 
 def _settled(pair: tuple[tuple[float, float], ...]) -> bool:
-    return all(abs(coarse - fine) <= AGREE * abs(fine) + 1e-300 for fine, coarse in pair)
+    (g, rough), (m, rougher) = pair
+    return abs(rough - g) <= AGREE * abs(g) + SMALL and abs(rougher - m) <= 1e-3 * m
 
 
-def gain(system: Characteristic, k: float, *, rho: float = 1.0, curvature_variance: float = 0.0) -> tuple[float, float]:
+def gain(
+    system: Characteristic,
+    k: float,
+    *,
+    rho: float = 1.0,
+    curvature_variance: float = 0.0,
+    grids: dict[int, Gain] | None = None,
+) -> tuple[float, float]:
     """(g_rho, mean 1/abs(P)^2) at the step k, on the first grid that settles. The caller sees to it that P has no
-    root within abs(x) <= rho^(-1/2). Infinite, hence unstable, if no affordable grid settles."""
+    root within abs(x) <= rho^(-1/2). Infinite, hence unstable, if no affordable grid settles. ``grids`` keeps what does
+    not depend on k from one call to the next."""
+    kept: dict[int, Gain] = {} if grids is None else grids
     points = system.points()
-    while points <= max(1 << 20, 17 * (system.length + 1) * 4):
-        g, m, settled = Gain(system, rho, points, curvature_variance)(k)
+    most = max(1 << 18, 4 * points)
+    while True:
+        if points not in kept:
+            kept[points] = Gain(system, rho, points, curvature_variance)
+        g, m, settled = kept[points](k)
         if settled:
             return g, m
         points *= 2
-    return np.inf, np.inf
+        if points > most:
+            return np.inf, np.inf
 
 
 def unit_gain(system: Characteristic, edge: float, *, curvature_variance: float = 0.0) -> float:
     """The first k with g(k) = 1 below the first crossing ``edge``; ``edge`` itself if there is none (constant
     staleness, the same curvature in every sample)."""
-    from scipy.optimize import brentq
-
     if system.constant and curvature_variance == 0.0:
         return edge
 
@@ -120,9 +133,10 @@ def unit_gain(system: Characteristic, edge: float, *, curvature_variance: float 
         return float(-edge * np.expm1(-s))
 
     coarse = Gain(system, 1.0, system.points(), curvature_variance)
+    grids = {coarse.circle.points: coarse}
 
     def excess(s: float) -> float:
-        g = gain(system, step(s), curvature_variance=curvature_variance)[0]
+        g = gain(system, step(s), curvature_variance=curvature_variance, grids=grids)[0]
         return float(np.log(min(g, 1e30))) if g > 0 else -70.0
 
     left = 0.0
@@ -135,6 +149,6 @@ def unit_gain(system: Characteristic, edge: float, *, curvature_variance: float 
         return edge
     if left == 0.0:
         left = float(right)
-        while excess(left) >= 0.0:
+        while excess(left) >= 0.0 and left > 1e-14:
             right, left = left, left / 4
-    return step(float(brentq(excess, left, float(right), xtol=1e-300, rtol=1e-14)))
+    return step(bracketed_root(excess, left, float(right)))

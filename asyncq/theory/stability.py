@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.staleness import StalenessLaw
+from asyncq.theory.bracketing import bracketed_root
 from asyncq.theory.characteristic import Characteristic, Variant
 from asyncq.theory.exponential import ExponentialWorkers, exponential_workers
 from asyncq.theory.mean_square import gain, unit_gain
@@ -159,8 +160,6 @@ def rate(
 
 def decay(system: Characteristic, k: float, floor: float, curvature_variance: float = 0.0) -> float:
     """The unique rho > ``floor`` with g_rho(k) = 1; ``floor`` if g_rho stays below 1 all the way down to it."""
-    from scipy.optimize import brentq
-
     def excess(rho: float) -> float:
         g = gain(system, k, rho=rho, curvature_variance=curvature_variance)[0]
         return float(np.log(min(g, 1e30))) if g > 0 else -70.0
@@ -172,7 +171,7 @@ def decay(system: Characteristic, k: float, floor: float, curvature_variance: fl
     for _ in range(45):
         gap /= 2
         if excess(floor + gap) > 0.0:
-            return float(brentq(excess, floor + gap, floor + 2 * gap, xtol=1e-300, rtol=1e-13))
+            return bracketed_root(excess, floor + gap, floor + 2 * gap)
     return floor
 
 
