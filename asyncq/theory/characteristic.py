@@ -28,7 +28,7 @@ from asyncq.errors import AsyncqError
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.bracketing import bracketed_root
 
-__all__ = ["Characteristic", "Circle", "Crossing", "Curve", "Variant"]
+__all__ = ["Characteristic", "Circle", "Crossing", "Curve", "Series", "Variant", "winding_of_series"]
 
 Variant = Literal["heavy-ball", "dampened", "shifted"]
 Complex = NDArray[np.complex128]
@@ -200,51 +200,61 @@ class Curve:
     def winding(self, k: float) -> int:
         """The number of zeros of P inside the circle, by its winding number; cells in which the path passes close
         to the origin are refined until the count is certain."""
-        return self._winding(self.a + k * self.b, lambda a, b: a + k * b)
+
+        def along(theta: Real) -> Complex:
+            a, b = self.at(theta)
+            return a + k * b
+
+        return _winding(self.circle, self.a + k * self.b, along)
 
     def winding_of_a(self) -> int:
         """The number of zeros of A inside the circle, not counting x = 1 on it: what is unstable at k = 0+."""
         if not self.shifted:
             return int(self.circle.radius > 1) + int(abs(self.momentum) * self.circle.radius > 1)
-        inner = 1.0 - self.momentum * self.b
-        return int(self.circle.radius > 1) + self._winding(inner, lambda _, b: 1.0 - self.momentum * b)
+        inner = _winding(self.circle, 1.0 - self.momentum * self.b, lambda theta: 1.0 - self.momentum * self.at(theta)[1])
+        return int(self.circle.radius > 1) + inner
 
-    def _winding(self, path: Complex, along: Callable[[Complex, Complex], Complex]) -> int:
-        size = np.abs(path)
-        if size.min() == 0.0:
-            return 1
-        chord = np.abs(np.diff(path))
-        reach = chord.copy()
-        np.maximum(reach[1:], chord[:-1], out=reach[1:])
-        np.maximum(reach[:-1], chord[1:], out=reach[:-1])
-        doubtful = np.flatnonzero(size[:-1] + size[1:] <= 2.0 * reach)
-        turn = np.angle(path[1:] * np.conj(path[:-1]))
-        total = float(turn.sum()) - float(turn[doubtful].sum())
-        for cell in doubtful:
-            total += self._turn(
-                float(self.circle.theta[cell]), self.circle.step, complex(path[cell]), complex(path[cell + 1]), along, 12
-            )
-        return round(-total / np.pi)
 
-    def _turn(
-        self, left: float, width: float, p0: complex, p1: complex, along: Callable[[Complex, Complex], Complex], depth: int
-    ) -> float:
-        """The change of angle of the path over one cell, by subdivision in eight."""
-        step = width / 8
-        inner = along(*self._parts(*self.circle.at(left + step * np.arange(1, 8))))
-        path = np.concatenate(([p0], inner, [p1]))
-        size, chord = np.abs(path), np.abs(np.diff(path))
-        if size.min() == 0.0:
-            return -np.pi
-        turn = np.angle(path[1:] * np.conj(path[:-1]))
-        reach = np.maximum(chord, np.maximum(np.append(chord[1:], 0), np.append(0, chord[:-1])))
-        total = 0.0
-        for i in range(8):
-            if size[i] + size[i + 1] <= 2.0 * reach[i] and depth > 0:
-                total += self._turn(left + i * step, step, complex(path[i]), complex(path[i + 1]), along, depth - 1)
-            else:
-                total += float(turn[i])
-        return total
+def winding_of_series(cells: Real) -> int:
+    """The number of zeros of sum c_l x^l in the closed unit disc: one on the circle itself counts as inside."""
+    circle = Circle(cells, Series(cells), 4 * max(64, 2 * cells.size), 1.0)
+    return _winding(circle, circle.q, lambda theta: circle.at(theta)[2])
+
+
+def _winding(circle: Circle, path: Complex, along: Callable[[Real], Complex]) -> int:
+    """Zeros inside the circle from the path at its grid points; ``along`` gives the path at any angle. A path through
+    the origin counts as one zero."""
+    size = np.abs(path)
+    if size.min() < 1e-14 * size.max():
+        return 1
+    chord = np.abs(np.diff(path))
+    reach = chord.copy()
+    np.maximum(reach[1:], chord[:-1], out=reach[1:])
+    np.maximum(reach[:-1], chord[1:], out=reach[:-1])
+    doubtful = np.flatnonzero(size[:-1] + size[1:] <= 2.0 * reach)
+    turn = np.angle(path[1:] * np.conj(path[:-1]))
+    total = float(turn.sum()) - float(turn[doubtful].sum())
+    for cell in doubtful:
+        total += _turn(float(circle.theta[cell]), circle.step, path[cell], path[cell + 1], along, 12)
+    return round(-total / np.pi)
+
+
+def _turn(left: float, width: float, p0: complex, p1: complex, along: Callable[[Real], Complex], depth: int) -> float:
+    """The change of angle of the path over one cell, by subdivision in eight."""
+    step = width / 8
+    path = np.concatenate(([p0], along(left + step * np.arange(1, 8)), [p1]))
+    size, chord = np.abs(path), np.abs(np.diff(path))
+    if size.min() == 0.0:
+        return -np.pi
+    turn = np.angle(path[1:] * np.conj(path[:-1]))
+    reach = np.maximum(chord, np.maximum(np.append(chord[1:], 0), np.append(0, chord[:-1])))
+    total = 0.0
+    for i in range(8):
+        if size[i] + size[i + 1] <= 2.0 * reach[i] and depth > 0:
+            total += _turn(left + i * step, step, path[i], path[i + 1], along, depth - 1)
+        else:
+            total += float(turn[i])
+    return total
 
 
 class Characteristic:

@@ -30,10 +30,10 @@ def exponential_workers(workers_or_rates: int | Sequence[float] | Real, *, contr
     unequal rates, for which no closed recursion is known here.
     """
     if np.ndim(workers_or_rates) == 0:
-        workers = workers_or_rates
-        if not (np.isfinite(workers) and workers >= 1 and workers == int(workers)):  # type: ignore[arg-type, call-overload]
+        workers = float(np.asarray(workers_or_rates, dtype=np.float64))
+        if not (np.isfinite(workers) and workers >= 1 and workers == int(workers)):
             raise ValueError(f"workers must be a whole number, 1 or more (got {workers_or_rates!r})")
-        counts, shares = np.array([int(workers)]), np.array([1.0 / int(workers)])  # type: ignore[arg-type, call-overload]
+        counts, shares = np.array([int(workers)]), np.array([1.0 / workers])
     else:
         rates = np.asarray(workers_or_rates, dtype=np.float64)
         if rates.ndim != 1 or rates.size == 0 or not np.all(np.isfinite(rates)) or np.any(rates <= 0):
@@ -113,44 +113,54 @@ class ExponentialWorkers:
 
     # -- unequal workers: one linear system in (w^2, wv, w u_g) -----------------------------------------------------
 
-    def _resolvent(self, step: float, mu: float, rho: float, v: float) -> tuple[Real, bool]:
-        """The solution y of rho y = T y + noise (unit noise in alpha^2 s^2), as the second-moment matrix of (w, v,
-        class means), and whether it is a second-moment matrix at all. It is one iff rho exceeds the spectral radius
-        of T: T maps such matrices to such matrices (Krein-Rutman), so nothing needs to be guessed."""
+    def _resolvent(self, steps: Real, mu: float, rho: Real, v: float) -> tuple[Real, NDArray[np.bool_]]:
+        """For each step and rho: E w^2 of the solution y of rho y = T y + noise (unit alpha^2 s^2), and whether y is a
+        second-moment matrix. It is one iff rho exceeds the spectral radius of T, because T maps such matrices to such
+        matrices (Krein-Rutman): a certificate, so no eigenvalue has to be told apart from another."""
         n, p = np.array(self.counts, dtype=np.float64), np.array(self.shares)
-        c, b, size = step, 1.0 + mu, len(self.counts)
-        # b_k (E v u_k) and the pair moments U_jk, linear in (s, x, a): rows of coefficients, last column the constant
-        wide = size + 3
-        s, x, const = np.eye(wide)[0], np.eye(wide)[1], np.eye(wide)[wide - 1]
-        a = np.eye(wide)[2 : 2 + size]
-        vu = (p[:, None] * (b * s - mu * x - c * a) + (1 - p)[:, None] * a) / rho
+        size, b = len(self.counts), 1.0 + mu
+        wide, r, c = size + 3, rho[:, None, None], steps[:, None, None]
+        # everything is linear in (s, x, a_1 .. a_G, 1) = (E w^2, E w v, E w u_g, constant): rows of coefficients
+        unit = np.broadcast_to(np.eye(wide), (steps.size, wide, wide))
+        s, x, a, const = unit[:, :1], unit[:, 1:2], unit[:, 2 : 2 + size], unit[:, -1:]
+        share = p[None, :, None]
+        vu = (share * (b * s - mu * x - c * a) + (1 - share) * a) / r
         pull = b * a - mu * vu
-        den = rho - 1.0 + (p[:, None] + p[None, :]) * (1.0 + c)
-        pair = (p[:, None, None] * pull[None, :, :] + p[None, :, None] * pull[:, None, :]) / den[:, :, None]
-        own = p / (rho - 1.0 + p)
-        fresh = b * b * s - 2 * b * mu * x + mu * mu / rho * s + const - 2 * b * c * a + 2 * mu * c * vu
-        fresh = fresh / (1.0 - c * c * (1.0 + v) * own)[:, None]
-        square = own[:, None] * fresh
-        others = (1 - p)[:, None] * pull - c * (np.einsum("g,gkw->kw", n * p, pair) - p[:, None] * np.einsum("kkw->kw", pair))
-        system = np.vstack([
-            rho * s - (n * p) @ fresh,
-            rho * x - (b * s - mu * x - c * ((n * p) @ a)),
-            rho * a - (p[:, None] * fresh + others),
-        ])
-        solution = np.append(np.linalg.solve(system[:, :-1], -system[:, -1]), 1.0)
-        ww, wv = solution[0], solution[1]
-        wu, vu_, uu, cross = solution[2 : 2 + size], vu @ solution, square @ solution, pair @ solution
-        full = np.empty((size + 2, size + 2))
-        full[0, :2], full[1, :2] = (ww, wv), (wv, ww / rho)
-        full[0, 2:], full[1, 2:] = wu, vu_
-        full[2:, 0], full[2:, 1], full[2:, 2:] = wu, vu_, cross
-        spare = uu - np.diag(cross)
-        full[2 + np.arange(size), 2 + np.arange(size)] = np.diag(cross) + spare / n
-        valid = bool(np.all(np.isfinite(full)) and ww > 0 and np.all(uu > 0) and np.all(spare[n > 1] >= -1e-12 * uu[n > 1]))
-        if valid:
-            norm = np.sqrt(np.abs(np.diag(full)))
-            valid = bool(np.all(norm > 0) and np.linalg.eigvalsh(full / np.outer(norm, norm)).min() > -1e-10)
-        return full, valid
+        den = r - 1.0 + (p[:, None] + p[None, :])[None] * (1.0 + c)
+        pair = (share[..., None] * pull[:, None] + p[None, None, :, None] * pull[:, :, None]) / den[..., None]
+        own = share / (r - 1.0 + share)
+        fresh = b * b * s - 2 * b * mu * x + mu * mu / r * s + const - 2 * b * c * a + 2 * mu * c * vu
+        fresh = fresh / (1.0 - c * c * (1.0 + v) * own)
+        weight = n * p
+        same = np.einsum("bkkw->bkw", pair)
+        others = (1 - share) * pull - c * (np.einsum("g,bgkw->bkw", weight, pair) - share * same)
+        rows = [
+            r * s - np.einsum("g,bgw->bw", weight, fresh)[:, None],
+            r * x - (b * s - mu * x - c * np.einsum("g,bgw->bw", weight, a)[:, None]),
+            r * a - (share * fresh + others),
+        ]
+        system = np.concatenate(rows, axis=1)
+        solution = np.linalg.solve(system[:, :, :-1], -system[:, :, -1:])[..., 0]
+        solution = np.concatenate([solution, np.ones((steps.size, 1))], axis=1)
+        ww, wv, wu = solution[:, 0], solution[:, 1], solution[:, 2 : 2 + size]
+        moments = [np.einsum("bkw,bw->bk", part, solution) for part in (vu, own * fresh, same)]
+        cross = np.einsum("bjkw,bw->bjk", pair, solution)
+        spare = moments[1] - moments[2]
+        full = np.empty((steps.size, size + 2, size + 2))
+        full[:, 0, 0], full[:, 1, 1], full[:, 0, 1], full[:, 1, 0] = ww, ww / rho, wv, wv
+        full[:, 0, 2:] = full[:, 2:, 0] = wu
+        full[:, 1, 2:] = full[:, 2:, 1] = moments[0]
+        index = np.arange(size)
+        full[:, 2:, 2:] = cross
+        full[:, 2 + index, 2 + index] = moments[2] + spare / n
+        valid = np.all(np.isfinite(full), axis=(1, 2)) & (ww > 0) & np.all(moments[1] > 0, axis=1)
+        valid &= np.all((spare >= -1e-12 * np.abs(moments[1])) | (n == 1), axis=1)
+        norm = np.sqrt(np.abs(np.einsum("bkk->bk", full)))
+        valid &= np.all(norm > 0, axis=1)
+        if valid.any():
+            scaled = full[valid] / (norm[valid][:, :, None] * norm[valid][:, None, :])
+            valid[valid] = np.linalg.eigvalsh(scaled)[:, 0] > -1e-10
+        return ww, valid
 
     # -- what is asked ----------------------------------------------------------------------------------------------
 
@@ -168,20 +178,19 @@ class ExponentialWorkers:
         if self.homogeneous:
             values = np.linalg.eigvals(self.matrix(c, momentum, curvature_variance=curvature_variance))
             return np.asarray(np.abs(values).max(axis=-1))
-        return np.array([self._decay(float(value), momentum, curvature_variance) for value in c])
+        low = np.full(c.size, max(momentum * momentum, 1.0 - min(self.shares)))
+        high = np.ones(c.size)
+        while np.any(wrong := ~self._resolvent(c, momentum, high, curvature_variance)[1]):
+            low[wrong], high[wrong] = high[wrong], 2.0 * high[wrong]
+        for _ in range(44):
+            middle = 0.5 * (low + high)
+            above = self._resolvent(c, momentum, middle, curvature_variance)[1]
+            low, high = np.where(above, low, middle), np.where(above, middle, high)
+        return high
 
     def rate(self, step: float, momentum: float = 0.0, *, curvature_variance: float = 0.0) -> float:
         """The exact contraction of E[w^2] per update at alpha h = ``step``."""
         return float(self.rates(step, momentum, curvature_variance=curvature_variance)[0])
-
-    def _decay(self, c: float, mu: float, v: float) -> float:
-        low, high = max(mu * mu, 1.0 - min(self.shares)), 1.0
-        while not self._resolvent(c, mu, high, v)[1]:
-            low, high = high, 2.0 * high
-        while high - low > 1e-12 * high:
-            middle = 0.5 * (low + high)
-            low, high = (low, middle) if self._resolvent(c, mu, middle, v)[1] else (middle, high)
-        return high
 
     def threshold(self, momentum: float = 0.0, *, curvature_variance: float = 0.0) -> float:
         """The exact mean-square threshold alpha h. Closed form for equal workers, one contributor, no curvature
@@ -201,27 +210,56 @@ class ExponentialWorkers:
             return float(real.min())
         return self._first_unit(momentum, curvature_variance)
 
+    def expectation_threshold(self, momentum: float = 0.0) -> float:
+        """The largest stable alpha h of E[w], exact: by the cubic for equal workers (2 (1 + mu)(2 M/K - 1), or the
+        smaller step at which a complex pair leaves), by the (G + 2)-dimensional recursion of the means otherwise.
+        Shown beside the mean-square one; useless as a guide (theory.md section 5)."""
+        _check_momentum(momentum)
+        mu, b = momentum, 1.0 + momentum
+        if self.homogeneous:
+            p = self.contributors / self.workers
+            q = 1.0 - p
+            edges = [2.0 * b * (1.0 + q) / p]
+            a1, a0 = mu + q + mu * q, -mu * q
+            if a0 != 0.0:
+                edges.append(((a1 - 1.0 + a0 * a0) / a0 + 1.0 + mu + q) / p)
+            return min(c for c in edges if c > 0)
+        n, p_ = np.array(self.counts, dtype=np.float64), np.array(self.shares)
+        size = p_.size
+
+        def radius(steps: Real) -> Real:
+            matrix = np.zeros((steps.size, size + 2, size + 2))
+            matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 1, 0] = b, -mu, 1.0
+            matrix[:, 0, 2:] = -steps[:, None] * (n * p_)
+            index = np.arange(size)
+            matrix[:, 2:, 0], matrix[:, 2:, 1] = b * p_, -mu * p_
+            matrix[:, 2 + index, 2 + index] = (1 - p_) - steps[:, None] * p_
+            return np.asarray(np.abs(np.linalg.eigvals(matrix)).max(axis=1))
+
+        scan = np.geomspace(1e-4, 4.0 * b / min(self.shares), 2000)
+        right = int(np.argmax(radius(scan) >= 1.0))
+        low, high = float(scan[right - 1]), float(scan[right])
+        while high - low > 1e-12 * high:
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if radius(np.array([middle]))[0] < 1.0 else (low, middle)
+        return low
+
     def _first_unit(self, mu: float, v: float) -> float:
         """The smallest step with contraction 1: scanned upwards, then bisected."""
         most = 4.0  # above 2 (1 + mu), the edge of one worker, and every threshold met for more
-        if self.homogeneous:
-            scan = most * np.geomspace(1e-3 / self.workers, 1.0, 200)
-            bad = np.flatnonzero(self.rates(scan, mu, curvature_variance=v) >= 1.0)
+        scan = most * np.geomspace(1e-3 * min(self.shares), 1.0, 200)
 
-            def stable(c: float) -> bool:
-                return self.rate(c, mu, curvature_variance=v) < 1.0
-        else:
-            scan = most * np.geomspace(1e-3 * min(self.shares), 1.0, 200)
+        def stable(c: Real) -> NDArray[np.bool_]:
+            if self.homogeneous:
+                return np.asarray(self.rates(c, mu, curvature_variance=v) < 1.0)
+            return self._resolvent(c, mu, np.ones(c.size), v)[1]
 
-            def stable(c: float) -> bool:
-                return self._resolvent(c, mu, 1.0, v)[1]
-
-            bad = np.array([i for i, c in enumerate(scan) if not stable(float(c))][:1])
+        bad = np.flatnonzero(~stable(scan))
         right = float(scan[bad[0]]) if bad.size else most * (1 + 1e-9)
         left = float(scan[bad[0] - 1]) if bad.size and bad[0] > 0 else 0.0 if bad.size else float(scan[-1])
         while right - left > 1e-13 * right:
             middle = 0.5 * (left + right)
-            left, right = (middle, right) if stable(middle) else (left, middle)
+            left, right = (middle, right) if stable(np.array([middle]))[0] else (left, middle)
         return 0.5 * (left + right)
 
     def noise_floor(
@@ -234,8 +272,8 @@ class ExponentialWorkers:
             raise ValueError(f"need step > 0, noise >= 0, curvature > 0 (got {step!r}, {noise!r}, {curvature!r})")
         scale = (step / curvature) ** 2 * noise
         if not self.homogeneous:
-            moments, valid = self._resolvent(step, momentum, 1.0, curvature_variance)
-            return scale * float(moments[0, 0]) if valid else float("inf")
+            level, valid = self._resolvent(np.array([step]), momentum, np.ones(1), curvature_variance)
+            return scale * float(level[0]) if valid[0] else float("inf")
         if step >= self.threshold(momentum, curvature_variance=curvature_variance):
             return float("inf")
         matrix = self.matrix(step, momentum, curvature_variance=curvature_variance)
