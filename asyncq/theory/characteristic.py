@@ -232,7 +232,8 @@ def _winding(circle: Circle, path: Complex, along: Callable[[Real], Complex]) ->
     np.maximum(reach[1:], chord[:-1], out=reach[1:])
     np.maximum(reach[:-1], chord[1:], out=reach[:-1])
     doubtful = np.flatnonzero(size[:-1] + size[1:] <= 2.0 * reach)
-    turn = np.angle(path[1:] * np.conj(path[:-1]))
+    unit = path / size
+    turn = np.angle(unit[1:] * np.conj(unit[:-1]))
     total = float(turn.sum()) - float(turn[doubtful].sum())
     for cell in doubtful:
         total += _turn(float(circle.theta[cell]), circle.step, path[cell], path[cell + 1], along, 12)
@@ -246,7 +247,8 @@ def _turn(left: float, width: float, p0: complex, p1: complex, along: Callable[[
     size, chord = np.abs(path), np.abs(np.diff(path))
     if size.min() == 0.0:
         return -np.pi
-    turn = np.angle(path[1:] * np.conj(path[:-1]))
+    unit = path / size
+    turn = np.angle(unit[1:] * np.conj(unit[:-1]))
     reach = np.maximum(chord, np.maximum(np.append(chord[1:], 0), np.append(0, chord[:-1])))
     total = 0.0
     for i in range(8):

@@ -140,7 +140,10 @@ class ExponentialWorkers:
             r * a - (share * fresh + others),
         ]
         system = np.concatenate(rows, axis=1)
-        solution = np.linalg.solve(system[:, :, :-1], -system[:, :, -1:])[..., 0]
+        try:
+            solution = np.linalg.solve(system[:, :, :-1], -system[:, :, -1:])[..., 0]
+        except np.linalg.LinAlgError:  # rho is an eigenvalue to the last bit: ask next to it
+            return self._resolvent(steps, mu, rho * (1.0 + 1e-13), v)
         solution = np.concatenate([solution, np.ones((steps.size, 1))], axis=1)
         ww, wv, wu = solution[:, 0], solution[:, 1], solution[:, 2 : 2 + size]
         moments = [np.einsum("bkw,bw->bk", part, solution) for part in (vu, own * fresh, same)]

@@ -35,9 +35,7 @@ class Gain:
         with np.errstate(over="ignore", invalid="ignore"):
             self.total = float(circle.series(-np.log(rho))[0].real)
             spread = self.total - (circle.q.real**2 + circle.q.imag**2)
-        self.aa = curve.a.real**2 + curve.a.imag**2
-        self.ab = 2.0 * (curve.a.real * curve.b.real + curve.a.imag * curve.b.imag)
-        self.bb = curve.b.real**2 + curve.b.imag**2
+        self.parts = tuple(np.ascontiguousarray(part) for part in (curve.a.real, curve.a.imag, curve.b.real, curve.b.imag))
         self.d0: Real | None = None
         self.d1: Real | None = None
         if curve.shifted:
@@ -48,7 +46,9 @@ class Gain:
     def __call__(self, k: float) -> tuple[float, float, bool]:
         """(g, mean 1/abs(P)^2, whether the grid has settled)."""
         with np.errstate(all="ignore"):
-            density = 1.0 / (self.aa + k * self.ab + k * k * self.bb)
+            # from P itself: expanding abs(A + k B)^2 would cancel next to a root
+            real, imaginary = self.parts[0] + k * self.parts[2], self.parts[1] + k * self.parts[3]
+            density = 1.0 / (real * real + imaginary * imaginary)
             top = k * k * self.d2
             if self.d0 is not None and self.d1 is not None:
                 top += self.d0 + k * self.d1

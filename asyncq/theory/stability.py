@@ -160,18 +160,23 @@ def rate(
 
 def decay(system: Characteristic, k: float, floor: float, curvature_variance: float = 0.0) -> float:
     """The unique rho > ``floor`` with g_rho(k) = 1; ``floor`` if g_rho stays below 1 all the way down to it."""
-    def excess(rho: float) -> float:
-        g = gain(system, k, rho=rho, curvature_variance=curvature_variance)[0]
+    def excess(log: float) -> float:
+        g = gain(system, k, rho=floor + float(np.exp(log)), curvature_variance=curvature_variance)[0]
         return float(np.log(min(g, 1e30))) if g > 0 else -70.0
 
-    high = max(1.0, floor * (1 + 1e-3))
-    while excess(high) > 0.0:
-        high *= 1.5
-    gap = high - floor
-    for _ in range(45):
-        gap /= 2
-        if excess(floor + gap) > 0.0:
-            return bracketed_root(excess, floor + gap, floor + 2 * gap)
+    # g_rho grows like 1 / (rho - floor) towards the floor: nearly a line in log(rho - floor)
+    high = float(np.log(max(1.0 - floor, 1e-3 * floor)))
+    found = excess(high)
+    while found > 0.0:
+        high += 1.0
+        found = excess(high)
+    low = high
+    while low > np.log(1e-15 * floor):
+        low += min(found, 0.0) - 0.2
+        found = excess(low)
+        if found > 0.0:
+            return floor + float(np.exp(bracketed_root(excess, low, high, rtol=1e-13)))
+        high = low
     return floor
 
 
