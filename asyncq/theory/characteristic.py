@@ -158,11 +158,12 @@ class Curve:
             return len(found) >= most and low > found[most - 1].k
 
         # (b) sign changes of the sine, the cells that can hold the smallest values first
-        change = np.flatnonzero(sine[1:-2] * sine[2:-1] < 0) + 1
+        side = sine >= 0  # an exact zero on the grid belongs to one side, so that it is never missed
+        change = np.flatnonzero(side[1:-2] != side[2:-1]) + 1
         for cell in change[np.argsort(least[change])]:
             if enough(least[cell]):
                 break
-            self._polish(float(theta[cell]), float(theta[cell + 1]), bool(sine[cell + 1] > 0), found)
+            self._polish(float(theta[cell]), float(theta[cell + 1]), bool(side[cell + 1]), found)
         # (d) dips of |sine| towards zero that a parabola cannot clear hide tangent pairs inside one cell
         lift = sine[:-2] - 2 * sine[1:-1] + sine[2:]
         sign = np.sign(sine[1:-1])
@@ -177,19 +178,21 @@ class Curve:
             step = self.circle.step / 34
             a, b = self._parts(*self.circle.at(theta[cell] + step * np.arange(1, 34)))
             fine, inner = theta[cell] + step * np.arange(1, 34), -(a * np.conj(b)).imag
-            for i in np.flatnonzero(inner[:-1] * inner[1:] < 0):
-                self._polish(float(fine[i]), float(fine[i + 1]), bool(inner[i + 1] > 0), found)
+            for i in np.flatnonzero((inner[:-1] >= 0) != (inner[1:] >= 0)):
+                self._polish(float(fine[i]), float(fine[i + 1]), bool(inner[i + 1] >= 0), found)
         return sorted(found, key=lambda crossing: crossing.k)[:most]
 
     def _least(self) -> Real:
         """What abs(A / B), the size of any real value of -A/B, is at least in each cell, with a third in hand."""
-        a, b = np.abs(self.a), np.abs(self.b)
+        top = self.a.real**2 + self.a.imag**2
+        bottom = self.b.real**2 + self.b.imag**2
         with np.errstate(divide="ignore"):
-            return np.asarray(0.65 * np.minimum(a[:-1], a[1:]) / np.maximum(b[:-1], b[1:]))
+            square = np.minimum(top[:-1], top[1:]) / np.maximum(bottom[:-1], bottom[1:])
+        return np.asarray(0.65 * np.sqrt(square))
 
     def _polish(self, left: float, right: float, rising: bool, found: list[Crossing]) -> None:
         s0, s1 = self._sine_at(left), self._sine_at(right)
-        if s0 * s1 < 0:
+        if s0 * s1 <= 0:
             angle = bracketed_root(self._sine_at, left, right, rtol=1e-15)
         else:
             angle = left if abs(s0) < abs(s1) else right

@@ -21,6 +21,7 @@ __all__ = ["Gain", "gain", "unit_gain"]
 Real = NDArray[np.float64]
 
 AGREE = 1e-6  # on two grids, one twice the other: without near poles the finer is then right to about AGREE squared
+LONG = 1024
 SMALL = 1e-9  # a gain this small is as good as none
 
 
@@ -97,6 +98,43 @@ def _settled(pair: tuple[tuple[float, float], ...]) -> bool:
     return abs(rough - g) <= AGREE * abs(g) + SMALL and abs(rougher - m) <= 1e-3 * m
 
 
+def _autocovariance(polynomial: Real) -> Real | None:
+    """r_0 .. r_n of the process that white noise drives through 1/P, or None if P has a root on or inside the circle:
+    Levinson's recursion run down and up again (the Schur-Cohn test), O(n^2), and blind to how near a root is."""
+    a = polynomial / polynomial[0]
+    orders = [a]
+    for _ in range(a.size - 1):
+        k = a[-1]
+        if not abs(k) < 1.0:
+            return None
+        a = ((a - k * a[::-1]) / (1.0 - k * k))[:-1]
+        orders.append(a)
+    orders.reverse()
+    r = np.empty(polynomial.size)
+    r[0] = 1.0 / float(np.prod([1.0 - cells[-1] ** 2 for cells in orders[1:]])) / polynomial[0] ** 2
+    for n in range(1, polynomial.size):
+        r[n] = -(orders[n][1:] @ r[:n][::-1])
+    return r
+
+
+def _recursive_gain(system: Characteristic, k: float, rho: float, v: float) -> tuple[float, float]:
+    """(g_rho, mean 1/abs(P)^2) from autocovariances: mean abs(N)^2/abs(P)^2 = sum over lags of r_l times N's own."""
+    radius = rho**-0.5
+    r = _autocovariance(system.polynomial(k, radius))
+    if r is None:
+        return np.inf, np.inf
+
+    def power(numerator: Real) -> float:
+        overlap = np.correlate(numerator, numerator, "full")[numerator.size - 1 :]
+        return float(r[0] * overlap[0] + 2.0 * (r[1 : overlap.size] @ overlap[1:]))
+
+    scaled = system.pmf * np.exp(np.arange(system.pmf.size) * np.log(radius))
+    total = float(system.series(-np.log(rho))[0].real)
+    direct = np.array([system.momentum - k, -system.momentum * radius]) if system.shifted else np.array([-k])
+    spread = total * power(direct) - power(np.convolve(direct, scaled))
+    return (spread + k * k * v * total * float(r[0])) / rho, float(r[0])
+
+
 def gain(
     system: Characteristic,
     k: float,
@@ -105,21 +143,19 @@ def gain(
     curvature_variance: float = 0.0,
     grids: dict[int, Gain] | None = None,
 ) -> tuple[float, float]:
-    """(g_rho, mean 1/abs(P)^2) at the step k, on the first grid that settles. The caller sees to it that P has no
-    root within abs(x) <= rho^(-1/2). Infinite, hence unstable, if no affordable grid settles. ``grids`` keeps what does
-    not depend on k from one call to the next."""
+    """(g_rho, mean 1/abs(P)^2) at the step k: on the first grid that settles, else by recursion up to 1,024 cells, else
+    on the safe side infinite. The caller sees to it that P has no root within abs(x) <= rho^(-1/2). ``grids`` keeps what
+    does not depend on k from one call to the next."""
     kept: dict[int, Gain] = {} if grids is None else grids
     points = system.points()
-    most = max(1 << 18, 4 * points)
-    while True:
+    for _ in range(2 if system.length <= LONG else 4):
         if points not in kept:
             kept[points] = Gain(system, rho, points, curvature_variance)
         g, m, settled = kept[points](k)
         if settled:
             return g, m
         points *= 2
-        if points > most:
-            return np.inf, np.inf
+    return _recursive_gain(system, k, rho, curvature_variance) if system.length <= LONG else (np.inf, np.inf)
 
 
 def unit_gain(system: Characteristic, edge: float, *, curvature_variance: float = 0.0) -> float:
@@ -140,7 +176,7 @@ def unit_gain(system: Characteristic, edge: float, *, curvature_variance: float 
         return float(np.log(min(g, 1e30))) if g > 0 else -70.0
 
     left = 0.0
-    for right in np.concatenate([np.geomspace(1e-4, 0.3, 8), np.linspace(0.4, 4.0, 13), np.linspace(5.0, 30.0, 12)]):
+    for right in np.concatenate([np.geomspace(1e-4, 0.3, 6), np.linspace(0.5, 4.0, 8), [6.0, 9.0, 14.0, 20.0, 30.0]]):
         g, _, settled = coarse(step(right))
         if (g >= 1.0 or not settled) and excess(right) >= 0.0:
             break
