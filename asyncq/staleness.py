@@ -99,7 +99,8 @@ class StalenessLaw:
 
     @classmethod
     def poisson(cls, mean: float, *, tail: float = 1e-15) -> StalenessLaw:
-        """The Poisson law, cut where the rest weighs less than ``tail``: a delay, not a momentum (theory.md section 4)."""
+        """The Poisson law, cut where the rest weighs less than ``tail``: a delay, not a momentum (theory.md section
+        4)."""
         from scipy.special import gammaln, pdtrc
 
         if not (np.isfinite(mean) and mean >= 0):

@@ -9,7 +9,8 @@ from asyncq.theory.exponential import exponential_workers
 
 
 def true_process(rates, contributors, step, momentum, *, updates, runs, noise, seed):
-    """w_0 .. w_updates of ``runs`` runs: memoryless work, so each update draws its workers afresh; no theory inside."""
+    """w_0 .. w_updates of ``runs`` runs: memoryless work, so each update draws its workers afresh; no theory
+    inside."""
     rng = np.random.default_rng(seed)
     share = np.asarray(rates, dtype=float) / np.sum(rates)
     size, rows = share.size, np.arange(runs)
@@ -31,9 +32,19 @@ def compare(rates, contributors, momentum, *, runs, seed):
     """4 standard errors at every one of 100 steps: a false alarm in about 160 seeds, all steps together."""
     pool = exponential_workers(rates if np.ndim(rates) else int(rates), contributors=contributors)
     step = 0.5 * pool.threshold(momentum)
-    square = true_process(
-        rates if np.ndim(rates) else np.ones(int(rates)), contributors, step, momentum, updates=100, runs=runs, noise=0.3, seed=seed
-    ) ** 2
+    square = (
+        true_process(
+            rates if np.ndim(rates) else np.ones(int(rates)),
+            contributors,
+            step,
+            momentum,
+            updates=100,
+            runs=runs,
+            noise=0.3,
+            seed=seed,
+        )
+        ** 2
+    )
     expected = pool.moments(step, momentum, updates=100, noise=0.09)
     error = square.std(axis=1) / np.sqrt(runs)
     assert np.all(np.abs(square.mean(axis=1) - expected) <= 4 * error + 1e-12)
@@ -128,8 +139,8 @@ class TestUnequalWorkers:
             assert pool.noise_floor(step, mu) == pytest.approx(settled, rel=1e-8)
 
     def test_one_fast_worker_breaks_the_independent_model(self):
-        """theory.md section 6: .99 in truth and .92 by the law for one worker ten times as fast; printed as .99 against
-        .747 there. Whichever is called which, the law must not be trusted."""
+        """theory.md section 6: .99 in truth and .92 by the law for one worker ten times as fast; printed as .99
+        against .747 there. Whichever is called which, the law must not be trusted."""
         from asyncq.theory.stability import threshold
 
         pool = exponential_workers([10] + [1] * 7)

@@ -18,7 +18,9 @@ class TestTheoremTwo:
         assert fresh == pytest.approx(0.5)
         assert past == pytest.approx([0.2, 0.1, 0.2])
 
-    @pytest.mark.parametrize("law", [StalenessLaw.from_pmf([0.5, 0.3, 0.2]), StalenessLaw.poisson(2)], ids=["short", "poisson"])
+    @pytest.mark.parametrize(
+        "law", [StalenessLaw.from_pmf([0.5, 0.3, 0.2]), StalenessLaw.poisson(2)], ids=["short", "poisson"]
+    )
     def test_both_forms_reproduce_the_expected_path(self, law):
         """E w on a quadratic by direct convolution with q; Theorem 2 and the autoregression must follow it."""
         q, alpha = law.pmf / law.pmf.sum(), 0.1
@@ -75,16 +77,23 @@ class TestAutoregression:
 
 
 class TestMomentumOrDelay:
-    @pytest.mark.parametrize(("law", "kind"), [
-        (StalenessLaw.constant(0), "none"),
-        (StalenessLaw.geometric(workers=5), "standard momentum"),
-        (StalenessLaw.negative_binomial(5, 0.5), "momentum"),
-        (StalenessLaw.mixture([StalenessLaw.geometric(workers=2), StalenessLaw.geometric(workers=40)], [1, 1]), "momentum"),
-        (StalenessLaw.negative_binomial(5, 2), "delay"),
-        (StalenessLaw.poisson(7), "delay"),
-        (StalenessLaw.constant(3), "delay"),
-        (StalenessLaw.uniform(0, 5), "delay"),
-    ], ids=lambda value: value if isinstance(value, str) else value.name)
+    @pytest.mark.parametrize(
+        ("law", "kind"),
+        [
+            (StalenessLaw.constant(0), "none"),
+            (StalenessLaw.geometric(workers=5), "standard momentum"),
+            (StalenessLaw.negative_binomial(5, 0.5), "momentum"),
+            (
+                StalenessLaw.mixture([StalenessLaw.geometric(workers=2), StalenessLaw.geometric(workers=40)], [1, 1]),
+                "momentum",
+            ),
+            (StalenessLaw.negative_binomial(5, 2), "delay"),
+            (StalenessLaw.poisson(7), "delay"),
+            (StalenessLaw.constant(3), "delay"),
+            (StalenessLaw.uniform(0, 5), "delay"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else value.name,
+    )
     def test_known_laws(self, law, kind):
         assert momentum.expected_update(law).kind == kind
 
@@ -106,9 +115,10 @@ class TestMomentumOrDelay:
         assert momentum.expected_update(law, samples=20_000).kind == "delay"
 
     def test_first_order_is_the_same_for_every_law_of_one_mean(self):
-        found = [momentum.implicit_momentum(law)["first_order"] for law in (
-            StalenessLaw.constant(7), StalenessLaw.geometric(workers=8), StalenessLaw.poisson(7)
-        )]
+        found = [
+            momentum.implicit_momentum(law)["first_order"]
+            for law in (StalenessLaw.constant(7), StalenessLaw.geometric(workers=8), StalenessLaw.poisson(7))
+        ]
         assert found == pytest.approx([7 / 8] * 3, rel=1e-9)
 
     def test_to_dict_is_plain(self):
@@ -162,7 +172,9 @@ class TestCompensation:
             total += q * np.kron(a, a)
         level = np.linalg.solve(np.eye(size**2) - total, np.kron(drive, drive))[0]
         alone = step**2 * (1 + target) / (step * (1 - target) * (2 * (1 + target) - step))
-        assert compensation.server_filter(law, target, step, implicit=mu_s).floor_factor == pytest.approx(level / alone, rel=1e-8)
+        assert compensation.server_filter(law, target, step, implicit=mu_s).floor_factor == pytest.approx(
+            level / alone, rel=1e-8
+        )
 
     def test_largest_useful_workers(self):
         assert momentum.largest_useful_workers(0.8) == pytest.approx(5)
@@ -171,8 +183,8 @@ class TestCompensation:
 
 
 def test_closed_loop_estimator_finds_the_implicit_momentum():
-    """40 coordinates started far away, geometric staleness of 4 workers: 3/4 within 0.06, five times the spread of 0.012
-    seen over 20 seeds."""
+    """40 coordinates started far away, geometric staleness of 4 workers: 3/4 within 0.06, five times the spread of
+    0.012 seen over 20 seeds."""
     rng, alpha, updates = np.random.default_rng(8), 0.05, 400
     h = np.geomspace(0.05, 1.0, 400)
     w, g = np.zeros((updates + 1, h.size)), np.zeros((updates + 1, h.size))

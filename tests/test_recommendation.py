@@ -32,9 +32,9 @@ def compare_with_fine_grid(workers, condition):
     ours = -1 / np.log(found.best.contraction)
     assert ours <= 1.001 * fine_grid_best(exponential_workers(workers), condition, found.best.momentum)
     step = found.best.learning_rate
-    assert worst(ExactDecay(exponential_workers(workers)), step, found.best.momentum, condition, modes=200) == pytest.approx(
-        found.best.contraction, rel=1e-3
-    )
+    assert worst(
+        ExactDecay(exponential_workers(workers)), step, found.best.momentum, condition, modes=200
+    ) == pytest.approx(found.best.contraction, rel=1e-3)
     return found
 
 
@@ -55,7 +55,10 @@ class TestGlobalOptimum:
             assert numeric[1] == pytest.approx(root**2, rel=5e-3)  # a square-root kink, found by search
 
     def test_momentum_falls_with_workers_and_turns_negative(self):
-        found = [recommend(exponential_workers(m), condition_number=20, sharpness=1.0).best.momentum for m in (1, 2, 4, 8, 16)]
+        found = [
+            recommend(exponential_workers(m), condition_number=20, sharpness=1.0).best.momentum
+            for m in (1, 2, 4, 8, 16)
+        ]
         assert found == sorted(found, reverse=True)
         assert found[-1] < 0 < found[0]
 
@@ -106,15 +109,18 @@ class TestWhatItSays:
         assert found.best.contraction < 1
         assert found.best.margin > 1
 
-    @pytest.mark.parametrize(("kwargs", "words"), [
-        ({"momentum": 0.0, "learning_rate": 0.1}, "condition_number"),
-        ({"momentum": 0.9}, "learning_rate"),
-        ({"condition_number": 0.5, "sharpness": 1.0}, "condition_number"),
-        ({"momentum": 1.5, "learning_rate": 0.1}, "between -1 and 1"),
-        ({"momentum": 0.5, "learning_rate": 9.0, "sharpness": 1.0}, "unstable on one worker"),
-        ({"momentum": 0.9, "learning_rate": -1.0}, "learning_rate"),
-        ({"momentum": 0.9, "learning_rate": 0.1, "reserve": 1.0}, "reserve"),
-    ])
+    @pytest.mark.parametrize(
+        ("kwargs", "words"),
+        [
+            ({"momentum": 0.0, "learning_rate": 0.1}, "condition_number"),
+            ({"momentum": 0.9}, "learning_rate"),
+            ({"condition_number": 0.5, "sharpness": 1.0}, "condition_number"),
+            ({"momentum": 1.5, "learning_rate": 0.1}, "between -1 and 1"),
+            ({"momentum": 0.5, "learning_rate": 9.0, "sharpness": 1.0}, "unstable on one worker"),
+            ({"momentum": 0.9, "learning_rate": -1.0}, "learning_rate"),
+            ({"momentum": 0.9, "learning_rate": 0.1, "reserve": 1.0}, "reserve"),
+        ],
+    )
     def test_refusals_name_what_to_add(self, kwargs, words):
         with pytest.raises(ValueError, match=words):
             recommend(exponential_workers(4), **kwargs)

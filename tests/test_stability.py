@@ -1,4 +1,5 @@
-"""Thresholds, rates and floors against closed forms, companion matrices, the lifted Kronecker recursion and simulation."""
+"""Thresholds, rates and floors against closed forms, companion matrices, the lifted Kronecker recursion and
+simulation."""
 
 from __future__ import annotations
 
@@ -71,9 +72,12 @@ class TestExpectationAgainstClosedFormsAndCompanions:
             assert companion_radius(law.pmf, edge * (1 + 1e-8), momentum, variant) > 1.0
             assert all(companion_radius(law.pmf, edge * f, momentum, variant) < 1 for f in (0.1, 0.3, 0.5, 0.7, 0.9))
 
-    @pytest.mark.parametrize("law", [StalenessLaw.uniform(1, b) for b in (2, 5, 17, 40)] + [
-        StalenessLaw.discrete_normal(mean) for mean in (1, 2, 3, 10, 30)
-    ], ids=lambda law: law.name)
+    @pytest.mark.parametrize(
+        "law",
+        [StalenessLaw.uniform(1, b) for b in (2, 5, 17, 40)]
+        + [StalenessLaw.discrete_normal(mean) for mean in (1, 2, 3, 10, 30)],
+        ids=lambda law: law.name,
+    )
     def test_laws_of_giladi_appendix_c(self, law):
         edge = stability.threshold(law, criterion="expectation")
         assert companion_radius(law.pmf, edge * (1 - 1e-8), 0.0, "heavy-ball") < 1.0

@@ -1,4 +1,5 @@
-"""Four ways to hold the total momentum at its target under stale gradients, each with what is left over and what it costs.
+"""Four ways to hold the total momentum at its target under stale gradients, each with what is left over and what it
+costs.
 
 Source: theory.md section 4 (the two exact ones are not in the papers); derivations in docs/theory/momentum.md.
 """
@@ -37,8 +38,8 @@ class AdditiveRule:
 
 @dataclass(frozen=True, eq=False)
 class StepSchedule:
-    """alpha(tau) = alpha' mu*^tau / q_tau, exact in expectation. ``factors`` are alpha(tau)/alpha'; ``noise_price`` is
-    E[alpha^2] over that of a constant step of the same sum (infinite for the geometric law unless mu*^2 < mu_S);
+    """alpha(tau) = alpha' mu*^tau / q_tau, exact in expectation. ``factors`` are alpha(tau)/alpha'; ``noise_price``
+    is E[alpha^2] over that of a constant step of the same sum (infinite for the geometric law unless mu*^2 < mu_S);
     ``residual`` is the momentum weight lost beyond the law's support or by clipping, as a share of the whole."""
 
     target: float
@@ -56,7 +57,8 @@ class StepSchedule:
 class ServerFilter:
     """d_t = (G_t - mu_S G_{t-1}) / (1 - mu_S), v_t = mu* v_{t-1} - alpha' d_t. ``gradient_variance`` is that of d_t
     over that of G_t; ``floor_factor`` what a user pays: the noise floor over that of one worker with mu* and alpha'
-    (infinite when ``g`` >= 1: not mean-square stable); ``exact`` whether the law is geometric, so that nothing is left."""
+    (infinite when ``g`` >= 1: not mean-square stable); ``exact`` whether the law is geometric, so that nothing is
+    left."""
 
     target: float
     implicit: float
@@ -91,7 +93,8 @@ def additive_rule(law: StalenessLaw, target: float) -> AdditiveRule:
 
 
 def step_schedule(law: StalenessLaw, target: float, *, largest: float | None = None) -> StepSchedule:
-    """alpha(tau)/alpha' = mu*^tau / q_tau; ``largest`` clips it, which ends exactness (the residual says by how much).
+    """alpha(tau)/alpha' = mu*^tau / q_tau; ``largest`` clips it, which ends exactness (the residual says by how
+    much).
 
     Raises ``ValueError`` if q_tau = 0 inside the support: no step size can restore a staleness that never occurs.
     """
@@ -99,12 +102,13 @@ def step_schedule(law: StalenessLaw, target: float, *, largest: float | None = N
     pmf = law.pmf / law.pmf.sum()
     pmf = pmf[: int(np.flatnonzero(pmf)[-1]) + 1]
     if np.any(pmf <= 0):
-        raise ValueError(f"{law.name}: q_{int(np.argmin(pmf))} = 0: staleness {int(np.argmin(pmf))} never occurs, so no step size can weigh it")
+        never = int(np.argmin(pmf))
+        raise ValueError(f"{law.name}: q_{never} = 0: staleness {never} never occurs, so no step size can weigh it")
     wanted = target ** np.arange(pmf.size)
     factors = wanted / pmf
-    clipped = largest is not None and bool(np.any(factors > largest))
-    if clipped:
-        factors = np.minimum(factors, largest)
+    clipped = False
+    if largest is not None:
+        clipped, factors = bool(np.any(factors > largest)), np.minimum(factors, largest)
     given = pmf * factors
     whole = 1.0 / (1.0 - target)
     squares = pmf * factors**2
@@ -114,7 +118,8 @@ def step_schedule(law: StalenessLaw, target: float, *, largest: float | None = N
 
 
 def server_filter(law: StalenessLaw, target: float, step: float, *, implicit: float | None = None) -> ServerFilter:
-    """The price of filtering at the server, at alpha' h = ``step``, for any law (exact in expectation for the geometric).
+    """The price of filtering at the server, at alpha' h = ``step``, for any law (exact in expectation for the
+    geometric).
 
     g = (alpha' h)^2 mean[(1 - abs(Q)^2) abs(F)^2 / abs(P)^2], F = (1 - mu_S x)/(1 - mu_S),
     P = (1 - x)(1 - mu* x) + alpha' h x Q F. For the geometric law Q F = 1 and the floor factor is
@@ -126,7 +131,8 @@ def server_filter(law: StalenessLaw, target: float, step: float, *, implicit: fl
     if not 0 <= mu_s < 1:
         raise ValueError(f"the implicit momentum must lie in [0, 1) (got {mu_s!r})")
     if not 0 < step < 2 * (1 + target):
-        raise ValueError(f"the step alpha' h must lie in (0, 2 (1 + mu*)) = (0, {2 * (1 + target):g}), stable for one worker (got {step!r})")
+        edge = 2 * (1 + target)
+        raise ValueError(f"the step alpha' h must lie in (0, {edge:g}), stable for one worker (got {step!r})")
     points, last = 1 << max(12, int(8 * law.pmf.size).bit_length()), (np.inf, np.inf)
     while True:
         q = law.generating_function(points) / law.pmf.sum()
@@ -144,6 +150,11 @@ def server_filter(law: StalenessLaw, target: float, step: float, *, implicit: fl
     b = 1 + target
     alone = b / (step * (1 - target) * (2 * b - step))  # mean 1/abs(P)^2 of one worker with mu* and alpha'
     return ServerFilter(
-        target, mu_s, step, (1 + mu_s**2) / (1 - mu_s) ** 2, g, floor / alone / (1 - g) if g < 1 else float("inf"),
+        target,
+        mu_s,
+        step,
+        (1 + mu_s**2) / (1 - mu_s) ** 2,
+        g,
+        floor / alone / (1 - g) if g < 1 else float("inf"),
         update.kind in ("none", "standard momentum") and abs(mu_s - update.implicit) < 1e-12,
     )

@@ -43,7 +43,9 @@ def exponential_workers(workers_or_rates: int | Sequence[float] | Real, *, contr
     if not (contributors == int(contributors) and 1 <= contributors <= counts.sum()):
         raise ValueError(f"contributors must be a whole number from 1 to {counts.sum()} (got {contributors!r})")
     if contributors > 1 and counts.size > 1:
-        raise ValueError("several contributors with unequal rates: no exact recursion is known; use the staleness law, or a trace")
+        raise ValueError(
+            "several contributors with unequal rates have no known exact recursion: use the law, or a trace"
+        )
     return ExponentialWorkers(tuple(int(n) for n in counts), tuple(float(p) for p in shares), int(contributors))
 
 
@@ -66,12 +68,15 @@ class ExponentialWorkers:
         return len(self.counts) == 1
 
     def law(self, *, tail: float = 1e-15) -> StalenessLaw:
-        """The staleness law: q_l = sum_i p_i^2 (1 - p_i)^l; K-async: geometric with q_0 = K/M (theory.md section 3)."""
+        """The staleness law: q_l = sum_i p_i^2 (1 - p_i)^l; K-async: geometric with q_0 = K/M (theory.md section
+        3)."""
         if self.homogeneous:
             return StalenessLaw.geometric(workers=self.workers / self.contributors, tail=tail)
         parts = [StalenessLaw.geometric(workers=1.0 / p, tail=tail) for p in self.shares]
         mixed = StalenessLaw.mixture(parts, [n * p for n, p in zip(self.counts, self.shares, strict=True)])
-        return StalenessLaw(mixed.pmf, source="exact", truncation=mixed.truncation, name=f"{self.workers} exponential workers")
+        return StalenessLaw(
+            mixed.pmf, source="exact", truncation=mixed.truncation, name=f"{self.workers} exponential workers"
+        )
 
     # -- equal workers: seven numbers -------------------------------------------------------------------------------
 
@@ -114,9 +119,9 @@ class ExponentialWorkers:
     # -- unequal workers: one linear system in (w^2, wv, w u_g) -----------------------------------------------------
 
     def _resolvent(self, steps: Real, mu: float, rho: Real, v: float) -> tuple[Real, NDArray[np.bool_]]:
-        """For each step and rho: E w^2 of the solution y of rho y = T y + noise (unit alpha^2 s^2), and whether y is a
-        second-moment matrix. It is one iff rho exceeds the spectral radius of T, because T maps such matrices to such
-        matrices (Krein-Rutman): a certificate, so no eigenvalue has to be told apart from another."""
+        """For each step and rho: E w^2 of the solution y of rho y = T y + noise (unit alpha^2 s^2), and whether y is
+        a second-moment matrix. It is one iff rho exceeds the spectral radius of T, because T maps such matrices to
+        such matrices (Krein-Rutman): a certificate, so no eigenvalue has to be told apart from another."""
         n, p = np.array(self.counts, dtype=np.float64), np.array(self.shares)
         size, b = len(self.counts), 1.0 + mu
         wide, r, c = size + 3, rho[:, None, None], steps[:, None, None]
@@ -207,7 +212,9 @@ class ExponentialWorkers:
                 return 2.0 * b
             top = np.array([m, m - mu * (m - 1)])  # numerator of r, in c
             bottom = np.array([m * m - mu * (m - 1) / b, m - mu * (m - 1)])
-            poly = np.convolve(top, [2 * mu / (m * b), 2 - 2 * mu * (1 - 1 / m)]) - np.convolve([1.0, 2 * mu / m], bottom)
+            poly = np.convolve(top, [2 * mu / (m * b), 2 - 2 * mu * (1 - 1 / m)]) - np.convolve(
+                [1.0, 2 * mu / m], bottom
+            )
             roots = np.roots(poly)
             real = roots.real[(np.abs(roots.imag) < 1e-12 * np.abs(roots)) & (roots.real > 0)]
             return float(real.min())
@@ -266,7 +273,13 @@ class ExponentialWorkers:
         return 0.5 * (left + right)
 
     def noise_floor(
-        self, step: float, momentum: float = 0.0, noise: float = 1.0, *, curvature: float = 1.0, curvature_variance: float = 0.0
+        self,
+        step: float,
+        momentum: float = 0.0,
+        noise: float = 1.0,
+        *,
+        curvature: float = 1.0,
+        curvature_variance: float = 0.0,
     ) -> float:
         """The exact level E[w^2] settles at for gradient noise of variance ``noise`` and curvature ``curvature``
         (alpha = step / curvature); infinite at or above the threshold."""

@@ -2,10 +2,11 @@
 
 With w = x zeta / P, zeta_t the surprise of update t (which past value was read, and the curvature it met):
 
-    g_rho(k) = (1/rho) mean_theta[ ((Q(1/rho) - abs(Q)^2) abs(D)^2 + k^2 v Q(1/rho)) / abs(P)^2 ],  x = rho^(-1/2) exp(-i theta),
+    g_rho(k) = (1/rho) mean_theta[ ((Q(1/rho) - abs(Q)^2) abs(D)^2 + k^2 v Q(1/rho)) / abs(P)^2 ],  x = rho^(-1/2)
+    exp(-i theta),
 
-D = -k, or mu (1 - x) - k when the momentum is shifted, and v = V_h / h^2 the relative variance of the curvature between
-samples. Source: theory.md section 6; derivation in docs/theory/stability.md.
+D = -k, or mu (1 - x) - k when the momentum is shifted, and v = V_h / h^2 the relative variance of the curvature
+between samples. Source: theory.md section 6; derivation in docs/theory/stability.md.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from asyncq.theory.characteristic import Characteristic
 __all__ = ["Gain", "gain", "unit_gain"]
 
 Real = NDArray[np.float64]
+Pair = tuple[tuple[float, float], tuple[float, float]]  # (g, the same on half the points), (mean 1/abs(P)^2, the same)
 
 AGREE = 1e-6  # on two grids, one twice the other: without near poles the finer is then right to about AGREE squared
 LONG = 1024
@@ -36,7 +38,9 @@ class Gain:
         with np.errstate(over="ignore", invalid="ignore"):
             self.total = float(circle.series(-np.log(rho))[0].real)
             spread = self.total - (circle.q.real**2 + circle.q.imag**2)
-        self.parts = tuple(np.ascontiguousarray(part) for part in (curve.a.real, curve.a.imag, curve.b.real, curve.b.imag))
+        self.parts = tuple(
+            np.ascontiguousarray(part) for part in (curve.a.real, curve.a.imag, curve.b.real, curve.b.imag)
+        )
         self.d0: Real | None = None
         self.d1: Real | None = None
         if curve.shifted:
@@ -66,7 +70,7 @@ class Gain:
         n = self.circle.points
         return (2.0 * float(values.sum()) - ends) / n, 2.0 * (2.0 * float(values[::2].sum()) - ends) / n
 
-    def _without_aliases(self, k: float, pair: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    def _without_aliases(self, k: float, pair: Pair) -> Pair:
         """The same sums less what the nearest poles add to them. For a pole y_j outside the unit circle the trapezoid
         rule on n points errs by exactly 2 Re[c_j / (y_j^n - 1)], c_j = -residue / y_j; poles far out add nothing."""
         system, circle = self.system, self.circle
@@ -90,10 +94,10 @@ class Gain:
                 alias = 2.0 / np.expm1((circle.points >> halving) * log)
                 out[0][halving] -= float((top / self.rho * share * alias).real)
                 out[1][halving] -= float((share * alias).real)
-        return tuple((value[0], value[1]) for value in out)
+        return (out[0][0], out[0][1]), (out[1][0], out[1][1])
 
 
-def _settled(pair: tuple[tuple[float, float], ...]) -> bool:
+def _settled(pair: Pair) -> bool:
     (g, rough), (m, rougher) = pair
     return abs(rough - g) <= AGREE * abs(g) + SMALL and abs(rougher - m) <= 1e-3 * m
 
@@ -143,9 +147,9 @@ def gain(
     curvature_variance: float = 0.0,
     grids: dict[int, Gain] | None = None,
 ) -> tuple[float, float]:
-    """(g_rho, mean 1/abs(P)^2) at the step k: on the first grid that settles, else by recursion up to 1,024 cells, else
-    on the safe side infinite. The caller sees to it that P has no root within abs(x) <= rho^(-1/2). ``grids`` keeps what
-    does not depend on k from one call to the next."""
+    """(g_rho, mean 1/abs(P)^2) at the step k: on the first grid that settles, else by recursion up to 1,024 cells,
+    else on the safe side infinite. The caller sees to it that P has no root within abs(x) <= rho^(-1/2). ``grids``
+    keeps what does not depend on k from one call to the next."""
     kept: dict[int, Gain] = {} if grids is None else grids
     points = system.points()
     for _ in range(2 if system.length <= LONG else 4):
@@ -176,7 +180,8 @@ def unit_gain(system: Characteristic, edge: float, *, curvature_variance: float 
         return float(np.log(min(g, 1e30))) if g > 0 else -70.0
 
     left = 0.0
-    for right in np.concatenate([np.geomspace(1e-4, 0.3, 6), np.linspace(0.5, 4.0, 8), [6.0, 9.0, 14.0, 20.0, 30.0]]):
+    scan = np.concatenate([np.geomspace(1e-4, 0.3, 6), np.linspace(0.5, 4.0, 8), [6.0, 9.0, 14.0, 20.0, 30.0]])
+    for right in scan:
         g, _, settled = coarse(step(right))
         if (g >= 1.0 or not settled) and excess(right) >= 0.0:
             break

@@ -1,9 +1,9 @@
 """The step and momentum that minimise the worst contraction over a range of curvatures.
 
 The objective is a maximum of spectral radii: kinked, and not known to have one minimum only. It is minimised by
-deterministic grids refined around every competitive local minimum; nothing is drawn at random. Two models of the decay
-answer the same three questions: how stable, how fast at given steps, and which step is best at a given momentum.
-Source: theory.md sections 6 and 8.
+deterministic grids refined around every competitive local minimum; nothing is drawn at random. Two models of the
+decay answer the same three questions: how stable, how fast at given steps, and which step is best at a given
+momentum. Source: theory.md sections 6 and 8.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def polyak(condition: float) -> tuple[float, float]:
 
 
 def worst(decay: Decay, step: float, momentum: float, condition: float, *, modes: int = 25) -> float:
-    """The slowest contraction among ``modes`` curvatures between step / condition and step, evenly in the logarithm."""
+    """The slowest contraction among ``modes`` curvatures between step / condition and step, evenly in the
+    logarithm."""
     return float(decay.rates(step * np.geomspace(1.0, 1.0 / condition, modes if condition > 1 else 1), momentum).max())
 
 
@@ -168,8 +169,14 @@ class LawDecay:
         tiny = 1e-4 * (np.log(right) - np.log(left))
         before = logs[first - 1] if first else np.log(left) + tiny
         after = logs[final + 1] if final < logs.size - 1 else np.log(right) - tiny
-        low = bracketed_root(excess, float(before), float(logs[first]), rtol=1e-6) if excess(float(before)) > 0 else before
-        high = bracketed_root(excess, float(logs[final]), float(after), rtol=1e-6) if excess(float(after)) > 0 else after
+        low = (
+            bracketed_root(excess, float(before), float(logs[first]), rtol=1e-6)
+            if excess(float(before)) > 0
+            else before
+        )
+        high = (
+            bracketed_root(excess, float(logs[final]), float(after), rtol=1e-6) if excess(float(after)) > 0 else after
+        )
         return float(np.exp(low)), float(np.exp(high))
 
 

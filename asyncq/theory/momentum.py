@@ -1,9 +1,10 @@
 """Asynchrony as momentum: what a staleness law does to the expected update.
 
-Theorem 2 of [AbM] writes the expected update through past gradients; dividing by Q(B), B the backshift, writes it through
-past steps: 1/Q(B) = (1/q_0)(1 - c_1 B - c_2 B^2 - ...). c_1 is the leading momentum, the rest non-standard momentum. The
-law deserves the name momentum iff 1/Q is a summable filter (no zero of Q in abs(x) <= 1) and every c_k >= 0: a sub-convex
-average of past steps. Otherwise it is a delay. Source: theory.md section 4; derivations in docs/theory/momentum.md.
+Theorem 2 of [AbM] writes the expected update through past gradients; dividing by Q(B), B the backshift, writes it
+through past steps: 1/Q(B) = (1/q_0)(1 - c_1 B - c_2 B^2 - ...). c_1 is the leading momentum, the rest non-standard
+momentum. The law deserves the name momentum iff 1/Q is a summable filter (no zero of Q in abs(x) <= 1) and every c_k
+>= 0: a sub-convex average of past steps. Otherwise it is a delay. Source: theory.md section 4; derivations in
+docs/theory/momentum.md.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = [
     "expected_update",
     "gradient_coefficients",
     "implicit_momentum",
+    "is_momentum",
     "largest_useful_workers",
     "measured_momentum",
 ]
@@ -40,22 +42,23 @@ def gradient_coefficients(law: StalenessLaw) -> tuple[float, Real]:
 
 
 def autoregression(law: StalenessLaw, terms: int | None = None) -> Real:
-    """c_1 .. c_terms of 1/Q(B) = (1/q_0)(1 - c_1 B - c_2 B^2 - ...), default as many as the law has cells (at least 2).
+    """c_1 .. c_terms of 1/Q(B) = (1/q_0)(1 - c_1 B - c_2 B^2 - ...), default as many as the law has cells (at least
+    2).
 
     Up to 2,048 terms by recursion, beyond by Newton's iteration with FFT, O(L log L), whose error is absolute (about
     1e-15 of the largest term). Raises ``ValueError`` if q_0 = 0: then no gradient is fresh and there is no such form.
     """
     pmf = law.pmf / law.pmf.sum()
     if pmf[0] <= 0:
-        raise ValueError(f"{law.name}: no gradient is fresh (q_0 = 0), so the update is no autoregression on past steps")
+        raise ValueError(f"{law.name}: no gradient is fresh (q_0 = 0): the update is no autoregression on past steps")
     count = max(2, pmf.size) if terms is None else int(terms)
     if count < 1:
         raise ValueError(f"terms must be 1 or more (got {terms!r})")
-    return _reciprocal(pmf, count + 1)[1:] * -pmf[0]
+    return np.asarray(-pmf[0] * _reciprocal(pmf, count + 1)[1:])
 
 
 def _reciprocal(series: Real, terms: int) -> Real:
-    """The first ``terms`` coefficients of 1 / series; infinite ones (a series with a zero inside the circle) included."""
+    """The first ``terms`` coefficients of 1 / series; they may grow without bound."""
     a = np.zeros(terms)
     a[: min(terms, series.size)] = series[:terms]
     head = min(terms, SHORT)
@@ -84,8 +87,8 @@ def _reciprocal(series: Real, terms: int) -> Real:
 class ExpectedUpdate:
     """The expected update of one law, in both forms, and whether it may be called momentum.
 
-    ``first_order`` matches the mean (and is 1 - 1/M for *every* asynchronous system of M workers: it carries no evidence),
-    ``leading`` is c_1, ``remainder`` c_2, c_3, ..., ``kind`` and ``reason`` the verdict."""
+    ``first_order`` matches the mean (and is 1 - 1/M for *every* asynchronous system of M workers: it carries no
+    evidence), ``leading`` is c_1, ``remainder`` c_2, c_3, ..., ``kind`` and ``reason`` the verdict."""
 
     law: str
     mean: float
@@ -121,17 +124,18 @@ class ExpectedUpdate:
 def expected_update(law: StalenessLaw, *, samples: float | None = None, tolerance: float = 1e-9) -> ExpectedUpdate:
     """Theorem 2 and its autoregressive form, with the momentum-or-delay test.
 
-    A coefficient counts as negative below -``tolerance``; for a measured law give ``samples`` (the *effective* number of
-    gradients, after autocorrelation), and it counts only beyond its own standard error, at a joint false-alarm rate of 1 %
-    (Bonferroni over the coefficients). Sources: [AbM] Theorems 2 and 3, section 4; theory.md section 4.
+    A coefficient counts as negative below -``tolerance``; for a measured law give ``samples`` (the *effective*
+    number of gradients, after autocorrelation), and it counts only beyond its own standard error, at a joint
+    false-alarm rate of 1 % (Bonferroni over the coefficients). Sources: [AbM] Theorems 2 and 3, section 4; theory.md
+    section 4.
     """
     fresh, gradients = gradient_coefficients(law)
     mean = law.mean / float(law.pmf.sum())
     first = mean / (1.0 + mean)
 
     def verdict(kind: Kind, reason: str, c: Real | None = None) -> ExpectedUpdate:
-        lead = None if c is None else float(c[0])
-        return ExpectedUpdate(law.name, mean, fresh, gradients, first, lead, c[1:] if c is not None else np.zeros(0), kind, reason)
+        lead, rest = (None, np.zeros(0)) if c is None else (float(c[0]), c[1:])
+        return ExpectedUpdate(law.name, mean, fresh, gradients, first, lead, rest, kind, reason)
 
     if mean == 0.0:
         return verdict("none", "every gradient is fresh: no implicit momentum", np.zeros(2))
@@ -147,15 +151,17 @@ def expected_update(law: StalenessLaw, *, samples: float | None = None, toleranc
         bar += float(-ndtri(0.01 / c.size)) * _standard_errors(law.pmf / law.pmf.sum(), c.size, samples)
     worst = int(np.argmin(c + bar))
     if c[worst] < -bar[worst]:
-        return verdict("delay", f"c_{worst + 1} = {c[worst]:.3g} is negative: part of the past is subtracted, not averaged", c)
+        reason = f"c_{worst + 1} = {c[worst]:.3g} is negative: part of the past is subtracted, not averaged"
+        return verdict("delay", reason, c)
     if np.all(np.abs(c[1:]) <= bar[1:]):
         return verdict("standard momentum", "the law is geometric: c_1 alone, standard momentum (Theorem 3)", c)
-    return verdict("momentum", f"every c_k >= 0: a sub-convex average of past steps, sum c_k = 1 - q_0 = {1 - fresh:.4g}", c)
+    reason = f"every c_k >= 0: a sub-convex average of past steps, sum c_k = 1 - q_0 = {1 - fresh:.4g}"
+    return verdict("momentum", reason, c)
 
 
 def _zeros_in_disc(law: StalenessLaw) -> int:
-    """The zeros of Q in the closed unit disc, by winding number: those of 1 - (-1)(Q - 1) along the circle."""
-    from asyncq.theory.characteristic import winding_of_series
+    """The zeros of Q in the closed unit disc, by winding number."""
+    from asyncq.theory.circle import winding_of_series
 
     return winding_of_series(law.pmf / law.pmf.sum())
 
@@ -182,14 +188,37 @@ def implicit_momentum(law: StalenessLaw) -> dict[str, Any]:
         why = "they agree: the law is geometric, or fresh"
     else:
         why = (
-            "the first matches the mean staleness and holds for small steps; the second is the weight of the last step alone, "
-            "the rest of the mean sits at longer lags"
+            "the first matches the mean staleness and holds for small steps; the second is the weight of the last "
+            "step alone, the rest of the mean sits at longer lags"
         )
-    return {"first_order": update.first_order, "leading": lead, "kind": update.kind, "why": why, "reason": update.reason}
+    return {
+        "first_order": update.first_order,
+        "leading": lead,
+        "kind": update.kind,
+        "why": why,
+        "reason": update.reason,
+    }
+
+
+def is_momentum(law: StalenessLaw, rows: int | None = None) -> bool:
+    """Whether the law is a sub-convex average of past steps (all c_k >= 0); otherwise it is a delay. The quick answer of
+    a report; `expected_update` gives the full one, with its reason.
+
+    For a law measured on ``rows`` gradients a weight counts as negative when it is below zero by more than four
+    standard errors of independent rows, looked for among the first steps (up to the law's mean, at least two).
+    """
+    q = law.pmf
+    noise = 0.0 if rows is None else 4.0 / (rows * max(q[0], 1.0 / rows)) ** 0.5
+    if q[0] <= 0 or noise > 0.5:
+        return False
+    weights = autoregression(law, max(2, int(law.mean)))
+    # an error in c_n is at most its own cell's plus those of the earlier ones it is made of
+    return bool(np.all(weights >= -noise * np.sqrt(np.arange(1, weights.size + 1)) - 1e-12))
 
 
 def largest_useful_workers(target: float) -> float:
-    """M_0 = 1 / (1 - mu*): with more exponential workers the implicit momentum alone exceeds the target ([AbM] 2.1)."""
+    """M_0 = 1 / (1 - mu*): with more exponential workers the implicit momentum alone exceeds the target ([AbM]
+    2.1)."""
     if not 0 <= target < 1:
         raise ValueError(f"the target momentum must lie in [0, 1) (got {target!r})")
     return 1.0 / (1.0 - target)
@@ -202,8 +231,9 @@ def measured_momentum(
 
     ``positions`` w_t and undelayed ``gradients`` grad f(w_t), shape (T, coordinates). With d_t = the step less
     ``explicit`` times the one before, Theorem 3 reads d_t = mu d_{t-1} - alpha (1 - mu) g_t; smoothed (exponential
-    weights, ``memory``) and solved for mu: (E d_t + alpha E g_t) / (E d_{t-1} + alpha E g_t); the median over coordinates
-    and over the second half of the run. Raises ``ValueError`` for fewer than 4 positions or mismatched shapes.
+    weights, ``memory``) and solved for mu: (E d_t + alpha E g_t) / (E d_{t-1} + alpha E g_t); the median over
+    coordinates and over the second half of the run. Raises ``ValueError`` for fewer than 4 positions or mismatched
+    shapes.
     """
     w, g = np.asarray(positions, dtype=np.float64), np.asarray(gradients, dtype=np.float64)
     if w.ndim != 2 or w.shape[0] < 4 or g.shape != w.shape or not 0 <= memory < 1:

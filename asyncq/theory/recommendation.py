@@ -24,13 +24,13 @@ MOMENTA = (-0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95,
 LOWEST, HIGHEST = -0.95, 0.999
 
 ALMOST_SURE = (
-    "A single run obeys the almost-sure threshold, which is higher than the mean-square one named here; between the two, "
-    "runs settle, but with heavy-tailed bursts."
+    "A single run obeys the almost-sure threshold, which is higher than the mean-square one named here; between the "
+    "two, runs settle, but with heavy-tailed bursts."
 )
 OTHER_OPTIMISERS = (
-    "Adam: its beta_1 is a momentum with dampening, so the sign and order of the change transfer (lower beta_1 as staleness "
-    "grows), but its step is rescaled per coordinate and the learning rates named here do not. Nesterov: its look-ahead damps "
-    "the fast modes, so its ceiling differs; near small steps the momentum transfers unchanged."
+    "Adam: its beta_1 is a momentum with dampening, so the direction of the change transfers (lower beta_1 as "
+    "staleness grows), but its step is rescaled per coordinate and the learning rates named here do not. Nesterov: its "
+    "look-ahead damps the fast modes, so its ceiling differs; at small steps the momentum transfers unchanged."
 )
 
 
@@ -57,7 +57,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of thumb: what it would set, and its ``cost``, updates relative to the recommendation (inf: diverges)."""
+    """A rule of thumb: what it would set, and its ``cost``, updates relative to the recommendation (inf:
+    diverges)."""
 
     name: str
     momentum: float
@@ -84,8 +85,8 @@ class Recommendation:
 
     ``kept`` is None if no momentum makes today's learning rate safe. ``additive`` are the papers' rule
     mu* - mu_S with its step retuned and at today's step; ``nonnegative`` the best pair without negative momentum.
-    ``criterion`` names what all figures are in; ``reserve`` is the share of the ceiling held back where that criterion can be
-    optimistic, and every recommended learning rate respects it."""
+    ``criterion`` names what all figures are in; ``reserve`` is the share of the ceiling held back where that
+    criterion can be optimistic, and every recommended learning rate respects it."""
 
     criterion: str
     exact: bool
@@ -123,11 +124,11 @@ def recommend(
 ) -> Recommendation:
     """The momentum and learning rate that minimise the worst mean-square contraction over the curvature range.
 
-    ``staleness``: exponential workers (exact), or a law (independent staleness, a model; say ``heterogeneous=True`` if the
-    workers differ in speed, and a ``reserve`` of half the ceiling is held back unless stated). The problem: today's
-    one-worker ``momentum`` and ``learning_rate`` if they were tuned on a curvature-dominated problem, or
-    ``condition_number`` and ``sharpness`` (largest curvature), which win where both are given. ``dampened`` says that the
-    optimiser multiplies gradients by 1 - momentum.
+    ``staleness``: exponential workers (exact), or a law (independent staleness, a model; say ``heterogeneous=True``
+    if the workers differ in speed, and a ``reserve`` of half the ceiling is held back unless stated). The problem:
+    today's one-worker ``momentum`` and ``learning_rate`` if they were tuned on a curvature-dominated problem, or
+    ``condition_number`` and ``sharpness`` (largest curvature), which win where both are given. ``dampened`` says
+    that the optimiser multiplies gradients by 1 - momentum.
 
     Raises ``ValueError`` for an input that does not determine the problem, naming what to add.
     """
@@ -172,7 +173,8 @@ def recommend(
     target, single = polyak(kappa)
     alone = exact and isinstance(staleness, ExponentialWorkers) and staleness.workers == staleness.contributors == 1
     high = min(HIGHEST, float(np.tanh(np.arctanh(max(target, 0.3)) + 0.5)))
-    effort = {"points": 33, "rounds": 6} if exact and staleness.homogeneous else {"points": 17, "rounds": 3}  # type: ignore[union-attr]
+    quick = isinstance(staleness, ExponentialWorkers) and staleness.homogeneous
+    effort = {"points": 33, "rounds": 6} if quick else {"points": 17, "rounds": 3}
     if alone and curvature_variance == 0.0 and held == 0.0:
         best = choice(target, single)  # Polyak's optimum, in closed form
         nonnegative = best
@@ -191,7 +193,9 @@ def recommend(
         rho = worst(decay, step, mu, kappa, modes=9 if exact else 3)
         return -1.0 / float(np.log(rho)) if rho < 1 else float("inf")
 
-    mu, value = best_momentum(at_kept, lowest=LOWEST, highest=high, points=41 if exact else 17, rounds=3 if exact else 2)
+    mu, value = best_momentum(
+        at_kept, lowest=LOWEST, highest=high, points=41 if exact else 17, rounds=3 if exact else 2
+    )
     kept = choice(mu, today.learning_rate * scale(mu) * h) if np.isfinite(value) else None
 
     update = expected_update(law) if law is not None else None
@@ -213,19 +217,35 @@ def recommend(
         rule("today's setting, unchanged", today.momentum, today.learning_rate),
         rule("[Edge] eq. 8, today's momentum", today.momentum, rule_of_thumb(today.learning_rate, mean)),
         rule("alpha / tau, today's momentum", today.momentum, today.learning_rate / max(mean, 1.0)),
-        rule("alpha / sqrt(tau), today's momentum", today.momentum, today.learning_rate / float(np.sqrt(max(mean, 1.0)))),
+        rule(
+            "alpha / sqrt(tau), today's momentum", today.momentum, today.learning_rate / float(np.sqrt(max(mean, 1.0)))
+        ),
     )
     ceiling = []
     for mu in momenta:
-        mean_edge = staleness.expectation_threshold(mu) if isinstance(staleness, ExponentialWorkers) else threshold(
-            staleness, momentum=mu, criterion="expectation"
-        )
+        if isinstance(staleness, ExponentialWorkers):
+            mean_edge = staleness.expectation_threshold(mu)
+        else:
+            mean_edge = threshold(staleness, momentum=mu, criterion="expectation")
         unit = h * scale(mu)
         ceiling.append(Ceiling(mu, decay.threshold(mu) / unit, mean_edge / unit))
     notes = _notes(best, nonnegative, kept, today, exact, heterogeneous, held)
     return Recommendation(
-        criterion, exact, today, mean, implicit, update.kind if update else "standard momentum",
-        largest_useful_workers(target), held, tuple(ceiling), kept, best, nonnegative, tuple(additive), rules, notes,
+        criterion,
+        exact,
+        today,
+        mean,
+        implicit,
+        update.kind if update else "standard momentum",
+        largest_useful_workers(target),
+        held,
+        tuple(ceiling),
+        kept,
+        best,
+        nonnegative,
+        tuple(additive),
+        rules,
+        notes,
     )
 
 
@@ -255,10 +275,14 @@ def _today(
         raise ValueError(f"momentum must lie strictly between -1 and 1 (got {momentum!r})")
     if condition_number is None:
         if momentum is None or momentum <= 0:
-            raise ValueError("a momentum of 0 or less says nothing about the condition number: give condition_number as well")
+            raise ValueError(
+                "a momentum of 0 or less does not tell the condition number: give condition_number as well"
+            )
         root = np.sqrt(momentum)
         condition_number = float(((1 + root) / (1 - root)) ** 2)
-        inferred.append(f"condition number {condition_number:.3g}, from momentum {momentum:g}, as if tuned without noise")
+        inferred.append(
+            f"condition number {condition_number:.3g}, from momentum {momentum:g}, as if tuned without noise"
+        )
     target, single = polyak(condition_number)
     if momentum is None:
         momentum = target
@@ -266,10 +290,14 @@ def _today(
     unit = 1.0 - momentum if dampened else 1.0
     if sharpness is None:
         if learning_rate is None:
-            raise ValueError("give learning_rate (today's, on one worker) or sharpness: without either no step size has a unit")
+            raise ValueError(
+                "give learning_rate (today's, on one worker) or sharpness: without either no step has a unit"
+            )
         if momentum > 0:
             sharpness = float((1 + np.sqrt(momentum)) ** 2 / (learning_rate * unit))
-            inferred.append(f"sharpness {sharpness:.3g}, from the learning rate, as if tuned without noise (an upper-level guess)")
+            inferred.append(
+                f"sharpness {sharpness:.3g}, from the learning rate, as if tuned without noise: a rough guess"
+            )
         else:
             sharpness = single / (learning_rate * unit)
             inferred.append(f"sharpness {sharpness:.3g}, as if the learning rate were the optimum of one worker")
@@ -279,8 +307,8 @@ def _today(
     step = learning_rate * unit * sharpness
     if step >= one.threshold(momentum):
         raise ValueError(
-            f"learning rate {learning_rate:g} with sharpness {sharpness:g} and momentum {momentum:g} is unstable on one worker: "
-            "what runs today cannot be all three"
+            f"learning rate {learning_rate:g} with sharpness {sharpness:g} and momentum {momentum:g} is unstable on one "
+            "worker: what runs today cannot be all three"
         )
     contraction = worst(one, step, momentum, condition_number, modes=65)
     return Today(momentum, learning_rate, condition_number, sharpness, contraction, tuple(inferred))
@@ -293,22 +321,28 @@ def _notes(
     if best.momentum < 0:
         share = 1.0 - best.updates / nonnegative.updates
         worth = "worth having" if share > 0.01 else "hardly worth having once the step is retuned"
-        notes.append(f"Negative momentum saves {100 * share:.2g} % of the updates over the best momentum >= 0: {worth}.")
+        notes.append(
+            f"Negative momentum saves {100 * share:.2g} % of the updates over the best momentum >= 0: {worth}."
+        )
     else:
         notes.append("Negative momentum is not called for: the best momentum is not negative.")
     if kept is None:
-        notes.append(f"No momentum makes today's learning rate {today.learning_rate:g} safe: lower it to the ceiling curve.")
+        notes.append(f"No momentum makes today's learning rate {today.learning_rate:g} safe: lower it to the ceiling.")
     elif kept.updates > 1.2 * best.updates:
-        notes.append(f"Keeping today's learning rate costs {kept.updates / best.updates:.2f} times the updates of retuning it.")
+        ratio = kept.updates / best.updates
+        notes.append(f"Keeping today's learning rate costs {ratio:.2f} times the updates of retuning it.")
     if exact:
-        notes.append("The criterion is exact for exponential work without a server queue; elsewhere it is an approximation.")
+        notes.append(
+            "The criterion is exact for exponential work without a server queue; elsewhere it is an approximation."
+        )
     else:
         notes.append("Independent staleness is a model: 5-16 % pessimistic for equal workers, not a bound.")
         if heterogeneous:
             notes.append(
-                f"Workers of different speeds: the model can be optimistic by up to 90 %; {100 * held:.0f} % of the ceiling is held "
-                "in reserve. Confirm by replaying the trace."
+                f"Workers of different speeds: the model can be optimistic by up to 90 %; {100 * held:.0f} % of the "
+                "ceiling is held in reserve. Confirm by replaying the trace."
             )
     if today.inferred:
-        notes.append("Inferred, not measured: " + "; ".join(today.inferred) + ". A momentum tuned to noise says nothing of curvature.")
+        listed = "; ".join(today.inferred)
+        notes.append(f"Inferred, not measured: {listed}. A momentum tuned to noise says nothing of curvature.")
     return (*notes, ALMOST_SURE, OTHER_OPTIMISERS)

@@ -1,6 +1,7 @@
 """How large a step stale gradients allow, how fast the update then contracts, and where its noise settles.
 
-Steps are given as learning rate times curvature (alpha h), whatever the variant; any `StalenessLaw` goes in. Two criteria:
+Steps are given as learning rate times curvature (alpha h), whatever the variant; any `StalenessLaw` goes in. Two
+criteria:
 
 * ``expectation``: E[w] converges ([Edge]). True of the mean and, for variable staleness, useless in practice: with
   geometric staleness of 8 workers it calls a step of 30 stable.
@@ -8,8 +9,8 @@ Steps are given as learning rate times curvature (alpha h), whatever the variant
   5-16 % pessimistic for equal workers, but up to 90 % optimistic for unequal ones. For exponential work ask
   `exponential_workers`, which is exact.
 
-A single run obeys the almost-sure threshold, which is higher than the mean-square one; between the two, runs settle but
-with heavy-tailed bursts. Source: theory.md sections 5 and 6; derivations in docs/theory/stability.md.
+A single run obeys the almost-sure threshold, which is higher than the mean-square one; between the two, runs settle
+but with heavy-tailed bursts. Source: theory.md sections 5 and 6; derivations in docs/theory/stability.md.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ class Region:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, for JSON."""
-        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in self.__dict__.items()}
+        return {
+            name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in self.__dict__.items()
+        }
 
 
 def threshold(
@@ -142,7 +145,8 @@ def rate(
     criterion: Criterion = "mean-square",
     curvature_variance: float = 0.0,
 ) -> float:
-    """The contraction of E[w^2] per update at alpha h = ``step`` (of E[w]^2 under ``expectation``); 1 or more diverges.
+    """The contraction of E[w^2] per update at alpha h = ``step`` (of E[w]^2 under ``expectation``); 1 or more
+    diverges.
 
     E[w_t^2] ~ rho^t with g_rho = 1, sought only above the square of the largest root of P, where g_rho decreases.
     Raises ``ValueError`` for a step that is not positive, and as `threshold`. Source: theory.md section 6.
@@ -160,6 +164,7 @@ def rate(
 
 def decay(system: Characteristic, k: float, floor: float, curvature_variance: float = 0.0) -> float:
     """The unique rho > ``floor`` with g_rho(k) = 1; ``floor`` if g_rho stays below 1 all the way down to it."""
+
     def excess(log: float) -> float:
         g = gain(system, k, rho=floor + float(np.exp(log)), curvature_variance=curvature_variance)[0]
         return float(np.log(min(g, 1e30))) if g > 0 else -70.0
@@ -212,8 +217,8 @@ def region(
     variant: Variant = "heavy-ball",
     curvature_variance: float = 0.0,
 ) -> Region:
-    """The map of mean-square contraction over step sizes and momenta, with both edges of stability. Defaults: 17 momenta
-    from -0.8 to 0.9, 24 steps up to 1.2 times the largest mean-square threshold among them."""
+    """The map of mean-square contraction over step sizes and momenta, with both edges of stability. Defaults: 17
+    momenta from -0.8 to 0.9, 24 steps up to 1.2 times the largest mean-square threshold among them."""
     rows = np.linspace(-0.8, 0.9, 17) if momenta is None else np.asarray(momenta, dtype=np.float64)
     edges, safe = np.empty(rows.size), np.empty(rows.size)
     for i, mu in enumerate(rows):
@@ -222,10 +227,15 @@ def region(
         edges[i] = edge / system.scale
         safe[i] = unit_gain(system, edge, curvature_variance=curvature_variance) / system.scale
     columns = np.linspace(0, 1.2 * safe.max(), 25)[1:] if steps is None else np.asarray(steps, dtype=np.float64)
-    rates = np.array([
-        [rate(law, float(c), momentum=float(mu), variant=variant, curvature_variance=curvature_variance) for c in columns]
-        for mu in rows
-    ])
+    rates = np.array(
+        [
+            [
+                rate(law, float(c), momentum=float(mu), variant=variant, curvature_variance=curvature_variance)
+                for c in columns
+            ]
+            for mu in rows
+        ]
+    )
     return Region(columns, rows, rates, safe, edges, variant)
 
 
@@ -235,8 +245,8 @@ def constant_threshold(staleness: float) -> float:
 
 
 def rule_of_thumb(learning_rate: float, staleness: float) -> float:
-    """[Edge] eq. 8: pi alpha_0 / (4 (tau + 1/2)), the learning rate that keeps the minima of alpha_0 stable; meant for
-    staleness of 1 or more."""
+    """[Edge] eq. 8: pi alpha_0 / (4 (tau + 1/2)), the learning rate that keeps the minima of alpha_0 stable; meant
+    for staleness of 1 or more."""
     return float(np.pi * learning_rate / (4.0 * (staleness + 0.5)))
 
 
