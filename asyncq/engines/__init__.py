@@ -1,1 +1,107 @@
-"""Calendars that know time and nothing else."""
+"""Calendars that know time and nothing else: what an engine yields, and what it can say when it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.protocols import CLOSED
+
+__all__ = ["CHUNK_ROWS", "Chunk", "Engine", "MachineTime", "why_stuck"]
+
+CHUNK_ROWS = 16_384
+
+
+class Chunk(NamedTuple):
+    """Consecutive rows (gradients whose fate is decided), one entry per row, in the order of the events.
+
+    ``time`` (seconds) is when the update was made; ``staleness`` counts the updates since ``read``, the version the
+    gradient was computed on; ``kind`` is COMMITTED, DROPPED or CANCELLED. ``visits``, ``waited`` and ``busy`` are the
+    server's totals so far: services completed, seconds queued by them, seat-seconds spent; None without a server.
+    """
+
+    time: NDArray[np.float64]
+    worker: NDArray[np.int64]
+    staleness: NDArray[np.int64]
+    read: NDArray[np.int64]
+    kind: NDArray[np.int64]
+    visits: NDArray[np.int64] | None = None
+    waited: NDArray[np.float64] | None = None
+    busy: NDArray[np.float64] | None = None
+
+    def pick(self, rows: slice | NDArray[np.int64]) -> Chunk:
+        """Some of the rows."""
+        columns: list[Any] = [None if column is None else column[rows] for column in self]
+        return Chunk(*columns)
+
+    def copy(self) -> Chunk:
+        """A chunk of its own: engines may reuse the arrays of theirs."""
+        columns: list[Any] = [None if column is None else column.copy() for column in self]
+        return Chunk(*columns)
+
+    @classmethod
+    def join(cls, chunks: Sequence[Chunk]) -> Chunk:
+        """Consecutive chunks as one."""
+        columns: list[Any] = [None if c[0] is None else np.concatenate(c) for c in zip(*chunks, strict=True)]
+        return cls(*columns)
+
+
+class MachineTime(NamedTuple):
+    """Where the workers' time went, in machine-seconds since the start. Together they are workers times seconds."""
+
+    pull: float
+    work: float
+    push: float
+    queue: float
+    service: float
+    cancelled: float  # cycles thrown away before they finished
+    dropped: float  # cycles whose gradient was too stale to be applied
+    unfinished: float  # cycles still under way at the end
+    blocked: float  # between a finished cycle and the next read: gates, barriers, the wait for an update
+
+    @classmethod
+    def of(cls, spent: Sequence[float], began: Sequence[float], read: Sequence[int], now: float) -> MachineTime:
+        """From the first seven entries and, for every worker, when its cycle began and the version it holds;
+        whatever of the time is in no cycle was spent blocked."""
+        pull, work, push, queue, service, cancelled, dropped = map(float, spent)
+        under_way = np.asarray(read) != CLOSED
+        unfinished = float((now - np.asarray(began)[under_way]).sum())
+        blocked = max(0.0, len(under_way) * now - float(np.sum(spent)) - unfinished)
+        return cls(pull, work, push, queue, service, cancelled, dropped, unfinished, blocked)
+
+
+def why_stuck(now: float, updates: int, finished: Sequence[int], queued: Collection[int]) -> str:
+    """A deadlock in one line: what each of the first twenty workers waits for."""
+    waits = [
+        f"worker {worker}: " + ("in the server's queue" if worker in queued else f"blocked, {count} gradients finished")
+        for worker, count in enumerate(finished[:20])
+    ]
+    return f"deadlock at {now:g} s after {updates} updates: nothing is scheduled; " + "; ".join(waits)
+
+
+class Engine(Protocol):
+    """A resumable simulation of one network. After ``chunks`` is exhausted the other members speak of its end."""
+
+    name: str
+
+    def chunks(self, updates: int) -> Iterator[Chunk]:
+        """Advance until ``updates`` updates have been applied in all; raises DeadlockError if that cannot happen."""
+
+    @property
+    def now(self) -> float:
+        """Simulated seconds."""
+
+    @property
+    def version(self) -> int:
+        """Updates applied."""
+
+    @property
+    def open_reads(self) -> NDArray[np.int64]:
+        """Versions held by the gradients whose fate is still open: in work or waiting for their update."""
+
+    @property
+    def machine_time(self) -> MachineTime:
+        """Where the workers' time went."""

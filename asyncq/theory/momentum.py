@@ -201,8 +201,8 @@ def implicit_momentum(law: StalenessLaw) -> dict[str, Any]:
 
 
 def is_momentum(law: StalenessLaw, rows: int | None = None) -> bool:
-    """Whether the law is a sub-convex average of past steps (all c_k >= 0); otherwise it is a delay. The quick answer of
-    a report; `expected_update` gives the full one, with its reason.
+    """Whether the law is a sub-convex average of past steps (all c_k >= 0); otherwise it is a delay. The quick answer
+    of a report; `expected_update` gives the full one, with its reason.
 
     For a law measured on ``rows`` gradients a weight counts as negative when it is below zero by more than four
     standard errors of independent rows, looked for among the first steps (up to the law's mean, at least two).

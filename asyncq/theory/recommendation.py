@@ -307,8 +307,8 @@ def _today(
     step = learning_rate * unit * sharpness
     if step >= one.threshold(momentum):
         raise ValueError(
-            f"learning rate {learning_rate:g} with sharpness {sharpness:g} and momentum {momentum:g} is unstable on one "
-            "worker: what runs today cannot be all three"
+            f"learning rate {learning_rate:g} with sharpness {sharpness:g} and momentum {momentum:g} is unstable on "
+            "one worker: what runs today cannot be all three"
         )
     contraction = worst(one, step, momentum, condition_number, modes=65)
     return Today(momentum, learning_rate, condition_number, sharpness, contraction, tuple(inferred))

@@ -1,0 +1,5 @@
+"""``python -m asyncq``."""
+
+from asyncq.cli import main
+
+main(prog_name="asyncq")

@@ -1,0 +1,237 @@
+"""The command line: parses, calls one public function, prints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from asyncq import __version__
+from asyncq.errors import AsyncqError, ScenarioError
+
+if TYPE_CHECKING:
+    from asyncq.run import Run
+
+__all__ = ["main"]
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+
+class _Group(click.Group):
+    """Commands whose deliberate errors become one clear message and an exit code, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ScenarioError as error:
+            for problem in error.problems:
+                click.echo(f"error: {problem}", err=True)
+            ctx.exit(BAD_INPUT)
+        except AsyncqError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(FAILED)
+        except KeyboardInterrupt:
+            click.echo("interrupted; nothing was written", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: asyncq simulate scenarios/quickstart.toml",
+)
+@click.version_option(__version__, prog_name="asyncq")
+def main() -> None:
+    """How stale are asynchronous gradients, and which momentum goes with that?"""
+
+
+@main.command(epilog="Example: asyncq check scenarios/*.toml")
+@click.argument("files", nargs=-1, required=True)
+def check(files: tuple[str, ...]) -> None:
+    """Validate scenario FILES without running them."""
+    from asyncq.scenario import Scenario
+
+    problems: list[str] = []
+    for file in files:
+        try:
+            scenario = Scenario.from_toml(file)
+        except ScenarioError as error:
+            problems.extend(error.problems)
+        else:
+            click.echo(f"{file}: ok ({scenario.workers} workers, {scenario.protocol.kind})")
+    if problems:
+        raise ScenarioError(problems)
+
+
+@main.command(epilog="Example: asyncq init k-async > my.toml")
+@click.argument("kind", default="asynchronous")
+@click.option("--out", metavar="FILE", help="Write to FILE, which must not exist yet.")
+def init(kind: str, out: str | None) -> None:
+    """Write a commented starter scenario of a protocol KIND (asynchronous if none is given)."""
+    from asyncq.starter import starter, write_starter
+
+    if out is None:
+        click.echo(starter(kind), nl=False)
+    else:
+        write_starter(kind, out)
+        click.echo(f"wrote {out}; next: asyncq simulate {out}", err=True)
+
+
+@main.command(epilog="Example: asyncq schema > asyncq.schema.json")
+def schema() -> None:
+    """Print the JSON schema of a scenario file, for editors that check and complete TOML."""
+    from asyncq.starter import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+@main.command()
+def protocols() -> None:
+    """List the protocol kinds, one line each, and the keys they take."""
+    from asyncq.starter import protocol_lines
+
+    click.echo("\n".join(protocol_lines()))
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  asyncq simulate scenarios/quickstart.toml
+  asyncq simulate scenarios/quickstart.toml --seed 7 --updates 500000 --json > run.json
+  asyncq simulate scenarios/parameter-server.toml --set near.workers=12 --set server.seats=2
+  asyncq simulate scenarios/quickstart.toml --out results --trace
+"""
+)
+@click.argument("file")
+@click.option("--seed", type=int, help="Seed of the random streams; the same seed gives the same run.")
+@click.option("--updates", type=int, help="How many updates to simulate.")
+@click.option("--engine", help="auto or simpy.", default="auto", show_default=True)
+@click.option("--set", "overrides", metavar="PATH=VALUE", multiple=True, help="Override a key of the file; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON and nothing else.")
+@click.option("--out", metavar="DIR", help="Write summary.json, staleness.csv and figures (PNG, SVG) to DIR.")
+@click.option("--trace", is_flag=True, help="With --out: also write trace.csv, one row per gradient.")
+def simulate(
+    file: str,
+    seed: int | None,
+    updates: int | None,
+    engine: str,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    out: str | None,
+    trace: bool,
+) -> None:
+    """Simulate the scenario in FILE and report throughput, staleness, its law and the momentum that goes with it."""
+    from asyncq.run import simulate as run_simulation
+    from asyncq.scenario import Scenario
+
+    if trace and out is None:
+        raise ScenarioError("--trace needs a place to write to; add --out DIR")
+    folder = None if out is None else _output_folder(out)
+    scenario = Scenario.from_toml(file, overrides=overrides)
+    target = scenario.run.updates if updates is None else updates
+    with _stop_on_interrupt() as stopped, _progress(target) as show:
+
+        def on_chunk(done: int) -> bool:
+            show(done)
+            return stopped()
+
+        run = run_simulation(scenario, engine=engine, seed=seed, updates=updates, trace=trace, on_chunk=on_chunk)
+    if folder is not None:
+        from asyncq.files import write_run
+
+        write_run(run, folder)
+    click.echo(_as_json(run) if as_json else _as_text(run), nl=False)
+    if run.interrupted:
+        sys.exit(INTERRUPTED)
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  asyncq timeline scenarios/k-async.toml
+  asyncq timeline scenarios/stale-synchronous.toml --updates 40 --set protocol.bound=0
+  asyncq timeline scenarios/parameter-server.toml --seed 7 --out results
+"""
+)
+@click.argument("file")
+@click.option("--updates", type=int, default=20, show_default=True, help="How many updates to draw.")
+@click.option("--seed", type=int, help="Seed of the random streams; the same seed gives the same drawing.")
+@click.option("--set", "overrides", metavar="PATH=VALUE", multiple=True, help="Override a key of the file; repeatable.")
+@click.option("--out", metavar="DIR", help="Also write timeline.png and timeline.svg to DIR.")
+def timeline(file: str, updates: int, seed: int | None, overrides: tuple[str, ...], out: str | None) -> None:
+    """Draw the first updates of the scenario in FILE: who computes, waits, reads and commits, and how stale."""
+    from asyncq.chart import draw
+    from asyncq.scenario import Scenario
+    from asyncq.timeline import timeline as run_timeline
+
+    folder = None if out is None else _output_folder(out)
+    shown = run_timeline(Scenario.from_toml(file, overrides=overrides), updates=updates, seed=seed)
+    if folder is not None:
+        from asyncq.files import write_timeline
+
+        write_timeline(shown, folder)
+    click.echo(draw(shown, ascii_only=_ascii_only()), nl=False)
+
+
+def _output_folder(out: str) -> Path:
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise ScenarioError(f"--out must name a folder (got {out!r}, which is a file); give another name")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ScenarioError(f"--out {out!r} cannot be made: {error.strerror}; give another place") from None
+    return folder
+
+
+def _as_json(run: Run) -> str:
+    return json.dumps(run.to_dict(), allow_nan=False) + "\n"
+
+
+def _as_text(run: Run) -> str:
+    from asyncq.report import render
+
+    return render(run, ascii_only=_ascii_only())
+
+
+def _ascii_only() -> bool:
+    """Whether standard output takes no more than ASCII."""
+    return not (sys.stdout.encoding or "ascii").lower().startswith("utf")
+
+
+@contextlib.contextmanager
+def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C asks the run to end after its current chunk; a second one ends the program."""
+    asked: list[int] = []
+
+    def ask(number: int, _: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    previous = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextlib.contextmanager
+def _progress(target: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("simulating", total=target)
+        yield lambda done: progress.update(task, completed=min(done, target))

@@ -1,0 +1,281 @@
+"""The SimPy engine: one process per worker, walking pull -> read -> work -> push -> server -> commit -> read again.
+
+Order of events (docs/design.md): a worker released by its own commit reads at once, in the same event; workers released
+by another's commit read when the calendar reaches them; simultaneous events run in the order in which they were
+scheduled. When a service ends: the commit first, then cancellations, then the freed seats are granted, then releases.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+from asyncq.engines import CHUNK_ROWS, Chunk, MachineTime, why_stuck
+from asyncq.errors import DeadlockError
+from asyncq.network import NO_STREAM, Network
+from asyncq.protocols import CANCELLED_WORKERS, CLOSED, DROPPED, RELEASED, ROWS, start
+from asyncq.variates import Variates
+
+__all__ = ["Cycle", "SimpyEngine"]
+
+THROWN_AWAY = "thrown away"  # what a worker hears when what it waited for was taken from it
+NOT_YET = float("nan")
+Walk = Generator[simpy.Event, Any, None]
+
+
+class Cycle(NamedTuple):
+    """One worker's way from a read to the arrival of its gradient: when each leg ended (seconds), nan if it did not.
+
+    The pull lasts from ``began`` to ``pulled``, then work, push (to ``joined``), queue (to ``seated``) and service.
+    """
+
+    worker: int
+    began: float
+    pulled: float
+    worked: float
+    joined: float
+    seated: float
+    ended: float
+    cancelled: bool
+
+
+class _Station:
+    """A first-in first-out queue with seats, on plain SimPy events: grant and release happen inside the same event."""
+
+    def __init__(self, engine: SimpyEngine, seats: int, service: Callable[[], float]) -> None:
+        self.engine = engine
+        self.free = seats
+        self.service = service
+        self.queue: deque[int] = deque()
+        self.seated: set[int] = set()
+        self.visits = 0
+        self.waited = 0.0
+        self.busy = 0.0
+
+    def join(self, worker: int) -> simpy.Event:
+        """The event on which the worker's service ends; while it queues, one that will never happen."""
+        if not self.free:
+            self.queue.append(worker)
+            return self.engine.env.event()
+        self.free -= 1
+        return self._serve(worker)
+
+    def _serve(self, worker: int) -> simpy.Event:
+        self.seated.add(worker)
+        self.engine.seated_at[worker] = self.engine.env.now
+        return self.engine.env.timeout(self.service())
+
+    def served(self, worker: int, waited: float) -> None:
+        """The worker's service has ended, after ``waited`` seconds in the queue."""
+        self._leave(worker)
+        self.visits += 1
+        self.waited += waited
+
+    def _leave(self, worker: int) -> None:
+        self.seated.remove(worker)
+        self.free += 1
+        self.busy += self.engine.env.now - self.engine.seated_at[worker]
+
+    def evict(self, worker: int) -> None:
+        """The worker's gradient is thrown away, wherever in the station it is."""
+        if worker in self.seated:
+            self._leave(worker)
+        elif worker in self.queue:
+            self.queue.remove(worker)
+
+    def grant(self) -> None:
+        """Seat whoever waits, as long as there are seats."""
+        while self.free and self.queue:
+            self.free -= 1
+            worker = self.queue.popleft()
+            self.engine.redirect(worker, self._serve(worker))
+
+
+class SimpyEngine:
+    """A network as SimPy processes; the engine to read first, and the one the compiled engine is held to."""
+
+    name = "simpy"
+
+    def __init__(self, network: Network, variates: Variates, *, record: Callable[[Cycle], None] | None = None) -> None:
+        """``record`` is told of every cycle when it is finished or cancelled."""
+        self.record = record
+        self.env = simpy.Environment()
+        self.network = network
+        self.state = network.kind.state(
+            network.workers, network.parameters, CHUNK_ROWS, lambda size, fill: [fill] * size
+        )
+        self.began_at = [0.0] * network.workers
+        self.seated_at = [0.0] * network.workers
+        self._spent = [0.0] * 7  # the first seven fields of MachineTime, in their order
+        # what the engine adds to a row: its time and the station's totals
+        self._row_time = [0.0] * len(self.state.row_worker)
+        self._row_station = [(0, 0.0, 0.0)] * len(self.state.row_worker)
+        streams = variates.hand_out()
+        self._station = _Station(self, network.seats, streams[network.service]) if network.has_server else None
+        self._so_far: dict[int, Callable[[], tuple[float, float, float, float]]] = {}
+        self._processes = [self.env.process(self._walk(worker, streams)) for worker in range(network.workers)]
+
+    # -- one worker -----------------------------------------------------------------------------------------------
+
+    def _walk(self, worker: int, streams: list[Callable[[], float]]) -> Walk:
+        env, state, network, station = self.env, self.state, self.network, self._station
+        timeout, spent, began_at, read = env.timeout, self._spent, self.began_at, state.read
+        finish, sizes, released, row_time = network.kind.finish, state.sizes, state.released, self._row_time
+        work = streams[network.work[worker]]
+        pull = None if network.pull[worker] == NO_STREAM else streams[network.pull[worker]]
+        push = None if network.push[worker] == NO_STREAM else streams[network.push[worker]]
+        record = self.record
+        began = pulled = worked = joined = NOT_YET
+        self._so_far[worker] = lambda: (began, pulled, worked, joined)
+        while True:
+            start(state, worker)
+            began_at[worker] = began = pulled = env.now
+            worked = joined = NOT_YET
+            if pull is not None:
+                pulled = NOT_YET
+                if (yield timeout(pull())) is THROWN_AWAY:
+                    continue
+                pulled = env.now
+                if network.read_at_pull_end:
+                    read[worker] = state.version[0]
+            if (yield timeout(work())) is THROWN_AWAY:
+                continue
+            now = worked = env.now
+            if push is not None:
+                if (yield timeout(push())) is THROWN_AWAY:
+                    continue
+                now = env.now
+            joined = seated = now
+            if station is not None:
+                if (yield station.join(worker)) is THROWN_AWAY:
+                    continue
+                now = env.now
+                seated = self.seated_at[worker]
+                station.served(worker, seated - joined)
+
+            if record is not None:
+                record(Cycle(worker, began, pulled, worked, joined, seated, now, False))
+            written = sizes[ROWS]
+            finish(state, worker)
+            for i in range(written, sizes[ROWS]):
+                row_time[i] = now
+            if sizes[ROWS] > written and state.row_kind[written] == DROPPED:
+                spent[6] += now - began
+            else:
+                spent[1] += worked - pulled
+                if pull is not None:
+                    spent[0] += pulled - began
+                if push is not None:
+                    spent[2] += joined - worked
+                if station is not None:
+                    spent[3] += seated - joined
+                    spent[4] += now - seated
+            if station is None and sizes[RELEASED] == 1 and released[0] == worker and not sizes[CANCELLED_WORKERS]:
+                sizes[RELEASED] = 0  # the ordinary case, without a call
+            elif not self._settle(worker, written):
+                yield env.event()  # until another's commit releases it
+
+    def _settle(self, finisher: int, written: int) -> bool:
+        """Carry out what a rule wrote to its outboxes; whether the finisher itself may go on."""
+        state, sizes, station = self.state, self.state.sizes, self._station
+        for i in range(sizes[CANCELLED_WORKERS]):
+            worker = state.cancelled[i]
+            self._spent[5] += self.env.now - self.began_at[worker]
+            if self.record is not None:
+                self.record(self.latest(worker)._replace(cancelled=True))
+            if station is not None:
+                station.evict(worker)
+        sizes[CANCELLED_WORKERS] = 0
+        if station is not None:
+            for i in range(written, sizes[ROWS]):
+                self._row_station[i] = (station.visits, station.waited, station.busy)
+            station.grant()
+        goes_on = False
+        for i in range(sizes[RELEASED]):
+            worker = state.released[i]
+            if worker == finisher:
+                goes_on = True
+            else:
+                self.began_at[worker] = self.env.now  # it may hold a version already (round robin)
+                self.redirect(worker, self.env.timeout(0.0, THROWN_AWAY))
+        sizes[RELEASED] = 0
+        return goes_on
+
+    def redirect(self, worker: int, event: simpy.Event) -> None:
+        """Let the worker wait for ``event`` instead of what it waits for now.
+
+        An interrupt would be scheduled ahead of everything else at this instant; moving the callback is not.
+        """
+        process = self._processes[worker]
+        resume = process._resume
+        process.target.callbacks.remove(resume)
+        event.callbacks.append(resume)
+        process._target = event
+
+    def latest(self, worker: int) -> Cycle:
+        """What is known by now of the cycle that the worker began last."""
+        began, pulled, worked, joined = self._so_far[worker]()
+        seated = self._station is not None and worker in self._station.seated
+        return Cycle(
+            worker, began, pulled, worked, joined, self.seated_at[worker] if seated else NOT_YET, self.env.now, False
+        )
+
+    # -- rows -----------------------------------------------------------------------------------------------------
+
+    def chunks(self, updates: int) -> Iterator[Chunk]:
+        """Advance until ``updates`` updates have been applied in all, handing out rows as they fill a chunk."""
+        step, version, sizes = self.env.step, self.state.version, self.state.sizes
+        while version[0] < updates:
+            try:
+                while sizes[ROWS] < CHUNK_ROWS and version[0] < updates:
+                    step()
+            except simpy.core.EmptySchedule:
+                queued = self._station.queue if self._station else ()
+                raise DeadlockError(why_stuck(self.now, self.version, self.state.clock, queued)) from None
+            yield self._chunk(sizes[ROWS])
+            sizes[ROWS] = 0
+
+    def _chunk(self, rows: int) -> Chunk:
+        def column(values: list[Any], dtype: type) -> NDArray[Any]:
+            return np.array(values[:rows], dtype=dtype)
+
+        state = self.state
+        chunk = Chunk(
+            time=column(self._row_time, float),
+            worker=column(state.row_worker, int),
+            staleness=column(state.row_staleness, int),
+            read=column(state.row_read, int),
+            kind=column(state.row_kind, int),
+        )
+        if self._station is None:
+            return chunk
+        visits, waited, busy = column(self._row_station, float).reshape(rows, 3).T
+        return chunk._replace(visits=visits.astype(np.int64), waited=waited, busy=busy)
+
+    # -- at the end -----------------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Simulated seconds."""
+        return float(self.env.now)
+
+    @property
+    def version(self) -> int:
+        """Updates applied."""
+        return int(self.state.version[0])
+
+    @property
+    def open_reads(self) -> NDArray[np.int64]:
+        """Versions held by the gradients whose fate is still open: in work or waiting for their update."""
+        held = [*self.state.read, *self.state.pending_read]
+        return np.array([version for version in held if version != CLOSED], dtype=np.int64)
+
+    @property
+    def machine_time(self) -> MachineTime:
+        """Where the workers' time went."""
+        return MachineTime.of(self._spent, self.began_at, self.state.read, self.now)

@@ -1,0 +1,32 @@
+"""A number and how far it can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Estimate"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An exact result, or an estimate with its 95 % confidence interval.
+
+    ``ci95`` is None for an exact result, and for an estimate from too few data to have an interval.
+    """
+
+    mean: float
+    ci95: tuple[float, float] | None
+    unit: str
+    exact: bool = False
+
+    @property
+    def half_width(self) -> float:
+        """Half the length of the interval, in the unit of the mean: 0 if exact, infinite without an interval."""
+        if self.ci95 is None:
+            return 0.0 if self.exact else float("inf")
+        return 0.5 * (self.ci95[1] - self.ci95[0])
+
+    def to_dict(self) -> dict[str, object]:
+        """As the JSON report has it."""
+        ci95 = None if self.ci95 is None else list(self.ci95)
+        return {"mean": self.mean, "ci95": ci95, "unit": self.unit, "exact": self.exact}

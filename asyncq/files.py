@@ -1,0 +1,83 @@
+"""Results as files: written under another name first and then renamed, so that none is ever half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asyncq.errors import ScenarioError
+from asyncq.protocols import KIND_NAMES
+from asyncq.staleness import StalenessLaw
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from asyncq.run import Run
+    from asyncq.timeline import Timeline
+
+__all__ = ["write_run", "write_timeline", "written"]
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A name to write to that becomes ``path`` when all went well; raises ``ScenarioError`` if it cannot."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+        os.close(handle)
+        os.chmod(name, 0o644)
+        try:
+            yield Path(name)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ScenarioError(f"{path} cannot be written: {error.strerror}; give another place") from None
+
+
+def write_run(run: Run, folder: Path) -> None:
+    """summary.json, staleness.csv, the figures, and trace.csv if the run kept its rows."""
+    from asyncq import plots
+
+    with written(folder / "summary.json") as path:
+        path.write_text(json.dumps(run.to_dict(), allow_nan=False, indent=1) + "\n", encoding="utf-8")
+    pmf = run.staleness.pmf
+    geometric = StalenessLaw.geometric(mean=run.staleness.mean).pmf
+    rows = (
+        (staleness, share, geometric[staleness] if staleness < geometric.size else 0.0)
+        for staleness, share in enumerate(pmf.tolist())
+    )
+    _write_csv(folder / "staleness.csv", ("staleness", "share", "geometric"), rows)
+    for name, figure in (("staleness", plots.staleness(run)), ("momentum", plots.momentum(run))):
+        _write_figure(figure, folder, name)
+    if run.trace is not None:
+        trace = run.trace
+        kinds = (KIND_NAMES[kind] for kind in trace.kind.tolist())
+        columns = (trace.time.tolist(), trace.worker.tolist(), trace.staleness.tolist(), trace.read.tolist(), kinds)
+        _write_csv(folder / "trace.csv", ("seconds", "worker", "staleness", "read", "kind"), zip(*columns, strict=True))
+
+
+def write_timeline(timeline: Timeline, folder: Path) -> None:
+    """timeline.png and timeline.svg."""
+    from asyncq import plots
+
+    _write_figure(plots.timeline(timeline), folder, "timeline")
+
+
+def _write_figure(figure: Figure, folder: Path, name: str) -> None:
+    for suffix in ("png", "svg"):
+        with written(folder / f"{name}.{suffix}") as path:
+            figure.savefig(path, format=suffix, dpi=144)
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with written(path) as name, name.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,0 +1,371 @@
+"""What happens when a gradient arrives: **the only** protocol semantics.
+
+A protocol is a pair of integer rules over a :class:`State`. ``start(state, worker)`` opens an interval: the worker
+reads the version. ``finish(state, worker)`` says what the arrival of the worker's gradient does, by writing to three
+outboxes:
+
+* ``rows``: gradients whose fate is now decided (worker, version read, staleness, kind). The engine empties the other
+  two boxes after every call; rows it lets stand until a chunk of them is full;
+* ``cancelled``: workers whose unfinished work is thrown away, wherever it is;
+* ``released``: workers that read and start again, in this order. The finisher reads at once, in the same event; the
+  others read when the calendar reaches them.
+
+Rules know no time and draw nothing. They index plain lists in the SimPy engine and arrays in the compiled one, so they
+are written in the common subset: integers, indexing, ``while``, ``if``, calls of the helpers below.
+
+Adding a protocol is adding a rule and one entry of :data:`KINDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+__all__ = [
+    "CANCELLED",
+    "COMMITTED",
+    "DOWNWEIGHTED",
+    "DROPPED",
+    "KINDS",
+    "KIND_NAMES",
+    "PARAMETERS",
+    "WEIGHTS",
+    "Kind",
+    "Parameter",
+    "State",
+    "asynchronous",
+    "bounded",
+    "cancel_open",
+    "commit_pending",
+    "enqueue",
+    "k_async",
+    "k_batch_async",
+    "k_batch_sync",
+    "k_sync",
+    "release",
+    "release_all",
+    "round_robin",
+    "row",
+    "stale_synchronous",
+    "start",
+    "update",
+]
+
+COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED = 0, 1, 2, 3  # kinds of rows: applied up to DOWNWEIGHTED
+KIND_NAMES = ("committed", "downweighted", "dropped", "cancelled")
+CLOSED = -1  # in `read` and `pending_read`: no interval is open here
+ROWS, RELEASED, CANCELLED_WORKERS = 0, 1, 2  # positions in `sizes`
+
+
+WEIGHTS: dict[str, Callable[[Any], Any]] = {
+    "1/sqrt(1+staleness)": lambda staleness: (1.0 + staleness) ** -0.5,
+    "1/(1+staleness)": lambda staleness: 1.0 / (1.0 + staleness),
+}
+
+
+class State(NamedTuple):
+    """Everything a rule may see: parameters as integers, the rest as sequences of integers it may write."""
+
+    workers: int
+    k: int
+    bound: int
+    maximum_staleness: int
+    too_stale: int  # the kind of a row beyond the maximum: DROPPED or DOWNWEIGHTED
+    version: Any  # [1] updates applied
+    read: Any  # [workers] version read by the gradient in progress, CLOSED when there is none
+    pending: Any  # [1] gradients (k-*) or workers (stale-synchronous) that wait for something
+    pending_worker: Any
+    pending_read: Any
+    clock: Any  # [workers] gradients finished by each worker; [0] is the turn in round robin
+    at_clock: Any  # [bound + 2] workers at each clock, as a ring
+    slowest: Any  # [1] the slowest clock
+    sizes: Any  # [3] how many rows, released, cancelled stand in the outboxes
+    row_worker: Any
+    row_read: Any
+    row_staleness: Any
+    row_kind: Any
+    released: Any
+    cancelled: Any
+
+
+# -- the helpers that rules are written with ----------------------------------------------------------------------
+
+
+def row(s: State, worker: int, read: int, kind: int) -> None:
+    """The fate of one gradient is decided; its staleness counts the updates since its read."""
+    n = s.sizes[ROWS]
+    s.row_worker[n] = worker
+    s.row_read[n] = read
+    s.row_staleness[n] = s.version[0] - read
+    s.row_kind[n] = kind
+    s.sizes[ROWS] = n + 1
+
+
+def update(s: State) -> None:
+    """The version goes up by one."""
+    s.version[0] += 1
+
+
+def release(s: State, worker: int) -> None:
+    """The worker may read and start again."""
+    n = s.sizes[RELEASED]
+    s.released[n] = worker
+    s.sizes[RELEASED] = n + 1
+
+
+def release_all(s: State) -> None:
+    """Everybody reads and starts again, in the order of the workers."""
+    for worker in range(s.workers):
+        release(s, worker)
+
+
+def enqueue(s: State, worker: int) -> int:
+    """The worker's gradient joins those that wait for an update; how many there are now."""
+    n = s.pending[0]
+    s.pending_worker[n] = worker
+    s.pending_read[n] = s.read[worker]
+    s.pending[0] = n + 1
+    s.read[worker] = CLOSED
+    return n + 1  # type: ignore[no-any-return]
+
+
+def commit_pending(s: State) -> None:
+    """One row for every gradient that waits, in order of arrival; none waits any more."""
+    for i in range(s.pending[0]):
+        row(s, s.pending_worker[i], s.pending_read[i], COMMITTED)
+        s.pending_read[i] = CLOSED
+    s.pending[0] = 0
+
+
+def cancel_open(s: State) -> None:
+    """Every gradient still being made is thrown away, in the order of the workers."""
+    for worker in range(s.workers):
+        if s.read[worker] != CLOSED:
+            row(s, worker, s.read[worker], CANCELLED)
+            s.read[worker] = CLOSED
+            n = s.sizes[CANCELLED_WORKERS]
+            s.cancelled[n] = worker
+            s.sizes[CANCELLED_WORKERS] = n + 1
+
+
+# -- the rules ----------------------------------------------------------------------------------------------------
+
+
+def start(s: State, worker: int) -> None:
+    """The worker reads the version, unless a rule already handed it one (round robin)."""
+    if s.read[worker] == CLOSED:
+        s.read[worker] = s.version[0]
+
+
+def asynchronous(s: State, worker: int) -> None:
+    """Each push is an update; the pusher reads at once."""
+    row(s, worker, s.read[worker], COMMITTED)
+    s.read[worker] = CLOSED
+    update(s)
+    release(s, worker)
+
+
+def round_robin(s: State, worker: int) -> None:
+    """Updates are applied in the order of the workers; each gets back the version its own update made."""
+    s.pending_read[worker] = s.read[worker]
+    s.read[worker] = CLOSED
+    turn = s.clock[0]
+    while s.pending_read[turn] != CLOSED:
+        row(s, turn, s.pending_read[turn], COMMITTED)
+        s.pending_read[turn] = CLOSED
+        update(s)
+        s.read[turn] = s.version[0]
+        release(s, turn)
+        turn = (turn + 1) % s.workers
+    s.clock[0] = turn
+
+
+def k_sync(s: State, worker: int) -> None:
+    """The first K workers make the update, the work of the rest is cancelled, all restart."""
+    if enqueue(s, worker) == s.k:
+        commit_pending(s)
+        cancel_open(s)
+        update(s)
+        release_all(s)
+
+
+def k_batch_sync(s: State, worker: int) -> None:
+    """The first K gradients, from anybody, make the update; the rest are cancelled, all restart."""
+    if enqueue(s, worker) == s.k:
+        commit_pending(s)
+        cancel_open(s)
+        update(s)
+        release_all(s)
+    else:
+        release(s, worker)
+
+
+def k_async(s: State, worker: int) -> None:
+    """The first K workers to push make the update, having waited for it; the others compute on."""
+    if enqueue(s, worker) == s.k:
+        for i in range(s.k):
+            release(s, s.pending_worker[i])
+        commit_pending(s)
+        update(s)
+
+
+def k_batch_async(s: State, worker: int) -> None:
+    """Every K-th push is an update of the last K gradients; nobody waits."""
+    if enqueue(s, worker) == s.k:
+        commit_pending(s)
+        update(s)
+    release(s, worker)
+
+
+def stale_synchronous(s: State, worker: int) -> None:
+    """Each push is an update; a worker starts clock c only while the slowest clock is at least c - bound."""
+    row(s, worker, s.read[worker], COMMITTED)
+    s.read[worker] = CLOSED
+    update(s)
+    clock = s.clock[worker]
+    s.clock[worker] = clock + 1
+    ring = s.bound + 2
+    s.at_clock[clock % ring] -= 1
+    s.at_clock[(clock + 1) % ring] += 1
+    opened = clock == s.slowest[0] and s.at_clock[clock % ring] == 0
+    if opened:
+        s.slowest[0] = clock + 1
+    if clock + 1 - s.slowest[0] <= s.bound:
+        release(s, worker)
+    else:
+        s.pending_worker[s.pending[0]] = worker
+        s.pending[0] += 1
+    if opened:  # whoever is blocked is blocked at slowest + bound + 1, so all of them may go
+        for i in range(s.pending[0]):
+            release(s, s.pending_worker[i])
+        s.pending[0] = 0
+
+
+def bounded(s: State, worker: int) -> None:
+    """Asynchronous, but a gradient staler than the maximum is dropped or downweighted; the pusher reads at once."""
+    kind = s.too_stale if s.version[0] - s.read[worker] > s.maximum_staleness else COMMITTED
+    row(s, worker, s.read[worker], kind)
+    s.read[worker] = CLOSED
+    if kind != DROPPED:
+        update(s)
+    release(s, worker)
+
+
+# -- the registry -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One key of ``[protocol]``: a whole number from ``minimum`` to ``maximum``, or one of ``choices``."""
+
+    summary: str
+    minimum: int = 0
+    maximum: int = 2**40
+    choices: tuple[str, ...] = ()
+
+
+PARAMETERS: dict[str, Parameter] = {
+    "k": Parameter("gradients in each update", minimum=1, maximum=1_000_000),
+    "bound": Parameter("clocks a worker may be ahead of the slowest", maximum=1_000_000),
+    "maximum_staleness": Parameter("updates a gradient may be old"),
+    "policy": Parameter("what becomes of a gradient that is too stale", choices=("reject", "downweight")),
+    "weight": Parameter("its weight, with downweight", choices=tuple(WEIGHTS)),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One protocol kind: its rule, the keys of ``[protocol]`` it takes, and what a reader should know."""
+
+    finish: Callable[[State, int], None]
+    summary: str
+    parameters: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    all_workers: bool = False  # K is the number of workers
+    distinct: bool = False  # K gradients of K different workers: K may not exceed their number
+
+    def state(
+        self, workers: int, parameters: dict[str, Any], rows: int, make: Callable[[int, int], Any]
+    ) -> State:
+        """A fresh state with room for ``rows`` rows and what one more event may add to them; ``make(size, fill)``
+        builds its sequences (lists or arrays)."""
+        k = workers if self.all_workers else int(parameters.get("k", 1))
+        bound = int(parameters.get("bound", 0))
+        room = workers + k  # one event decides at most k gradients that waited and cancels the rest
+        at_clock = make(bound + 2, 0)
+        at_clock[0] = workers
+        return State(
+            workers=workers,
+            k=k,
+            bound=bound,
+            maximum_staleness=int(parameters.get("maximum_staleness", 0)),
+            too_stale=DOWNWEIGHTED if parameters.get("policy") == "downweight" else DROPPED,
+            version=make(1, 0),
+            read=make(workers, CLOSED),
+            pending=make(1, 0),
+            pending_worker=make(room, 0),
+            pending_read=make(room, CLOSED),
+            clock=make(workers, 0),
+            at_clock=at_clock,
+            slowest=make(1, 0),
+            sizes=make(3, 0),
+            row_worker=make(rows + room, 0),
+            row_read=make(rows + room, 0),
+            row_staleness=make(rows + room, 0),
+            row_kind=make(rows + room, 0),
+            released=make(workers, 0),
+            cancelled=make(workers, 0),
+        )
+
+
+KINDS: dict[str, Kind] = {
+    "asynchronous": Kind(asynchronous, "each push is an update; the pusher reads at once"),
+    "round-robin": Kind(round_robin, "updates are applied in fixed worker order; who is early waits"),
+    "synchronous": Kind(k_sync, "a barrier over all: everybody's gradients make one update", all_workers=True),
+    "k-sync": Kind(
+        k_sync,
+        "the first K of M workers make the update, the rest are cancelled, all restart",
+        parameters=("k",),
+        required=("k",),
+        distinct=True,
+    ),
+    "backup-workers": Kind(
+        k_sync,
+        "synchronous over K with M - K backups, whose unfinished work is cancelled (the rule of k-sync)",
+        parameters=("k",),
+        required=("k",),
+        distinct=True,
+    ),
+    "k-batch-sync": Kind(
+        k_batch_sync,
+        "the first K gradients from anybody make the update, the rest are cancelled, all restart",
+        parameters=("k",),
+        required=("k",),
+    ),
+    "k-async": Kind(
+        k_async,
+        "the first K distinct pushers make the update, having waited for it; the others compute on",
+        parameters=("k",),
+        required=("k",),
+        distinct=True,
+    ),
+    "k-batch-async": Kind(
+        k_batch_async,
+        "every K-th push is an update, nobody waits (n-softsync; FedBuff with buffer K)",
+        parameters=("k",),
+        required=("k",),
+    ),
+    "stale-synchronous": Kind(
+        stale_synchronous,
+        "a worker starts clock c only while the slowest clock is at least c - bound",
+        parameters=("bound",),
+        required=("bound",),
+    ),
+    "bounded": Kind(
+        bounded,
+        "asynchronous; a gradient staler than the maximum is dropped, or given less weight",
+        parameters=("maximum_staleness", "policy", "weight"),
+        required=("maximum_staleness",),
+    ),
+}

@@ -1,0 +1,125 @@
+"""What a person reads: a run as text that fits one screen. Computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from asyncq import __version__
+from asyncq.estimate import Estimate
+
+if TYPE_CHECKING:
+    from asyncq.run import Run
+
+__all__ = ["render"]
+
+BARS = 8
+BAR_WIDTH = 40
+
+
+def render(run: Run, *, ascii_only: bool = False) -> str:
+    """The report of a run, at most 80 columns wide but for long names."""
+    lines = [*_heading(run), "", *_flow(run), "", *_staleness(run, "#" if ascii_only else "█"), "", *_advice(run)]
+    return "\n".join(lines) + "\n"
+
+
+def _heading(run: Run) -> Iterator[str]:
+    scenario = run.scenario
+    if run.interrupted:
+        yield f"INTERRUPTED after {run.updates:,} updates: what follows covers only what was finished"
+    protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.protocol.parameters.items())])
+    server = ""
+    if run.server is not None:
+        seats = "" if run.server.seats == 1 else f" with {run.server.seats} seats"
+        server = f", server{seats}"
+    workers = f"{scenario.workers} workers"
+    if run.groups is not None:
+        workers += f" in {run.groups.count} groups of {run.groups.size}"
+    yield f"{scenario.name}: {workers}, {protocol}{server}"
+    yield f"simulated {run.updates:,} updates, {_seconds(run.seconds)} of their time; the first {run.warmup:,} left out"
+    yield f"engine {run.engine}, seed {run.seed}, asyncq {__version__}"
+
+
+def _flow(run: Run) -> Iterator[str]:
+    yield f"throughput   {_estimate(run.throughput)} {run.throughput.unit}"
+    whose = "gradients" if run.groups is None else "gradients of groups"
+    gradients = f"{_estimate(run.gradients)} {whose} per second"
+    if run.synchronous is not None and run.scenario.workers > 1:
+        ratio = run.gradients.mean / run.synchronous.mean
+        gradients += f": {ratio:.3g} times synchronous ({run.synchronous.mean:.4g}, exact)"
+    yield f"             {gradients}"
+    lost = {kind: count for kind, count in run.kinds.items() if kind != "committed" and count}
+    if lost:
+        decided = sum(run.kinds.values())
+        parts = ", ".join(f"{count:,} {kind} ({count / decided:.1%})" for kind, count in lost.items())
+        yield f"gradients    {run.kinds['committed']:,} committed, {parts}"
+    if run.server is not None:
+        yield f"server       busy {_estimate(run.server.utilisation)}, a share of its seats' time"
+        yield f"             queue {_estimate(run.server.waiting)} seconds per gradient"
+    spent = run.machine_time._asdict()
+    total = sum(spent.values()) or 1.0
+    shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]
+    yield f"{'workers' if run.groups is None else 'groups ':<12} {', '.join(shares)} of their time"
+    if run.groups is not None:
+        share = f"{run.groups.efficiency:.1%}"
+        yield f"  in groups  a machine's own work is {share} of its group's (exact); the rest it waits"
+    if len(run.pools) > 1:
+        for pool in run.pools:
+            stale = "no gradient committed" if pool.staleness is None else f"mean staleness {pool.staleness:.4g}"
+            yield f"  {pool.name:<10} {pool.workers} workers, {pool.throughput:.4g} gradients per second, {stale}"
+
+
+def _staleness(run: Run, bar: str) -> Iterator[str]:
+    s = run.staleness
+    quantiles = ", ".join(f"{name} {value}" for name, value in s.quantiles.items())
+    interval = "" if s.ci95 is None else f" [{s.ci95[0]:.5g}, {s.ci95[1]:.5g}]"
+    yield f"staleness    mean {s.mean:.5g}{interval}, sd {s.sd:.4g}; {quantiles} {s.unit}"
+    if s.weight != 1:
+        yield f"             applied at mean weight {s.weight:.4g}; their weighted mean is {s.effective_mean:.5g}"
+    first, last = (int(value) for value in s.law.quantile([0.01, 0.99]))
+    width = -(-(last + 1 - first) // BARS)
+    cells = [(low, min(low + width, last + 1)) for low in range(first, last + 1, width)]
+    weights = [float(s.pmf[low:high].sum()) for low, high in cells]
+    tallest = max(weights) or 1.0
+    for (low, high), weight in zip(cells, weights, strict=True):
+        label = f"{low}" if high - low == 1 else f"{low}-{high - 1}"
+        yield f"{label:>11}  {bar * round(BAR_WIDTH * weight / tallest):<{BAR_WIDTH}} {weight:.1%}"
+
+
+def _advice(run: Run) -> Iterator[str]:
+    fit, gof, momentum = run.fit, run.fit.gof, run.momentum
+    if fit.verdict == "untested":
+        evidence = "too few rows to test it"
+    elif gof.statistic == 0 or gof.p_value is None:
+        evidence = "no gradient is stale"
+    else:
+        p_value = f"{gof.p_value:.2g}" if gof.p_value > 1e-6 else "below 1e-6"
+        evidence = f"chi-square p-value {p_value} on {gof.rows:,} rows"
+    evidence += f"; total variation {gof.total_variation:.2g}"
+    yield f"law          geometric, p = {fit.p:.4g}: {fit.verdict} ({evidence})"
+    rule = ""
+    if momentum.target is not None and momentum.explicit is not None:
+        rule = f"target {momentum.target:g} - {momentum.implicit:.3f} = {momentum.explicit:+.3f}"
+    if momentum.is_delay:
+        yield "advice       staleness is a delay here: its law has no momentum form, and what it limits is"
+        yield "             the step size" + (f"; to first order only, momentum {rule}" if rule else "")
+        return
+    yield f"momentum     implicit {momentum.implicit:.3f} ({momentum.basis})" + (f"; {rule} explicit" if rule else "")
+    if momentum.basis != "geometric law":
+        why = "is not confirmed" if fit.verdict == "untested" else "is rejected"
+        if run.staleness.weight != 1:
+            why = "is not that of weighted gradients"
+        yield f"             the geometric law {why}: 1 - 1/(1 + mean) holds only to first order"
+        yield "             in the step size; variability enters at second order and decides stability"
+
+
+def _estimate(value: Estimate) -> str:
+    interval = "" if value.ci95 is None else f" [{value.ci95[0]:.4g}, {value.ci95[1]:.4g}]"
+    return f"{value.mean:.4g}{interval}"
+
+
+def _seconds(value: float) -> str:
+    for size, unit in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
+        if value >= 10 * size:
+            return f"{value / size:.4g} {unit}"
+    return f"{value:.4g} s"

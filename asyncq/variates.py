@@ -1,0 +1,43 @@
+"""Random variates, drawn outside the engines, so that every engine is handed the same ones in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from asyncq.distributions import Law
+
+__all__ = ["BLOCK", "Variates"]
+
+BLOCK = 16_384
+
+
+class Variates:
+    """One stream per law, each with a generator of its own, drawn in blocks of ``BLOCK``.
+
+    A stream depends on the seed, the replication and its number, not on what other streams or engines do.
+    """
+
+    def __init__(self, laws: Sequence[Law], *, seed: int, replication: int = 0) -> None:
+        self._laws = tuple(laws)
+        self._generators = [
+            np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(replication, number))))
+            for number in range(len(laws))
+        ]
+
+    def block(self, stream: int) -> NDArray[np.float64]:
+        """The next ``BLOCK`` variates of a stream, in seconds."""
+        return self._laws[stream].sample(self._generators[stream], BLOCK)
+
+    def hand_out(self) -> list[Callable[[], float]]:
+        """For every stream a function that returns its next variate."""
+
+        def values(stream: int) -> Iterator[float]:
+            while True:
+                yield from self.block(stream).tolist()
+
+        return [values(stream).__next__ for stream in range(len(self._laws))]
