@@ -28,9 +28,9 @@ def best_of(function: Callable[[], float], times: int = 3) -> tuple[float, float
 
 
 def by_roots(law: StalenessLaw, radius: Callable[[np.ndarray], float]) -> float:
-    """The threshold by bisection on the largest root, 30 times; assumes one interval of stability."""
+    """The threshold by bisection on the largest root, 45 times; assumes one interval of stability."""
     low, high = 0.0, 4.0 * (1.0 + 2.0 * law.mean)
-    for _ in range(30):
+    for _ in range(45):
         middle = 0.5 * (low + high)
         cells = np.append(law.pmf, np.zeros(max(0, 2 - law.pmf.size)))
         polynomial = np.append([1.0, -1.0], np.zeros(cells.size - 1))

@@ -331,6 +331,11 @@ def _notes(
     elif kept.updates > 1.2 * best.updates:
         ratio = kept.updates / best.updates
         notes.append(f"Keeping today's learning rate costs {ratio:.2f} times the updates of retuning it.")
+    if best.margin < 1.1:
+        notes.append(
+            f"The best pair sits {100 * (best.margin - 1):.1f} % below its ceiling: a sharpness that is off by more "
+            "diverges. A reserve of 0.1 to 0.3 buys safety at a known price."
+        )
     if exact:
         notes.append(
             "The criterion is exact for exponential work without a server queue; elsewhere it is an approximation."
