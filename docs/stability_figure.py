@@ -25,6 +25,8 @@ def draw(*_: object) -> None:
     model = [threshold(StalenessLaw.geometric(workers=int(m))) for m in workers]
     left.loglog(workers, model, ":", label="mean square, independent")
     left.loglog(workers, [constant_threshold(m - 1) for m in workers], "-.", label="constant staleness M - 1")
+    left.set_xticks([2, 4, 8, 16, 32], ["2", "4", "8", "16", "32"])
+    left.set_xticks([], minor=True)
     left.set(xlabel="workers M", ylabel="largest stable step times curvature")
     steps = np.geomspace(0.01, 1.0, 60)
     law = StalenessLaw.geometric(workers=8)

@@ -30,7 +30,7 @@ __all__ = ["Characteristic", "Variant"]
 Variant = Literal["heavy-ball", "dampened", "shifted"]
 Real = NDArray[np.float64]
 
-MOST_POINTS = 1 << 25  # 32 million points: some two gigabytes of work space
+MOST_POINTS = 1 << 24  # 16 million points: a gigabyte of work space, some seconds
 LOST_MEAN = 1e-3  # a cut tail that may hold more than this share of the mean is refused
 
 

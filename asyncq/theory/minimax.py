@@ -120,7 +120,7 @@ class LawDecay:
             else:
                 fast = trial
             if slow and np.isfinite(fast):
-                if abs(fast - slow) < 3e-5:
+                if abs(fast - slow) < 1e-4:
                     break
                 trial = 0.5 * (slow + fast)
             else:
@@ -156,7 +156,7 @@ class LawDecay:
             return float(np.log(min(g, 1e30))) if g > 0 else -70.0
 
         left = max(left, right * 1e-9)
-        logs = np.linspace(np.log(left), np.log(right), 14)[1:-1]
+        logs = np.linspace(np.log(left), np.log(right), 11)[1:-1]
         values = np.array([excess(log) for log in logs])
         i = int(np.argmin(values))
         if values[i] >= 0.0:
@@ -170,12 +170,12 @@ class LawDecay:
         before = logs[first - 1] if first else np.log(left) + tiny
         after = logs[final + 1] if final < logs.size - 1 else np.log(right) - tiny
         low = (
-            bracketed_root(excess, float(before), float(logs[first]), rtol=1e-6)
+            bracketed_root(excess, float(before), float(logs[first]), rtol=1e-5)
             if excess(float(before)) > 0
             else before
         )
         high = (
-            bracketed_root(excess, float(logs[final]), float(after), rtol=1e-6) if excess(float(after)) > 0 else after
+            bracketed_root(excess, float(logs[final]), float(after), rtol=1e-5) if excess(float(after)) > 0 else after
         )
         return float(np.exp(low)), float(np.exp(high))
 

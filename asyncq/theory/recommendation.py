@@ -146,6 +146,7 @@ def recommend(
     else:
         decay, law, mean = LawDecay(staleness, curvature_variance), staleness, staleness.mean
         criterion = "mean square, independent staleness (a model)"
+    modes = 25 if exact else 7  # each mode of a law costs milliseconds
     held = reserve if reserve is not None else 0.5 if heterogeneous and not exact else 0.0
 
     def scale(mu: float) -> float:
@@ -154,7 +155,7 @@ def recommend(
     def rated(mu: float, rate_: float) -> tuple[float, float, float]:
         """(contraction, relative updates, margin) of a learning rate."""
         edge, step = decay.threshold(mu), rate_ * scale(mu) * h
-        rho = worst(decay, step, mu, kappa) if step < edge else float("inf")
+        rho = worst(decay, step, mu, kappa, modes=modes) if step < edge else float("inf")
         return rho, _updates(rho, today.contraction), edge / step
 
     def choice(mu: float, step: float) -> Choice:
@@ -164,7 +165,7 @@ def recommend(
     def best_step(mu: float) -> tuple[float, float]:
         step, rho = decay.best_step(mu, kappa)
         limit = decay.threshold(mu) * (1.0 - held)
-        return (step, rho) if step <= limit else (limit, worst(decay, limit, mu, kappa))
+        return (step, rho) if step <= limit else (limit, worst(decay, limit, mu, kappa, modes=modes))
 
     def objective(mu: float) -> float:
         rho = best_step(mu)[1]
@@ -331,6 +332,10 @@ def _notes(
     elif kept.updates > 1.2 * best.updates:
         ratio = kept.updates / best.updates
         notes.append(f"Keeping today's learning rate costs {ratio:.2f} times the updates of retuning it.")
+    if best.momentum < 0.95 * LOWEST:
+        notes.append(
+            f"The best momentum lies at the end of the search ({LOWEST:g}): it is flat there, take a milder one."
+        )
     if best.margin < 1.1:
         notes.append(
             f"The best pair sits {100 * (best.margin - 1):.1f} % below its ceiling: a sharpness that is off by more "

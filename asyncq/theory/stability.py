@@ -180,7 +180,7 @@ def decay(system: Characteristic, k: float, floor: float, curvature_variance: fl
         low += min(found, 0.0) - 0.2
         found = excess(low)
         if found > 0.0:
-            return floor + float(np.exp(bracketed_root(excess, low, high, rtol=1e-13)))
+            return floor + float(np.exp(bracketed_root(excess, low, high, rtol=1e-11)))
         high = low
     return floor
 
