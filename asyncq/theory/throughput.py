@@ -20,9 +20,7 @@ def synchronous_throughput(network: Network) -> Estimate | None:
     if network.has_server or network.group_size > 1:
         return None
     slowest: list[Law] = []
-    routes, counts = np.unique(
-        np.stack([network.pull, network.work, network.push]), axis=1, return_counts=True
-    )
+    routes, counts = np.unique(np.stack([network.pull, network.work, network.push]), axis=1, return_counts=True)
     for (pull, work, push), count in zip(routes.T, counts, strict=True):
         wires = [network.laws[leg] for leg in (pull, push) if leg != NO_STREAM]
         if not all(law.is_constant for law in wires):
