@@ -1,0 +1,201 @@
+"""How many cycles a worker completes in a given time: equilibrium renewal counts on a grid.
+
+A law is put on the grid 0, h, 2h, ... by the expectations of the hat functions of its points. That keeps the mean, is a
+convergent rule for laws with and without a density, and errs by O(h^2). Source: theory.md section 3.1;
+docs/theory/renewal.md, equations (R.4) to (R.8).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from asyncq.distributions import Deterministic, Empirical, Law, Maximum, Mixture, Scaled, Shifted
+
+__all__ = ["Duration", "are_related", "common_span", "count_pmf", "span_of"]
+
+FloatArray = NDArray[np.float64]
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
+_LEVELS = np.concatenate([1 - 10.0 ** -np.arange(14, 0, -0.5), np.linspace(0.85, 0.15, 15), 10.0 ** -np.arange(1, 17, 0.5)])
+NEGLIGIBLE = 1e-16
+
+
+class Duration:
+    """The sum of independent legs of a route, in seconds: constant legs are one ``offset``, ``random`` are the others."""
+
+    def __init__(self, legs: Sequence[Law]) -> None:
+        self.legs = tuple(legs)
+        self.random = tuple(leg for leg in legs if not leg.is_constant)
+        self.offset = math.fsum(leg.mean for leg in legs if leg.is_constant)
+        self.mean = math.fsum(leg.mean for leg in legs)
+        self.variance = math.fsum(leg.variance for leg in self.random)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether every duration is the same."""
+        return not self.random
+
+    @property
+    def is_exponential(self) -> bool:
+        """Whether the duration is memoryless."""
+        return self.offset == 0 and len(self.random) == 1 and self.random[0].is_exponential
+
+    @property
+    def cv(self) -> float:
+        """Standard deviation over mean."""
+        return math.sqrt(self.variance) / self.mean
+
+    @property
+    def lower(self) -> float:
+        """The left end of the support."""
+        return self.offset + math.fsum(leg.lower for leg in self.random)
+
+    def upper(self, probability: float) -> float:
+        """A time that is exceeded with at most this probability: the quantile where there is one random leg."""
+        share = probability / max(1, len(self.random))
+        return self.offset + sum(float(_quantiles(leg, np.array([share]))[0]) for leg in self.random)
+
+    def tail(self, x: FloatArray) -> FloatArray:
+        """P(duration > x) far out: exact for one random leg; else that of the leg with the heaviest tail, the other
+        legs at their means."""
+        if not self.random:
+            return np.where(x < self.offset, 1.0, 0.0)
+        tails = [leg.survival(x - (self.mean - leg.mean)) for leg in self.random]
+        return np.asarray(np.max(tails, axis=0))
+
+    def cells(self, width: float, count: int) -> FloatArray:
+        """The mean of P(duration > x) over each of ``count`` cells of ``width`` seconds from 0, shape (count,)."""
+        first, *others = self.random or (Deterministic(value=0.0),)
+        cells = _cells_of(first, self.offset, width, count)
+        for leg in others:
+            masses = [-np.diff(part, prepend=1.0) for part in (cells, _cells_of(leg, 0.0, width, count))]
+            product = np.prod([np.fft.rfft(part, 2 * count) for part in masses], axis=0)
+            cells = np.clip(1.0 - np.cumsum(np.fft.irfft(product, 2 * count)[:count]), 0.0, 1.0)
+        return cells
+
+
+@functools.lru_cache(maxsize=64)
+def _edges_of(law: Law) -> FloatArray:
+    """Where an integral over the survival function is split: kinks, points that crowd around them, quantiles."""
+    kinks = np.unique(law.kinks)
+    edges = [kinks, _quantiles(law, _LEVELS)]
+    if kinks.size <= 64:
+        steps = law.mean * 2.0 ** np.arange(-45, 6)
+        edges += [(kinks[:, None] + steps).ravel(), (kinks[:, None] - steps).ravel()]
+    together = np.concatenate(edges)
+    return np.unique(together[together > 0])
+
+
+def _quantiles(law: Law, tails: FloatArray) -> FloatArray:
+    """The times exceeded with the probabilities ``tails``, by bisection on a logarithmic scale."""
+    low, high = np.full(tails.size, math.log(law.mean) - 50.0), np.full(tails.size, math.log(law.mean) + 50.0)
+    for _ in range(70):
+        middle = 0.5 * (low + high)
+        longer = law.survival(law.lower + np.exp(middle)) > tails
+        low, high = np.where(longer, middle, low), np.where(longer, high, middle)
+    return law.lower + np.exp(high)
+
+
+def _cells_of(law: Law, offset: float, width: float, count: int) -> FloatArray:
+    grid = width * np.arange(count + 1)
+    inner = law.kinks if law.is_constant else _edges_of(law)
+    inner = inner + offset
+    edges = np.union1d(grid, inner[(inner > 0) & (inner < grid[-1])])
+    half = 0.5 * np.diff(edges)
+    x = edges[:-1, None] + half[:, None] * (1.0 + _NODES)
+    pieces = half * (law.survival(x - offset) @ _WEIGHTS)
+    return np.add.reduceat(pieces, np.searchsorted(edges, grid[:-1])) / width
+
+
+def count_pmf(cycle: Duration, cells: FloatArray, width: float, index: NDArray[np.int64], *, closed_form: bool) -> FloatArray:
+    """P(k cycles end in a window of ``index`` grid widths), k = 0, 1, ..., of a worker in equilibrium.
+
+    ``cells`` are the cycle's (:meth:`Duration.cells`). Shape (index.size, K); what is left out weighs less than 1e-15
+    in each row. With ``closed_form`` exponential and constant cycles are counted without the grid.
+    """
+    window = index * (width / cycle.mean)
+    if closed_form and cycle.is_constant:
+        whole = np.floor(window).astype(np.int64)
+        pmf = np.zeros((window.size, int(whole.max(initial=0)) + 2))
+        rows = np.arange(window.size)
+        pmf[rows, whole] = 1.0 - (window - whole)
+        pmf[rows, whole + 1] = window - whole
+        return pmf
+    if closed_form and cycle.is_exponential:
+        most = float(window.max(initial=0.0))
+        k = np.arange(int(most + 10 * math.sqrt(most) + 40))
+        return np.exp(special.xlogy(k, window[:, None]) - window[:, None] - special.gammaln(k + 1.0))
+    n = cells.size
+    kernel = np.fft.rfft(-np.diff(cells, prepend=1.0), 2 * n)
+    at_least = np.concatenate([[0.0], np.cumsum(cells)]) * (width / cycle.mean)
+    survival = [np.ones(index.size)]
+    while at_least[n] > 10 * NEGLIGIBLE:
+        survival.append(at_least[index])
+        # of the linear convolution only the term of order 2n wraps around, onto order 0, which is 0
+        at_least = np.fft.irfft(kernel * np.fft.rfft(at_least, 2 * n), 2 * n)[: n + 1]
+        at_least[0] = 0.0
+    survival.append(np.zeros(index.size))
+    return np.maximum(-np.diff(np.array(survival), axis=0), 0.0).T.copy()
+
+
+# -- lattices ---------------------------------------------------------------------------------------------------------
+
+
+def _atoms(law: Law) -> FloatArray | None:
+    """The values of a law that has finitely many, else None."""
+    if law.is_constant:
+        return np.array([law.mean])
+    if isinstance(law, Empirical):
+        return np.unique(law.times)
+    if isinstance(law, Scaled | Shifted):
+        inner = _atoms(law.of if isinstance(law, Scaled) else law.plus)
+        if inner is None:
+            return None
+        return law.factor * inner if isinstance(law, Scaled) else law.minimum + inner
+    if isinstance(law, Mixture | Maximum):
+        parts = [_atoms(part) for part in (law.laws if isinstance(law, Mixture) else law.members)]
+        known = [part for part in parts if part is not None]
+        return np.unique(np.concatenate(known)) if len(known) == len(parts) else None
+    return None
+
+
+def span_of(duration: Duration) -> float | None:
+    """The largest time of which every duration is a multiple, to nine digits; None for a law that is not made of atoms.
+
+    That is the greatest common divisor of one sum of atoms and of the differences of the atoms of each leg.
+    """
+    shortest, differences = duration.offset, [0.0]
+    for leg in duration.random:
+        atoms = _atoms(leg)
+        if atoms is None:
+            return None
+        shortest += float(atoms[0])
+        differences += np.diff(atoms).tolist()
+    return common_span([shortest, *differences])
+
+
+def common_span(times: Sequence[float]) -> float:
+    """The greatest common divisor of times; of incommensurable ones, about a billionth of the longest."""
+    longest = max(times)
+    divisor = 0.0
+    for time in times:
+        a, b = time, divisor
+        while b > 1e-9 * longest:
+            a, b = b, abs(a - b * round(a / b))
+        divisor = a
+    return divisor
+
+
+def are_related(periods: Sequence[float], largest: int = 6) -> bool:
+    """Whether whole numbers up to ``largest``, not all 0, make the sum of n_i / period_i vanish (to twelve digits)."""
+    rates = 1.0 / np.array(periods)
+    numbers = itertools.product(range(-largest, largest + 1), repeat=len(periods))
+    sums = np.abs(np.array(list(numbers)) @ rates)
+    return int(np.count_nonzero(sums < 1e-12 * rates.max())) > 1
