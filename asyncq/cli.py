@@ -69,6 +69,36 @@ def check(files: tuple[str, ...]) -> None:
         raise ScenarioError(problems)
 
 
+@main.command(epilog="Example: asyncq init k-async > my.toml")
+@click.argument("kind", default="asynchronous")
+@click.option("--out", metavar="FILE", help="Write to FILE, which must not exist yet.")
+def init(kind: str, out: str | None) -> None:
+    """Write a commented starter scenario of a protocol KIND (asynchronous if none is given)."""
+    from asyncq.starter import starter, write_starter
+
+    if out is None:
+        click.echo(starter(kind), nl=False)
+    else:
+        write_starter(kind, out)
+        click.echo(f"wrote {out}; next: asyncq simulate {out}", err=True)
+
+
+@main.command(epilog="Example: asyncq schema > asyncq.schema.json")
+def schema() -> None:
+    """Print the JSON schema of a scenario file, for editors that check and complete TOML."""
+    from asyncq.starter import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+@main.command()
+def protocols() -> None:
+    """List the protocol kinds, one line each, and the keys they take."""
+    from asyncq.starter import protocol_lines
+
+    click.echo("\n".join(protocol_lines()))
+
+
 @main.command(
     epilog="""\b
 Examples:
@@ -121,6 +151,34 @@ def simulate(
         sys.exit(INTERRUPTED)
 
 
+@main.command(
+    epilog="""\b
+Examples:
+  asyncq timeline scenarios/k-async.toml
+  asyncq timeline scenarios/stale-synchronous.toml --updates 40 --set protocol.bound=0
+  asyncq timeline scenarios/parameter-server.toml --seed 7 --out results
+"""
+)
+@click.argument("file")
+@click.option("--updates", type=int, default=20, show_default=True, help="How many updates to draw.")
+@click.option("--seed", type=int, help="Seed of the random streams; the same seed gives the same drawing.")
+@click.option("--set", "overrides", metavar="PATH=VALUE", multiple=True, help="Override a key of the file; repeatable.")
+@click.option("--out", metavar="DIR", help="Also write timeline.png and timeline.svg to DIR.")
+def timeline(file: str, updates: int, seed: int | None, overrides: tuple[str, ...], out: str | None) -> None:
+    """Draw the first updates of the scenario in FILE: who computes, waits, reads and commits, and how stale."""
+    from asyncq.chart import draw
+    from asyncq.scenario import Scenario
+    from asyncq.timeline import timeline as run_timeline
+
+    folder = None if out is None else _output_folder(out)
+    shown = run_timeline(Scenario.from_toml(file, overrides=overrides), updates=updates, seed=seed)
+    if folder is not None:
+        from asyncq.files import write_timeline
+
+        write_timeline(shown, folder)
+    click.echo(draw(shown, ascii_only=_ascii_only()), nl=False)
+
+
 def _output_folder(out: str) -> Path:
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
@@ -139,8 +197,12 @@ def _as_json(run: Run) -> str:
 def _as_text(run: Run) -> str:
     from asyncq.report import render
 
-    encoding = (sys.stdout.encoding or "ascii").lower()
-    return render(run, ascii_only=not encoding.startswith("utf"))
+    return render(run, ascii_only=_ascii_only())
+
+
+def _ascii_only() -> bool:
+    """Whether standard output takes no more than ASCII."""
+    return not (sys.stdout.encoding or "ascii").lower().startswith("utf")
 
 
 @contextlib.contextmanager

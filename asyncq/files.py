@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncq.errors import ScenarioError
+from asyncq.protocols import KIND_NAMES
 from asyncq.staleness import StalenessLaw
 
 if TYPE_CHECKING:
     from asyncq.run import Run
 
 __all__ = ["write_run", "written"]
-
-KIND_NAMES = ("committed", "dropped", "cancelled")
 
 
 @contextlib.contextmanager

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncq.protocols import KINDS, Kind
+from asyncq.distributions import Law, Maximum, Scaled, Shifted
+from asyncq.protocols import KINDS, WEIGHTS, Kind
 
 if TYPE_CHECKING:
-    from asyncq.distributions import Law
     from asyncq.scenario import Scenario
 
 __all__ = ["NO_STREAM", "Network"]
@@ -39,6 +39,8 @@ class Network:
     read_at_pull_end: bool
     kind: Kind
     parameters: dict[str, Any]
+    group_size: int = 1  # machines behind each worker: more than one in compute groups
+    group_efficiency: float = 1.0  # a machine's own work as a share of its group's, on average
 
     @property
     def workers(self) -> int:
@@ -46,9 +48,21 @@ class Network:
         return int(self.pool_of.size)
 
     @property
+    def weight(self) -> Callable[[Any], Any] | None:
+        """The weight of a downweighted gradient by its staleness; None where no gradient is downweighted."""
+        if self.parameters.get("policy") != "downweight":
+            return None
+        return WEIGHTS[self.parameters.get("weight", next(iter(WEIGHTS)))]
+
+    @property
+    def rows_per_update(self) -> int:
+        """Gradients in each update, not counting cancelled ones."""
+        return self.workers if self.kind.all_workers else int(self.parameters.get("k", 1))
+
+    @property
     def unit(self) -> str:
         """What staleness counts."""
-        k = self.workers if self.kind.all_workers else self.parameters.get("k", 1)
+        k = self.rows_per_update
         return "updates" if k == 1 else f"updates of {k} gradients"
 
     @property
@@ -58,7 +72,7 @@ class Network:
 
     @classmethod
     def of(cls, scenario: Scenario) -> Network:
-        """Lower a scenario: one stream for every leg of every pool, and one for the server."""
+        """Lower a scenario: one stream for every leg of every pool (or compute group), and one for the server."""
         laws: list[Law] = []
 
         def stream(law: Law | None) -> int:
@@ -67,16 +81,15 @@ class Network:
             laws.append(law)
             return len(laws) - 1
 
-        sizes = [pool.workers for pool in scenario.pool]
-        legs = [
-            (stream(pool.work_time), stream(scenario.pull_of(pool)), stream(scenario.push_of(pool)))
-            for pool in scenario.pool
-        ]
+        parts = _groups(scenario) if scenario.groups else _pools(scenario)
+        sizes = [part.workers for part in parts]
+        legs = [(stream(part.work), stream(part.pull), stream(part.push)) for part in parts]
         work, pull, push = (_spread(leg, sizes) for leg in zip(*legs, strict=True))
         service = stream(scenario.server.service_time if scenario.server else None)
+        own = sum(part.workers * part.member_work for part in parts)
         return cls(
             laws=tuple(laws),
-            pools=tuple(pool.name for pool in scenario.pool),
+            pools=tuple(part.name for part in parts),
             pool_of=_spread(range(len(sizes)), sizes),
             work=work,
             pull=pull,
@@ -86,7 +99,62 @@ class Network:
             read_at_pull_end=scenario.network.version_fixed == "pull_end",
             kind=KINDS[scenario.protocol.kind],
             parameters=scenario.protocol.parameters,
+            group_size=scenario.workers // sum(sizes),
+            group_efficiency=own / sum(part.workers * part.work.mean for part in parts),
         )
+
+
+class _Part(NamedTuple):
+    """Workers that share their laws: those of a pool, or compute groups of the same machines."""
+
+    name: str
+    workers: int
+    work: Law
+    pull: Law | None
+    push: Law | None
+    member_work: float  # mean seconds of a machine's own work
+
+
+def _pools(scenario: Scenario) -> list[_Part]:
+    return [
+        _Part(p.name, p.workers, p.work_time, scenario.pull_of(p), scenario.push_of(p), p.work_time.mean)
+        for p in scenario.pool
+    ]
+
+
+def _groups(scenario: Scenario) -> list[_Part]:
+    """Machines in the order of the pools, cut into groups of equal size: a group works as long as its slowest member
+    and its all-reduce; it pulls and pushes as its first machine's pool does. Equal neighbours are one part."""
+    groups = scenario.groups
+    assert groups is not None
+    size = scenario.workers // groups.count
+    pool_of = np.repeat(np.arange(len(scenario.pool)), [pool.workers for pool in scenario.pool])
+    parts: list[_Part] = []
+    for members in pool_of.reshape(groups.count, size):
+        numbers, counts = np.unique(members, return_counts=True)
+        pools = [scenario.pool[number] for number in numbers]
+        own = [pool.work_time for pool in pools]
+        if groups.batch == "split" and size > 1:
+            own = [Scaled(factor=1 / size, of=law) for law in own]
+        slowest = [
+            Maximum(of=law, count=int(count)) if count > 1 else law for law, count in zip(own, counts, strict=True)
+        ]
+        work = slowest[0] if len(slowest) == 1 else Maximum(laws=tuple(slowest))
+        if groups.all_reduce:
+            work = Shifted(minimum=groups.all_reduce, plus=work)
+        part = _Part(
+            name="+".join(f"{count} {pool.name}" for count, pool in zip(counts, pools, strict=True)),
+            workers=1,
+            work=work,
+            pull=scenario.pull_of(pools[0]),
+            push=scenario.push_of(pools[0]),
+            member_work=float(counts @ [law.mean for law in own]) / size,
+        )
+        if parts and parts[-1].name == part.name:
+            parts[-1] = parts[-1]._replace(workers=parts[-1].workers + 1)
+        else:
+            parts.append(part)
+    return parts
 
 
 def _spread(values: Sequence[int], sizes: Sequence[int]) -> NDArray[np.int64]:

@@ -18,16 +18,21 @@ Adding a protocol is adding a rule and one entry of :data:`KINDS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 __all__ = [
     "CANCELLED",
     "COMMITTED",
+    "DOWNWEIGHTED",
     "DROPPED",
     "KINDS",
+    "KIND_NAMES",
+    "PARAMETERS",
+    "WEIGHTS",
     "Kind",
+    "Parameter",
     "State",
     "asynchronous",
     "bounded",
@@ -47,9 +52,16 @@ __all__ = [
     "update",
 ]
 
-COMMITTED, DROPPED, CANCELLED = 0, 1, 2
+COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED = 0, 1, 2, 3  # kinds of rows: applied up to DOWNWEIGHTED
+KIND_NAMES = ("committed", "downweighted", "dropped", "cancelled")
 CLOSED = -1  # in `read` and `pending_read`: no interval is open here
 ROWS, RELEASED, CANCELLED_WORKERS = 0, 1, 2  # positions in `sizes`
+
+
+WEIGHTS: dict[str, Callable[[Any], Any]] = {
+    "1/sqrt(1+staleness)": lambda staleness: (1.0 + staleness) ** -0.5,
+    "1/(1+staleness)": lambda staleness: 1.0 / (1.0 + staleness),
+}
 
 
 class State(NamedTuple):
@@ -59,6 +71,7 @@ class State(NamedTuple):
     k: int
     bound: int
     maximum_staleness: int
+    too_stale: int  # the kind of a row beyond the maximum: DROPPED or DOWNWEIGHTED
     version: Any  # [1] updates applied
     read: Any  # [workers] version read by the gradient in progress, CLOSED when there is none
     pending: Any  # [1] gradients (k-*) or workers (stale-synchronous) that wait for something
@@ -230,17 +243,35 @@ def stale_synchronous(s: State, worker: int) -> None:
 
 
 def bounded(s: State, worker: int) -> None:
-    """Asynchronous, but a gradient staler than the maximum is dropped; the pusher reads at once."""
-    if s.version[0] - s.read[worker] > s.maximum_staleness:
-        row(s, worker, s.read[worker], DROPPED)
-    else:
-        row(s, worker, s.read[worker], COMMITTED)
-        update(s)
+    """Asynchronous, but a gradient staler than the maximum is dropped or downweighted; the pusher reads at once."""
+    kind = s.too_stale if s.version[0] - s.read[worker] > s.maximum_staleness else COMMITTED
+    row(s, worker, s.read[worker], kind)
     s.read[worker] = CLOSED
+    if kind != DROPPED:
+        update(s)
     release(s, worker)
 
 
 # -- the registry -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One key of ``[protocol]``: a whole number from ``minimum`` to ``maximum``, or one of ``choices``."""
+
+    summary: str
+    minimum: int = 0
+    maximum: int = 2**40
+    choices: tuple[str, ...] = ()
+
+
+PARAMETERS: dict[str, Parameter] = {
+    "k": Parameter("gradients in each update", minimum=1, maximum=1_000_000),
+    "bound": Parameter("clocks a worker may be ahead of the slowest", maximum=1_000_000),
+    "maximum_staleness": Parameter("updates a gradient may be old"),
+    "policy": Parameter("what becomes of a gradient that is too stale", choices=("reject", "downweight")),
+    "weight": Parameter("its weight, with downweight", choices=tuple(WEIGHTS)),
+}
 
 
 @dataclass(frozen=True)
@@ -253,25 +284,23 @@ class Kind:
     required: tuple[str, ...] = ()
     all_workers: bool = False  # K is the number of workers
     distinct: bool = False  # K gradients of K different workers: K may not exceed their number
-    cancels: bool = False  # some work may be thrown away unfinished
-    waits: bool = False  # some workers may wait between finishing and reading again
 
     def state(
-        self, workers: int, parameters: dict[str, Any], rows: int, make: Callable[[int, int], Sequence[int]]
+        self, workers: int, parameters: dict[str, Any], rows: int, make: Callable[[int, int], Any]
     ) -> State:
         """A fresh state with room for ``rows`` rows and what one more event may add to them; ``make(size, fill)``
         builds its sequences (lists or arrays)."""
-        k = workers if self.all_workers else int(parameters.get("k") or 1)
-        bound = int(parameters.get("bound") or 0)
-        dropped = "maximum_staleness" in parameters and parameters.get("policy", "reject") == "reject"
+        k = workers if self.all_workers else int(parameters.get("k", 1))
+        bound = int(parameters.get("bound", 0))
         room = workers + k  # one event decides at most k gradients that waited and cancels the rest
         at_clock = make(bound + 2, 0)
-        at_clock[0] = workers  # type: ignore[index]
+        at_clock[0] = workers
         return State(
             workers=workers,
             k=k,
             bound=bound,
-            maximum_staleness=int(parameters["maximum_staleness"]) if dropped else 2**62,
+            maximum_staleness=int(parameters.get("maximum_staleness", 0)),
+            too_stale=DOWNWEIGHTED if parameters.get("policy") == "downweight" else DROPPED,
             version=make(1, 0),
             read=make(workers, CLOSED),
             pending=make(1, 0),
@@ -292,4 +321,51 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "asynchronous": Kind(asynchronous, "each push is an update; the pusher reads at once"),
+    "round-robin": Kind(round_robin, "updates are applied in fixed worker order; who is early waits"),
+    "synchronous": Kind(k_sync, "a barrier over all: everybody's gradients make one update", all_workers=True),
+    "k-sync": Kind(
+        k_sync,
+        "the first K of M workers make the update, the rest are cancelled, all restart",
+        parameters=("k",),
+        required=("k",),
+        distinct=True,
+    ),
+    "backup-workers": Kind(
+        k_sync,
+        "synchronous over K with M - K backups, whose unfinished work is cancelled (the rule of k-sync)",
+        parameters=("k",),
+        required=("k",),
+        distinct=True,
+    ),
+    "k-batch-sync": Kind(
+        k_batch_sync,
+        "the first K gradients from anybody make the update, the rest are cancelled, all restart",
+        parameters=("k",),
+        required=("k",),
+    ),
+    "k-async": Kind(
+        k_async,
+        "the first K distinct pushers make the update, having waited for it; the others compute on",
+        parameters=("k",),
+        required=("k",),
+        distinct=True,
+    ),
+    "k-batch-async": Kind(
+        k_batch_async,
+        "every K-th push is an update, nobody waits (n-softsync; FedBuff with buffer K)",
+        parameters=("k",),
+        required=("k",),
+    ),
+    "stale-synchronous": Kind(
+        stale_synchronous,
+        "a worker starts clock c only while the slowest clock is at least c - bound",
+        parameters=("bound",),
+        required=("bound",),
+    ),
+    "bounded": Kind(
+        bounded,
+        "asynchronous; a gradient staler than the maximum is dropped, or given less weight",
+        parameters=("maximum_staleness", "policy", "weight"),
+        required=("maximum_staleness",),
+    ),
 }

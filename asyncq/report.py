@@ -32,16 +32,18 @@ def _heading(run: Run) -> Iterator[str]:
     if run.server is not None:
         seats = "" if run.server.seats == 1 else f" with {run.server.seats} seats"
         server = f", server{seats}"
-    yield f"{scenario.name}: {scenario.workers} workers, {protocol}{server}"
-    yield (
-        f"simulated {run.updates:,} updates ({_seconds(run.seconds)} of their time; the first {run.warmup:,} left "
-        f"out), engine {run.engine}, seed {run.seed}, asyncq {__version__}"
-    )
+    workers = f"{scenario.workers} workers"
+    if run.groups is not None:
+        workers += f" in {run.groups.count} groups of {run.groups.size}"
+    yield f"{scenario.name}: {workers}, {protocol}{server}"
+    yield f"simulated {run.updates:,} updates, {_seconds(run.seconds)} of their time; the first {run.warmup:,} left out"
+    yield f"engine {run.engine}, seed {run.seed}, asyncq {__version__}"
 
 
 def _flow(run: Run) -> Iterator[str]:
     yield f"throughput   {_estimate(run.throughput)} {run.throughput.unit}"
-    gradients = f"{_estimate(run.gradients)} gradients per second"
+    whose = "gradients" if run.groups is None else "gradients of groups"
+    gradients = f"{_estimate(run.gradients)} {whose} per second"
     if run.synchronous is not None and run.scenario.workers > 1:
         ratio = run.gradients.mean / run.synchronous.mean
         gradients += f": {ratio:.3g} times synchronous ({run.synchronous.mean:.4g}, exact)"
@@ -52,14 +54,14 @@ def _flow(run: Run) -> Iterator[str]:
         parts = ", ".join(f"{count:,} {kind} ({count / decided:.1%})" for kind, count in lost.items())
         yield f"gradients    {run.kinds['committed']:,} committed, {parts}"
     if run.server is not None:
-        yield (
-            f"server       {_estimate(run.server.utilisation)} of its seats busy, "
-            f"waiting {_estimate(run.server.waiting)} seconds per gradient"
-        )
+        yield f"server       busy {_estimate(run.server.utilisation)}, a share of its seats' time"
+        yield f"             queue {_estimate(run.server.waiting)} seconds per gradient"
     spent = run.machine_time._asdict()
     total = sum(spent.values()) or 1.0
     shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]
-    yield f"workers      {', '.join(shares)} of their time"
+    yield f"{'workers' if run.groups is None else 'groups ':<12} {', '.join(shares)} of their time"
+    if run.groups is not None:
+        yield f"  in groups  a machine's own work is {run.groups.efficiency:.1%} of its group's (exact); it waits for the rest"
     if len(run.pools) > 1:
         for pool in run.pools:
             stale = "no gradient committed" if pool.staleness is None else f"mean staleness {pool.staleness:.4g}"
@@ -71,9 +73,11 @@ def _staleness(run: Run, bar: str) -> Iterator[str]:
     quantiles = ", ".join(f"{name} {value}" for name, value in s.quantiles.items())
     interval = "" if s.ci95 is None else f" [{s.ci95[0]:.5g}, {s.ci95[1]:.5g}]"
     yield f"staleness    mean {s.mean:.5g}{interval}, sd {s.sd:.4g}; {quantiles} {s.unit}"
-    last = s.quantiles["99%"]
-    width = max(1, -(-(last + 1) // BARS))
-    cells = [(low, min(low + width, last + 1)) for low in range(0, last + 1, width)]
+    if s.weight != 1:
+        yield f"             applied at mean weight {s.weight:.4g}; mean staleness with the weights {s.effective_mean:.5g}"
+    first, last = (int(value) for value in s.law.quantile([0.01, 0.99]))
+    width = -(-(last + 1 - first) // BARS)
+    cells = [(low, min(low + width, last + 1)) for low in range(first, last + 1, width)]
     weights = [float(s.pmf[low:high].sum()) for low, high in cells]
     tallest = max(weights) or 1.0
     for (low, high), weight in zip(cells, weights, strict=True):
@@ -85,24 +89,25 @@ def _advice(run: Run) -> Iterator[str]:
     fit, gof, momentum = run.fit, run.fit.gof, run.momentum
     if fit.verdict == "untested":
         evidence = "too few rows to test it"
-    elif gof.statistic == 0:
+    elif gof.statistic == 0 or gof.p_value is None:
         evidence = "no gradient is stale"
     else:
-        evidence = f"chi-square p-value {gof.p_value:.2g} on {gof.rows:,} rows"
+        p_value = f"{gof.p_value:.2g}" if gof.p_value > 1e-6 else "below 1e-6"
+        evidence = f"chi-square p-value {p_value} on {gof.rows:,} rows"
     evidence += f"; total variation {gof.total_variation:.2g}"
     yield f"law          geometric, p = {fit.p:.4g}: {fit.verdict} ({evidence})"
     rule = ""
     if momentum.target is not None and momentum.explicit is not None:
         rule = f"target {momentum.target:g} - {momentum.implicit:.3f} = {momentum.explicit:+.3f}"
     if momentum.is_delay:
-        yield "advice       staleness is a delay here: its law has no momentum form, and no choice of"
-        yield "             explicit momentum makes up for it"
-        if rule:
-            yield f"             (the first-order rule would say {rule})"
+        yield "advice       staleness is a delay here: its law has no momentum form, and what it limits is"
+        yield "             the step size" + (f"; to first order only, momentum {rule}" if rule else "")
         return
     yield f"momentum     implicit {momentum.implicit:.3f} ({momentum.basis})" + (f"; {rule} explicit" if rule else "")
     if momentum.basis != "geometric law":
         why = "is not confirmed" if fit.verdict == "untested" else "is rejected"
+        if run.staleness.weight != 1:
+            why = "does not hold for weighted gradients"
         yield f"             the geometric law {why}: implicit momentum 1 - 1/(1 + mean) holds only to first"
         yield "             order in the step size; variability enters at second order and decides stability"
 

@@ -107,6 +107,13 @@ class StalenessLaw:
         found = np.searchsorted(cumulative, np.atleast_1d(probability) - 1e-12)
         return np.minimum(found, self.pmf.size - 1)
 
+    def weighted(self, weights: ArrayLike) -> tuple[StalenessLaw, float]:
+        """The law that counts when a gradient of staleness l is applied with ``weights[l]``, and the mean weight:
+        pmf q_l w_l / E[w], with which updates are those of a step size E[w] times as large."""
+        parts = self.pmf * np.asarray(weights, dtype=np.float64)
+        mean = float(parts.sum())
+        return StalenessLaw(parts / mean, unit=self.unit, source=self.source, name=f"{self.name}, weighted"), mean
+
     def total_variation(self, other: StalenessLaw) -> float:
         """Total variation distance to ``other``: half the L1 distance, in [0, 1]."""
         size = max(self.pmf.size, other.pmf.size)

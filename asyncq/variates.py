@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCK", "Variates"]
 
-BLOCK = 4096
+BLOCK = 16_384
 
 
 class Variates:

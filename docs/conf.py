@@ -1,6 +1,12 @@
 """Sphinx configuration. The build needs no network: ``python -m sphinx -W -b html docs docs/_build``."""
 
+import sys
+from pathlib import Path
+
 import asyncq
+
+sys.path.insert(0, str(Path(__file__).parent))
+import drawings  # the timelines of the protocol pages
 
 project = "asyncq"
 author = "The asyncq developers"
@@ -9,7 +15,7 @@ version = release = asyncq.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax"]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_generated"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -20,3 +26,8 @@ autodoc_member_order = "bysource"
 html_theme = "furo"
 html_title = "asyncq"
 html_copy_source = False
+
+
+def setup(app):
+    """Draw what the pages include before they are read."""
+    app.connect("builder-inited", drawings.draw_all)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ from hypothesis import strategies as st
 
 from asyncq.distributions import LAWS, Deterministic, Gamma
 from asyncq.errors import ScenarioError
-from asyncq.protocols import KINDS
+from asyncq.protocols import KINDS, PARAMETERS, WEIGHTS
 from asyncq.scenario import Scenario
 
 ROOT = Path(__file__).parent.parent
@@ -37,12 +41,20 @@ def law(text: str) -> str:
     return pool(f"work_time = {text}", drop="work_time")
 
 
+def protocol(kind: str) -> str:
+    return f"{GOOD}[protocol]\nkind = {kind}\n"
+
+
+def groups(count: str) -> str:
+    return f"{GOOD}[groups]\ncount = {count}\n"
+
+
 # (file, the key that the message names, its rule and the value it shows, its remedy)
 MISTAKES: dict[str, tuple[str, str, str, str]] = {
     # the file as a whole
     "nothing": ("", "f.toml:", "is empty", "write schema = 1"),
     "only a comment": ("# hello\n", "f.toml:", "is empty", "write schema = 1"),
-    "not TOML": ("schema = 1\n[[pool]\n", "f.toml:", "is not TOML", "at line 2, column 8"),
+    "not TOML": ("schema = 1\n[[pool]\n", "f.toml:", "is not TOML", "at line 2, column 7"),
     "text out of place": ("hello world", "f.toml:", "is not TOML", "at line 1, column 7"),
     "key twice": (pool("workers = 9"), "f.toml:", "Cannot overwrite a value", "at line 6"),
     "digits without end": (pool("k = " + "1" * 5000), "f.toml:", "is not TOML", "correct it"),
@@ -84,7 +96,12 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "workers a text": (pool('workers = "8"', drop="workers"), 'pool "gpu" workers', 'whole number (got "8")', "quotes"),
     "workers true": (pool("workers = true", drop="workers"), 'pool "gpu" workers', "whole number (got true)", "quotes"),
     "workers nan": (pool("workers = nan", drop="workers"), 'pool "gpu" workers', "whole number (got nan)", "fraction"),
-    "10^9 workers": (pool("workers = 1_000_000_000", drop="workers"), 'pool "gpu" workers', "at most 1e+06", "or less"),
+    "10^9 workers": (
+        pool("workers = 1_000_000_000", drop="workers"),
+        'pool "gpu" workers',
+        "at most 1000000",
+        "or less",
+    ),
     "too many in total": (
         (two := pool("workers = 600_000", drop="workers")) + two.split("\n", 1)[1].replace("gpu", "tpu"),
         "pool",
@@ -188,7 +205,7 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "one weight",
     ),
     "negative weight": (
-        law('{ law = "mixture", weights = [1.5, -0.5], laws = [1, 2] }'),
+        law('{ law = "mixture", weights = [0.5, -0.5], laws = [1, 2] }'),
         "work_time.weights[1]",
         "(got -0.5)",
         "",
@@ -278,6 +295,99 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "does not go with kind asynchronous (got 3)",
         "remove it",
     ),
+    "not a protocol": (protocol("3"), "protocol.kind", "must be a text (got 3)", "quotes"),
+    "protocol of a later version": (
+        protocol('"pipeline"'),
+        "protocol.kind",
+        'is not yet supported in this version (got "pipeline")',
+        "use one of",
+    ),
+    "key of a later version": (
+        protocol('"asynchronous"\nstages = 3'),
+        "protocol.stages",
+        "is not yet supported in this version (got 3)",
+        "remove it",
+    ),
+    "protocol key misspelt": (protocol('"k-async"\nkk = 3'), "protocol.kk", "known key (got 3)", 'did you mean "k"?'),
+    "no k": (protocol('"k-async"'), "protocol.k", "is missing", "needs it (gradients in each update)"),
+    "k 0": (protocol('"k-async"\nk = 0'), "protocol.k", "must be at least 1 (got 0)", "give 1 or more"),
+    "k a float": (protocol('"k-async"\nk = 2.0'), "protocol.k", "whole number (got 2.0)", "write 2"),
+    "k a text": (protocol('"k-async"\nk = "2"'), "protocol.k", 'whole number (got "2")', "quotes"),
+    "k a table": (protocol('"k-async"\nk = {}'), "protocol.k", "whole number (got {})", "quotes"),
+    "k huge": (protocol('"k-batch-async"\nk = 1_000_001'), "protocol.k", "at most 1000000 (got 1000001)", "or less"),
+    "k above workers": (
+        protocol('"k-sync"\nk = 9'),
+        "protocol.k",
+        "number of workers, 8, or no update can ever be made (got 9)",
+        "lower it",
+    ),
+    "no bound": (protocol('"stale-synchronous"'), "protocol.bound", "is missing", "ahead of the slowest"),
+    "negative bound": (protocol('"stale-synchronous"\nbound = -1'), "protocol.bound", "least 0 (got -1)", "give 0"),
+    "bound true": (protocol('"stale-synchronous"\nbound = true'), "protocol.bound", "number (got true)", "quotes"),
+    "bound nan": (protocol('"stale-synchronous"\nbound = nan'), "protocol.bound", "number (got nan)", "fraction"),
+    "huge bound": (
+        protocol('"stale-synchronous"\nbound = 1_000_000_000'),
+        "protocol.bound",
+        "must be at most 1000000 (got 1000000000)",
+        "give 1000000 or less",
+    ),
+    "bound and k": (
+        protocol('"stale-synchronous"\nbound = 1\nk = 2'),
+        "protocol.k",
+        "does not go with kind stale-synchronous (got 2)",
+        "its keys are: bound",
+    ),
+    "unknown policy": (
+        protocol('"bounded"\nmaximum_staleness = 3\npolicy = "drop"'),
+        "protocol.policy",
+        "must be 'reject' or 'downweight' (got \"drop\")",
+        "pick one",
+    ),
+    "unknown weight": (
+        protocol('"bounded"\nmaximum_staleness = 3\npolicy = "downweight"\nweight = "half"'),
+        "protocol.weight",
+        "must be '1/sqrt(1+staleness)' or '1/(1+staleness)' (got \"half\")",
+        "pick one",
+    ),
+    "weight without downweight": (
+        protocol('"bounded"\nmaximum_staleness = 3\nweight = "1/(1+staleness)"'),
+        "protocol.weight",
+        'goes with policy = "downweight" only (got "1/(1+staleness)")',
+        "set that policy",
+    ),
+    "negative maximum": (
+        protocol('"bounded"\nmaximum_staleness = -1'),
+        "protocol.maximum_staleness",
+        "must be at least 0 (got -1)",
+        "give 0 or more",
+    ),
+    # compute groups
+    "no count": (GOOD + "[groups]\n", "groups.count", "is missing", "number of groups"),
+    "groups that do not divide": (groups("3"), "groups.count", "divide the number of workers, 8 (got 3)", "a divisor"),
+    "zero groups": (groups("0"), "groups.count", "must be at least 1 (got 0)", "give 1 or more"),
+    "more groups than workers": (groups("16"), "groups.count", "number of workers, 8 (got 16)", "a divisor"),
+    "groups true": (groups("true"), "groups.count", "must be a whole number (got true)", "quotes"),
+    "negative all-reduce": (groups("4\nall_reduce = -1"), "groups.all_reduce", "not be negative (got -1)", "seconds"),
+    "nan all-reduce": (groups("4\nall_reduce = nan"), "groups.all_reduce", "must be finite (got nan)", "nan and inf"),
+    "all-reduce a law": (
+        groups('4\nall_reduce = { law = "exponential", mean = 1 }'),
+        "groups.all_reduce",
+        "must be a time",
+        "250ms",
+    ),
+    "unknown batch": (
+        groups('4\nbatch = "shared"'),
+        "groups.batch",
+        "must be 'split' or 'replicated' (got \"shared\")",
+        "pick one",
+    ),
+    "groups key misspelt": (groups("4\nallreduce = 1"), "groups.allreduce", "known key (got 1)", '"all_reduce"'),
+    "k above groups": (
+        groups('4\n[protocol]\nkind = "k-async"\nk = 5'),
+        "protocol.k",
+        "number of groups, 4, or no update can ever be made (got 5)",
+        "lower it",
+    ),
     "momentum 1": (GOOD + "[optimizer]\nmomentum = 1.0\n", "optimizer.momentum", "below 1 (got 1.0)", "smaller"),
     "no momentum": (GOOD + "[optimizer]\nlearning_rate = 1\n", "optimizer.momentum", "is missing", "0 if none"),
     "zero learning rate": (
@@ -288,12 +398,16 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     ),
     "zero updates": (GOOD + "[run]\nupdates = 0\n", "run.updates", "at least 1 (got 0)", "give 1"),
     "updates 2e5": (GOOD + "[run]\nupdates = 2e5\n", "run.updates", "whole number (got 200000.0)", "write 200_000"),
-    "too many updates": (GOOD + "[run]\nupdates = 10_000_000_000_000\n", "run.updates", "at most 1e+12", "or less"),
+    "too many updates": (
+        GOOD + "[run]\nupdates = 10_000_000_000_000\n",
+        "run.updates",
+        "at most 1000000000000",
+        "less",
+    ),
     "negative seed": (GOOD + "[run]\nseed = -1\n", "run.seed", "at least 0 (got -1)", "give 0"),
     "bad warm-up": (GOOD + '[run]\nwarmup = "some"\n', "run.warmup", '(got "some")', '"auto"'),
     "long value": (GOOD + f'[run]\nwarmup = "{"x" * 5000}"\n', "run.warmup", "...", "auto"),
     # what later versions bring
-    "groups": (GOOD + "[groups]\ncount = 4\n", "groups", "is not yet supported in this version", "remove it"),
     "plan": (GOOD + "[plan]\n", "plan", "is not yet supported in this version", "remove it"),
     "learner": (GOOD + "[learner]\n", "learner", "is not yet supported in this version", "remove it"),
     "slowdown": (GOOD + "[[slowdown]]\n", "slowdown", "is not yet supported in this version", "remove it"),
@@ -340,14 +454,15 @@ def test_every_mistake_gives_one_clear_line(folder: Path, text: str, key: str, r
         assert raw not in line
 
 
-def test_there_are_at_least_forty_five_mistakes() -> None:
-    assert len(MISTAKES) >= 45
+def test_there_are_at_least_a_hundred_mistakes() -> None:
+    assert len(MISTAKES) >= 100
 
 
 def test_all_mistakes_of_a_file_are_told_at_once(folder: Path) -> None:
     text = (
         "schema = 2\n[[pool]]\nname = 'a'\nworkers = 0\nwork_time = {law = 'gamma', mean = -1, cv = nan}\n"
-        "[[pool]]\nname = 'a'\nwrkers = 3\nwork_time = 'soon'\n[groups]\n[server]\nseats = 1.5\n[run]\nseed = 'x'\n"
+        "[[pool]]\nname = 'a'\nwrkers = 3\nwork_time = 'soon'\n[plan]\n[groups]\n"
+        "[server]\nseats = 1.5\n[run]\nseed = 'x'\n"
     )
     keys = [line.split(": ", 1)[1].split(" must")[0].split(" is ")[0] for line in problems(text)]
     assert sorted(keys) == sorted(
@@ -359,7 +474,8 @@ def test_all_mistakes_of_a_file_are_told_at_once(folder: Path) -> None:
             'pool "a" work_time.cv',
             'pool "a" wrkers',
             'pool "a" work_time',
-            "groups",
+            "plan",
+            "groups.count",
             "server.service_time",
             "server.seats",
             "run.seed",
@@ -385,7 +501,8 @@ def test_files_that_cannot_be_read(folder: Path) -> None:
 def test_a_scenario_says_what_the_file_says(folder: Path) -> None:
     Path("f.toml").write_text(
         '\ufeffschema = 1\n[[pool]]\nname = "near"\nworkers = 6\nwork_time = 0.25\npull = 0\n'
-        '[[pool]]\nname = "far away"\nworkers = 2\nwork_time = { law = "gamma", mean = "250ms", cv = 0.2 }\npush = "40ms"\n'
+        '[[pool]]\nname = "far away"\nworkers = 2\nwork_time = { law = "gamma", mean = "250ms", cv = 0.2 }\n'
+        'push = "40ms"\n'
         '[network]\npull = "5ms"\nversion_fixed = "pull_end"\n[run]\nwarmup = 100\n',
         encoding="utf-8",
     )
@@ -440,7 +557,10 @@ def test_the_parameters_of_a_protocol_come_from_its_kind(monkeypatch: pytest.Mon
     assert scenario.protocol.parameters == {"k": 4, "policy": "reject"}
     for table, rule in [
         ({"kind": "k-test"}, "protocol.k is missing; kind k-test needs it"),
-        ({"kind": "k-test", "k": 5}, "protocol.k must be at most the number of workers, 4 \\(got 5\\)"),
+        (
+            {"kind": "k-test", "k": 5},
+            "protocol.k must be at most the number of workers, 4, or no update can ever be made \\(got 5\\)",
+        ),
         (
             {"kind": "k-test", "k": 1, "bound": 2},
             "protocol.bound does not go with kind k-test .*its keys are: k, policy",
@@ -465,16 +585,153 @@ def test_six_scenarios() -> None:
     assert names >= {"quickstart", "deterministic", "parameter-server", "two-speeds", "heavy-tail", "language-model"}
 
 
+def test_the_laws_of_the_reference_page_are_valid(folder: Path) -> None:
+    page = (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    examples = [line.removeprefix("work_time = ") for line in page.splitlines() if line.startswith("work_time = {")]
+    shown = set()
+    for example in examples[2:]:  # the first two are those of the whole scenario at the top
+        Path("f.toml").write_text(law(example))
+        shown.add(Scenario.from_toml("f.toml").pool[0].work_time.law)
+    assert shown == set(LAWS)
+
+
+def test_the_reference_page_knows_every_kind_and_key() -> None:
+    page = (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    section = page.split("### `[protocol]`")[1].split("## Laws")[0]
+    for kind in KINDS:
+        (line,) = (line for line in section.splitlines() if line.startswith(f"| `{kind}` |"))
+        assert tuple(re.findall(r"`(\w+)`", line.split("|")[2])) == KINDS[kind].parameters
+    for key in [*PARAMETERS, "count", "batch", "all_reduce"]:
+        assert section.count(f"\n| `{key}` |") == 1
+    for line in section.splitlines():
+        if line.startswith("protocol = {"):
+            Scenario.from_dict({**tomllib.loads(GOOD), **tomllib.loads(line)})
+
+
+def test_every_kind_has_a_scenario() -> None:
+    assert {Scenario.from_toml(path).protocol.kind for path in SCENARIOS} == set(KINDS)
+    assert any(Scenario.from_toml(path).groups for path in SCENARIOS)
+
+
 def test_the_json_schema_has_every_table() -> None:
     assert set(Scenario.model_json_schema()["properties"]) == {
         "schema",
         "pool",
         "network",
         "server",
+        "groups",
         "protocol",
         "optimizer",
         "run",
     }
+
+
+# -- protocols and groups ---------------------------------------------------------------------------------------------
+
+GIVEN = {"k": 3, "bound": 2, "maximum_staleness": 5}
+
+
+def scenario(protocol: dict[str, Any], groups: dict[str, Any] | None = None, workers: int = 8) -> Scenario:
+    pools = [{"name": "a", "workers": workers, "work_time": 1}]
+    more = {} if groups is None else {"groups": groups}
+    return Scenario.from_dict({"schema": 1, "pool": pools, "protocol": protocol, **more})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_read_with_its_parameters(kind: str) -> None:
+    given = {key: GIVEN[key] for key in KINDS[kind].required}
+    read = scenario({"kind": kind, **given})
+    assert read.protocol.parameters == given
+    assert Scenario.from_dict(read.to_dict()) == read
+    for key in given:
+        with pytest.raises(ScenarioError, match=rf"^scenario: protocol.{key} is missing; kind {kind} needs it \(.+\)$"):
+            scenario({"kind": kind, **{other: value for other, value in given.items() if other != key}})
+    for key in set(GIVEN) - set(KINDS[kind].parameters):
+        with pytest.raises(ScenarioError, match=rf"^scenario: protocol.{key} does not go with kind {kind} \(got "):
+            scenario({"kind": kind, **given, key: GIVEN[key]})
+
+
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if "k" in kind.parameters])
+def test_k_may_exceed_the_workers_only_where_one_worker_may_give_several(kind: str) -> None:
+    assert scenario({"kind": kind, "k": 8}).protocol.parameters == {"k": 8}
+    assert scenario({"kind": kind, "k": 4}, {"count": 4}).groups.count == 4
+    if KINDS[kind].distinct:
+        rule = r"^scenario: protocol.k must be at most the number of workers, 8, .* \(got 9\); lower it$"
+        with pytest.raises(ScenarioError, match=rule):
+            scenario({"kind": kind, "k": 9})
+        with pytest.raises(ScenarioError, match=r"the number of groups, 4, .* \(got 5\)"):
+            scenario({"kind": kind, "k": 5}, {"count": 4})
+    else:
+        assert scenario({"kind": kind, "k": 9}, {"count": 4}).protocol.parameters == {"k": 9}
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_a_weight_goes_with_downweighting_only(weight: str) -> None:
+    table = {"kind": "bounded", "maximum_staleness": 5, "weight": weight}
+    assert scenario({**table, "policy": "downweight"}).protocol.parameters["weight"] == weight
+    for policy in ({}, {"policy": "reject"}):
+        with pytest.raises(ScenarioError, match=r'protocol\.weight goes with policy = "downweight" only') as caught:
+            scenario({**table, **policy})
+        assert len(caught.value.problems) == 1
+
+
+def test_groups_may_span_pools_and_be_of_one_machine() -> None:
+    pools = [{"name": name, "workers": 3, "work_time": 1} for name in "ab"]
+    for count in (1, 2, 3, 6):
+        assert Scenario.from_dict({"schema": 1, "pool": pools, "groups": {"count": count}}).groups.count == count
+
+
+def test_groups_and_their_batch_count_for_equality_and_hash() -> None:
+    table = {"kind": "asynchronous"}
+    three = [scenario(table), scenario(table, {"count": 8}), scenario(table, {"count": 8, "batch": "replicated"})]
+    assert len(set(three)) == 3
+    assert scenario(table, {"count": 8, "batch": "split"}) == three[1]
+
+
+def test_a_share_of_the_work_stays_a_time() -> None:
+    pools = [{"name": "a", "workers": 8, "work_time": 2e-15}]
+    with pytest.raises(ScenarioError, match=r"groups\.count leaves a member less than 1e-15 seconds of work"):
+        Scenario.from_dict({"schema": 1, "pool": pools, "groups": {"count": 2}})
+    Scenario.from_dict({"schema": 1, "pool": pools, "groups": {"count": 4}})
+    Scenario.from_dict({"schema": 1, "pool": pools, "groups": {"count": 2, "batch": "replicated"}})
+
+
+def test_a_new_protocol_needs_no_edit_of_the_scenario_module() -> None:
+    code = """
+from asyncq import protocols
+protocols.PARAMETERS["pace"] = protocols.Parameter("how fast it goes", minimum=2, maximum=9)
+protocols.PARAMETERS["mood"] = protocols.Parameter("how it feels", choices=("calm", "wild"))
+protocols.KINDS["jog"] = protocols.Kind(protocols.asynchronous, "runs", parameters=("pace", "mood"), required=("pace",))
+
+from asyncq.errors import ScenarioError
+from asyncq.scenario import Scenario
+
+def read(**table):
+    pools = [{"name": "a", "workers": 4, "work_time": 1}]
+    try:
+        given = Scenario.from_dict({"schema": 1, "pool": pools, "protocol": table}).protocol.parameters
+    except ScenarioError as error:
+        print(*error.problems, sep="\\n")
+    else:
+        print(given)
+
+read(kind="jog", pace=3, mood="wild")
+read(kind="jog")
+read(kind="jog", pace=1, mood="sad")
+read(kind="jog", pase=3)
+read(kind="asynchronous", pace=3)
+print("pace" in Scenario.model_json_schema()["$defs"]["Protocol"]["properties"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines() == [
+        "{'pace': 3, 'mood': 'wild'}",
+        "scenario: protocol.pace is missing; kind jog needs it (how fast it goes)",
+        "scenario: protocol.pace must be at least 2 (got 1); give 2 or more",
+        "scenario: protocol.mood must be 'calm' or 'wild' (got \"sad\"); pick one of these",
+        'scenario: protocol.pase is not a known key (got 3); did you mean "pace"?',
+        "scenario: protocol.pace does not go with kind asynchronous (got 3); remove it; it has no parameters",
+        "True",
+    ]
 
 
 # -- overrides --------------------------------------------------------------------------------------------------------
@@ -496,6 +753,10 @@ BASE = GOOD.replace('"100ms"', '{ law = "gamma", mean = 1, cv = 0.1 }')
         ("server.service_time=20ms", lambda s: s.server.seats == 1),
         ("optimizer.momentum=-0.5", lambda s: s.optimizer.momentum == -0.5),
         ("network={pull=1}", lambda s: s.network.pull.mean == 1),
+        ('protocol={kind="k-async",k=2}', lambda s: s.protocol.parameters == {"k": 2}),
+        ("protocol.kind=synchronous", lambda s: s.protocol.kind == "synchronous"),
+        ("groups.count=4", lambda s: (s.groups.count, s.groups.batch, s.groups.all_reduce) == (4, "split", 0.0)),
+        ('groups={count=2,batch="replicated",all_reduce="3ms"}', lambda s: s.groups.all_reduce == 0.003),
     ],
 )
 def test_overrides_set_one_value(folder: Path, override: str, read: Any) -> None:
@@ -516,7 +777,14 @@ def test_overrides_set_one_value(folder: Path, override: str, read: Any) -> None
         ("gpu..x=3", "must have the form PATH=VALUE"),
         ("gpu.name.x=3", "gpu.name is not a table here"),
         ("gpu.pull.mean=3", "gpu.pull is not a table here .*set gpu.pull as a whole"),
-        ("groups.count=3", "groups is not yet supported in this version"),
+        ("pool.gpu=3", "must name a key of the pool"),
+        ("grop.workers=3", 'did you mean "groups"'),
+        ("groups.count=3", "groups.count must divide the number of workers, 8 \\(got 3\\)"),
+        ("protocol.k=3", "protocol.k does not go with kind asynchronous \\(got 3\\)"),
+        ("protocol.kind=k-asinc", 'protocol.kind is not a known protocol .*did you mean "k-async"'),
+        ("protocol.kind=k-async", "protocol.k is missing; kind k-async needs it"),
+        ('protocol={kind="k-async",k=9}', "protocol.k must be at most the number of workers, 8, .* \\(got 9\\)"),
+        ("plan.hold=3", "plan is not yet supported in this version"),
         ("run.until=3", "run.until is not yet supported in this version"),
         ("gpu.workers=many", 'workers must be a whole number \\(got "many"\\)'),
         ("run.updates=1\nseed=2", "must be a whole number"),
@@ -538,7 +806,13 @@ def test_overrides_leave_the_given_tables_alone() -> None:
 # -- anything at all --------------------------------------------------------------------------------------------------
 
 WORDS = st.sampled_from(
-    ["schema", "pool", "network", "server", "protocol", "optimizer", "run", "name", "workers", "work_time", "pull", "push", "law", "mean", "cv", "shape", "of", "count", "laws", "weights", "values", "file", "column", "kind", "k", "momentum", "updates", "seed", "warmup", "gpu", "gamma", "pareto", "mixture", "maximum", "empirical", "1s"]
+    [
+        *("schema", "pool", "network", "server", "protocol", "optimizer", "run", "name", "workers", "work_time"),
+        *("pull", "push", "law", "mean", "cv", "shape", "of", "count", "laws", "weights", "values", "file", "column"),
+        *("groups", "all_reduce", "batch", "split", "kind", "k", "bound", "policy", "weight", "bounded", "k-async"),
+        *("momentum", "updates", "seed", "warmup", "gpu", "gamma", "pareto", "mixture", "maximum"),
+        *("empirical", "1s"),
+    ]
 )
 SCALARS = st.one_of(
     st.none(),
@@ -632,6 +906,11 @@ def test_valid_scenarios_round_trip(names: list[str], data: st.DataObject) -> No
     whole: dict[str, Any] = {"schema": 1, "pool": tables}
     if data.draw(st.booleans()):
         whole["server"] = {"service_time": data.draw(LAW_TABLES), "seats": data.draw(st.integers(1, 9))}
+    if data.draw(st.booleans()):
+        kind = data.draw(st.sampled_from(sorted(KINDS)))
+        whole["protocol"] = {"kind": kind, **dict.fromkeys(KINDS[kind].required, 1)}
+    if data.draw(st.booleans()):
+        whole["groups"] = {"count": 1, "all_reduce": data.draw(TIMES)}
     if data.draw(st.booleans()):
         whole["run"] = {
             "updates": data.draw(st.integers(1, 10**12)),

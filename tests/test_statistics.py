@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from asyncq.engines import Chunk
 from asyncq.network import Network
-from asyncq.protocols import CANCELLED, COMMITTED, DROPPED
+from asyncq.protocols import CANCELLED, COMMITTED, DOWNWEIGHTED, DROPPED
 from asyncq.statistics.accumulate import BATCHES, STRIDES, Accumulator
 from asyncq.statistics.goodness import fit_geometric
 from asyncq.statistics.intervals import ratio_of_batches
@@ -54,14 +54,14 @@ def folded(chunk: Chunk, cuts, warmup: int) -> Accumulator:
 )
 def test_sums_do_not_depend_on_where_chunks_are_cut(seed, n, cuts, warmup, mixed):
     rng = np.random.default_rng(seed)
-    kinds = rng.choice([COMMITTED, DROPPED, CANCELLED], size=n) if mixed else None
+    kinds = rng.choice([COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED], size=n) if mixed else None
     chunk = rows(rng.geometric(0.2, size=n) - 1, rng, kinds)
     accumulator = folded(chunk, [cut for cut in cuts if cut < n], warmup)
     after = np.arange(n) >= warmup
-    keep = np.flatnonzero(after & (chunk.kind == COMMITTED))
+    keep = np.flatnonzero(after & (chunk.kind <= DOWNWEIGHTED))
     tau = chunk.staleness[keep]
     assert accumulator.rows == tau.size
-    assert accumulator.kinds.tolist() == np.bincount(chunk.kind[after], minlength=3).tolist()
+    assert accumulator.kinds.tolist() == np.bincount(chunk.kind[after], minlength=4).tolist()
     if tau.size == 0:
         return
     for j in range(STRIDES):

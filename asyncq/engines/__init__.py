@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CHUNK_ROWS", "Chunk", "Engine", "MachineTime"]
+from asyncq.protocols import CLOSED
+
+__all__ = ["CHUNK_ROWS", "Chunk", "Engine", "MachineTime", "why_stuck"]
 
 CHUNK_ROWS = 16_384
 
@@ -29,6 +31,16 @@ class Chunk(NamedTuple):
     visits: NDArray[np.int64] | None = None
     waited: NDArray[np.float64] | None = None
     busy: NDArray[np.float64] | None = None
+
+    def pick(self, rows: slice | NDArray[np.int64]) -> Chunk:
+        """Some of the rows."""
+        columns: list[Any] = [None if column is None else column[rows] for column in self]
+        return Chunk(*columns)
+
+    def copy(self) -> Chunk:
+        """A chunk of its own: engines may reuse the arrays of theirs."""
+        columns: list[Any] = [None if column is None else column.copy() for column in self]
+        return Chunk(*columns)
 
     @classmethod
     def join(cls, chunks: Sequence[Chunk]) -> Chunk:
@@ -51,11 +63,23 @@ class MachineTime(NamedTuple):
     blocked: float  # between a finished cycle and the next read: gates, barriers, the wait for an update
 
     @classmethod
-    def of(cls, spent: Sequence[float], unfinished: float, total: float) -> MachineTime:
-        """From the first seven entries; whatever of the total is in no cycle was spent blocked."""
+    def of(cls, spent: Sequence[float], began: Sequence[float], read: Sequence[int], now: float) -> MachineTime:
+        """From the first seven entries and, for every worker, when its cycle began and the version it holds;
+        whatever of the time is in no cycle was spent blocked."""
         pull, work, push, queue, service, cancelled, dropped = map(float, spent)
-        blocked = max(0.0, total - sum(spent) - unfinished)
+        under_way = np.asarray(read) != CLOSED
+        unfinished = float((now - np.asarray(began)[under_way]).sum())
+        blocked = max(0.0, len(under_way) * now - float(np.sum(spent)) - unfinished)
         return cls(pull, work, push, queue, service, cancelled, dropped, unfinished, blocked)
+
+
+def why_stuck(now: float, updates: int, finished: Sequence[int], queued: Collection[int]) -> str:
+    """A deadlock in one line: what each of the first twenty workers waits for."""
+    waits = [
+        f"worker {worker}: " + ("in the server's queue" if worker in queued else f"blocked, {count} gradients finished")
+        for worker, count in enumerate(finished[:20])
+    ]
+    return f"deadlock at {now:g} s after {updates} updates: nothing is scheduled; " + "; ".join(waits)
 
 
 class Engine(Protocol):

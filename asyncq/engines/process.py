@@ -9,22 +9,39 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from asyncq.engines import CHUNK_ROWS, Chunk, MachineTime
+from asyncq.engines import CHUNK_ROWS, Chunk, MachineTime, why_stuck
 from asyncq.errors import DeadlockError
 from asyncq.network import NO_STREAM, Network
 from asyncq.protocols import CANCELLED_WORKERS, CLOSED, DROPPED, RELEASED, ROWS, start
 from asyncq.variates import Variates
 
-__all__ = ["SimpyEngine"]
+__all__ = ["Cycle", "SimpyEngine"]
 
 THROWN_AWAY = "thrown away"  # what a worker hears when what it waited for was taken from it
+NOT_YET = float("nan")
 Walk = Generator[simpy.Event, Any, None]
+
+
+class Cycle(NamedTuple):
+    """One worker's way from a read to the arrival of its gradient: when each leg ended (seconds), nan if it did not.
+
+    The pull lasts from ``began`` to ``pulled``, then work, push (to ``joined``), queue (to ``seated``) and service.
+    """
+
+    worker: int
+    began: float
+    pulled: float
+    worked: float
+    joined: float
+    seated: float
+    ended: float
+    cancelled: bool
 
 
 class _Station:
@@ -84,7 +101,11 @@ class SimpyEngine:
 
     name = "simpy"
 
-    def __init__(self, network: Network, variates: Variates) -> None:
+    def __init__(
+        self, network: Network, variates: Variates, *, record: Callable[[Cycle], None] | None = None
+    ) -> None:
+        """``record`` is told of every cycle when it is finished or cancelled."""
+        self.record = record
         self.env = simpy.Environment()
         self.network = network
         self.state = network.kind.state(
@@ -98,6 +119,7 @@ class SimpyEngine:
         self._row_station = [(0, 0.0, 0.0)] * len(self.state.row_worker)
         streams = variates.hand_out()
         self._station = _Station(self, network.seats, streams[network.service]) if network.has_server else None
+        self._so_far: dict[int, Callable[[], tuple[float, float, float, float]]] = {}
         self._processes = [self.env.process(self._walk(worker, streams)) for worker in range(network.workers)]
 
     # -- one worker -----------------------------------------------------------------------------------------------
@@ -109,10 +131,15 @@ class SimpyEngine:
         work = streams[network.work[worker]]
         pull = None if network.pull[worker] == NO_STREAM else streams[network.pull[worker]]
         push = None if network.push[worker] == NO_STREAM else streams[network.push[worker]]
+        record = self.record
+        began = pulled = worked = joined = NOT_YET
+        self._so_far[worker] = lambda: (began, pulled, worked, joined)
         while True:
             start(state, worker)
             began_at[worker] = began = pulled = env.now
+            worked = joined = NOT_YET
             if pull is not None:
+                pulled = NOT_YET
                 if (yield timeout(pull())) is THROWN_AWAY:
                     continue
                 pulled = env.now
@@ -133,6 +160,8 @@ class SimpyEngine:
                 seated = self.seated_at[worker]
                 station.served(worker, seated - joined)
 
+            if record is not None:
+                record(Cycle(worker, began, pulled, worked, joined, seated, now, False))
             written = sizes[ROWS]
             finish(state, worker)
             for i in range(written, sizes[ROWS]):
@@ -159,6 +188,8 @@ class SimpyEngine:
         for i in range(sizes[CANCELLED_WORKERS]):
             worker = state.cancelled[i]
             self._spent[5] += self.env.now - self.began_at[worker]
+            if self.record is not None:
+                self.record(self.latest(worker)._replace(cancelled=True))
             if station is not None:
                 station.evict(worker)
         sizes[CANCELLED_WORKERS] = 0
@@ -187,6 +218,14 @@ class SimpyEngine:
         event.callbacks.append(resume)
         process._target = event
 
+    def latest(self, worker: int) -> Cycle:
+        """What is known by now of the cycle that the worker began last."""
+        began, pulled, worked, joined = self._so_far[worker]()
+        seated = self._station is not None and worker in self._station.seated
+        return Cycle(
+            worker, began, pulled, worked, joined, self.seated_at[worker] if seated else NOT_YET, self.env.now, False
+        )
+
     # -- rows -----------------------------------------------------------------------------------------------------
 
     def chunks(self, updates: int) -> Iterator[Chunk]:
@@ -197,7 +236,8 @@ class SimpyEngine:
                 while sizes[ROWS] < CHUNK_ROWS and version[0] < updates:
                     step()
             except simpy.core.EmptySchedule:
-                raise DeadlockError(self._why_stuck()) from None
+                queued = self._station.queue if self._station else ()
+                raise DeadlockError(why_stuck(self.now, self.version, self.state.clock, queued)) from None
             yield self._chunk(sizes[ROWS])
             sizes[ROWS] = 0
 
@@ -217,14 +257,6 @@ class SimpyEngine:
             return chunk
         visits, waited, busy = column(self._row_station, float).reshape(rows, 3).T
         return chunk._replace(visits=visits.astype(np.int64), waited=waited, busy=busy)
-
-    def _why_stuck(self) -> str:
-        state, queue = self.state, self._station.queue if self._station else ()
-        waits = [
-            f"worker {w}: " + ("in the server's queue" if w in queue else f"blocked, {state.clock[w]} finished")
-            for w in range(min(self.network.workers, 20))
-        ]
-        return f"deadlock at {self.env.now:g} s after {self.version} updates: nothing is scheduled; " + "; ".join(waits)
 
     # -- at the end -----------------------------------------------------------------------------------------------
 
@@ -247,6 +279,4 @@ class SimpyEngine:
     @property
     def machine_time(self) -> MachineTime:
         """Where the workers' time went."""
-        working = [worker for worker in range(self.network.workers) if self.state.read[worker] != CLOSED]
-        unfinished = sum(self.now - self.began_at[worker] for worker in working)
-        return MachineTime.of(self._spent, unfinished, self.network.workers * self.now)
+        return MachineTime.of(self._spent, self.began_at, self.state.read, self.now)

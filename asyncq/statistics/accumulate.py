@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from asyncq.engines import Chunk
 from asyncq.network import Network
-from asyncq.protocols import COMMITTED
+from asyncq.protocols import COMMITTED, DOWNWEIGHTED, KIND_NAMES
 
 __all__ = ["BATCHES", "STRIDES", "Accumulator"]
 
@@ -18,93 +18,81 @@ STRIDES = 13  # histograms of every 2^j-th row, j = 0 .. 12
 class Accumulator:
     """What is remembered of the rows after the first ``warmup`` updates. Memory does not grow with their number.
 
-    ``histograms[j]`` counts the staleness of every 2^j-th committed row; ``batches`` are sums over equal numbers of
-    committed rows, merged pairwise when ``BATCHES`` are full.
+    ``histograms[j]`` counts the staleness of every 2^j-th applied row; ``batches`` are sums over equal numbers of
+    applied rows, merged pairwise when ``BATCHES`` are full.
     """
 
     def __init__(self, network: Network, *, warmup: int) -> None:
         self.warmup = warmup
         self.rows = 0
-        self.kinds = np.zeros(3, dtype=np.int64)
+        self.kinds = np.zeros(len(KIND_NAMES), dtype=np.int64)
         self.histograms = [np.zeros(64, dtype=np.int64) for _ in range(STRIDES)]
-        self.per_worker = np.zeros((3, network.workers))  # rows, sum and sum of squares of their staleness
+        self.per_worker = np.zeros((2, network.workers))  # rows and the sum of their staleness
         self.batch_rows = 1
-        self._has_server = network.has_server
         # time, version, visits, waited, busy at the end of the warm-up and at the end of every batch
         self._ends = np.zeros((BATCHES + 1, 5))
         self._sums = np.zeros((BATCHES, 2))  # staleness, staleness squared
         self._batches = 0
-        self._carry = np.zeros(2)
+        self._open = np.zeros(2)  # the sums of the batch that is not full yet
+        self._cold = warmup > 0
 
     def fold(self, chunk: Chunk) -> None:
         """Take one chunk in; chunks come in order, each once."""
-        before = chunk.read + chunk.staleness
-        after_warmup = before >= self.warmup
-        if not after_warmup.all():
-            cold = np.flatnonzero(~after_warmup & (chunk.kind == COMMITTED))
+        if self._cold:
+            before = chunk.read + chunk.staleness
+            early = int(np.searchsorted(before, self.warmup))
+            cold = np.flatnonzero(chunk.kind[:early] <= DOWNWEIGHTED)
             if cold.size:
-                self._ends[0] = self._totals(chunk, cold[-1:])[0]
-        self.kinds += np.bincount(chunk.kind[after_warmup], minlength=3)
-        keep = np.flatnonzero(after_warmup & (chunk.kind == COMMITTED))
-        if keep.size == 0:
-            return
-        staleness = chunk.staleness[keep]
-        self._fold_histograms(staleness)
-        self._fold_workers(chunk.worker[keep], staleness)
-        self._fold_batches(staleness, self._totals(chunk, keep))
-        self.rows += keep.size
-
-    # -- parts ----------------------------------------------------------------------------------------------------
-
-    def _totals(self, chunk: Chunk, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        totals = np.zeros((rows.size, 5))
-        totals[:, 0] = chunk.time[rows]
-        totals[:, 1] = chunk.read[rows] + chunk.staleness[rows] + 1
-        if self._has_server:
-            for column, total in enumerate((chunk.visits, chunk.waited, chunk.busy), start=2):
-                assert total is not None, "a network with a server has station totals"
-                totals[:, column] = total[rows]
-        return totals
+                self._ends[0] = _totals(chunk, cold[-1:])[0]
+            self._cold = early == before.size
+            chunk = chunk.pick(slice(early, None))
+        if chunk.kind.any():
+            self.kinds += np.bincount(chunk.kind, minlength=len(KIND_NAMES))
+            chunk = chunk.pick(np.flatnonzero(chunk.kind <= DOWNWEIGHTED))
+        else:
+            self.kinds[COMMITTED] += chunk.kind.size
+        if chunk.kind.size:
+            self._fold_histograms(chunk.staleness)
+            size = self.per_worker.shape[1]
+            self.per_worker[0] += np.bincount(chunk.worker, minlength=size)
+            self.per_worker[1] += np.bincount(chunk.worker, weights=chunk.staleness, minlength=size)
+            self._fold_batches(chunk)
+            self.rows += chunk.kind.size
 
     def _fold_histograms(self, staleness: NDArray[np.int64]) -> None:
-        longest = int(staleness.max()) + 1
         for j, histogram in enumerate(self.histograms):
             stride = 1 << j
             picked = staleness[-self.rows % stride :: stride]
-            if longest > histogram.size:
-                histogram = np.concatenate([histogram, np.zeros(max(longest, 2 * histogram.size), dtype=np.int64)])
-                self.histograms[j] = histogram
-            if picked.size:
-                counts = np.bincount(picked)
-                histogram[: counts.size] += counts
+            if not picked.size:
+                continue
+            counts = np.bincount(picked)
+            if counts.size > histogram.size:
+                room = max(counts.size - histogram.size, histogram.size)
+                self.histograms[j] = histogram = np.concatenate([histogram, np.zeros(room, dtype=np.int64)])
+            histogram[: counts.size] += counts
 
-    def _fold_workers(self, worker: NDArray[np.int64], staleness: NDArray[np.int64]) -> None:
-        size = self.per_worker.shape[1]
-        value = staleness.astype(np.float64)
-        self.per_worker[0] += np.bincount(worker, minlength=size)
-        self.per_worker[1] += np.bincount(worker, weights=value, minlength=size)
-        self.per_worker[2] += np.bincount(worker, weights=value * value, minlength=size)
-
-    def _fold_batches(self, staleness: NDArray[np.int64], totals: NDArray[np.float64]) -> None:
-        value = staleness.astype(np.float64)
-        sums = np.zeros((staleness.size + 1, 2))
-        np.cumsum(value, out=sums[1:, 0])
-        np.cumsum(value * value, out=sums[1:, 1])
-        sums += self._carry
-        closed = 0  # rows of this chunk that stand in a closed batch
+    def _fold_batches(self, chunk: Chunk) -> None:
+        rows = chunk.staleness.size
+        first = 0  # of the rows that stand in no closed batch yet
         while True:
-            first = -(self.rows + closed) % self.batch_rows or self.batch_rows
-            ends = np.arange(closed + first, staleness.size + 1, self.batch_rows)[: BATCHES - self._batches]
+            short = self.batch_rows - (self.rows + first) % self.batch_rows  # rows that the open batch lacks
+            ends = np.arange(first + short, rows + 1, self.batch_rows)[: BATCHES - self._batches]
             if ends.size:
-                previous = np.concatenate([[0.0, 0.0] if closed == 0 else sums[closed], sums[ends[:-1]].ravel()])
-                self._sums[self._batches : self._batches + ends.size] = sums[ends] - previous.reshape(-1, 2)
-                self._ends[self._batches + 1 : self._batches + 1 + ends.size] = totals[ends - 1]
+                starts = np.concatenate([[first], ends[:-1]])
+                value = chunk.staleness[first : ends[-1]]
+                here = slice(self._batches, self._batches + ends.size)
+                self._sums[here, 0] = np.add.reduceat(value, starts - first)
+                self._sums[here, 1] = np.add.reduceat(value * value, starts - first)
+                self._sums[self._batches] += self._open
+                self._ends[1:][here] = _totals(chunk, ends - 1)
                 self._batches += ends.size
-                closed = int(ends[-1])
+                self._open[:] = 0.0
+                first = int(ends[-1])
             if self._batches < BATCHES:
                 break
             self._merge_pairs()
-        self._carry = sums[-1] - (sums[closed] if closed else 0.0)
+        rest = chunk.staleness[first:]
+        self._open += rest.sum(), rest @ rest
 
     def _merge_pairs(self) -> None:
         half = BATCHES // 2
@@ -117,11 +105,11 @@ class Accumulator:
 
     @property
     def histogram(self) -> NDArray[np.int64]:
-        """Counts of the staleness of committed rows, without trailing zeros (at least one cell)."""
+        """Counts of the staleness of applied rows, without trailing zeros (at least one cell)."""
         return self.thinned(0)
 
     def thinned(self, j: int) -> NDArray[np.int64]:
-        """Counts of the staleness of every 2^j-th committed row, without trailing zeros (at least one cell)."""
+        """Counts of the staleness of every 2^j-th applied row, without trailing zeros (at least one cell)."""
         filled = np.flatnonzero(self.histograms[j])
         return self.histograms[j][: filled[-1] + 1 if filled.size else 1]
 
@@ -134,3 +122,14 @@ class Accumulator:
         ends = self._ends[: used + 1 : together]
         rows = np.full((len(sums), 1), float(together * self.batch_rows))
         return np.hstack([rows, sums, np.diff(ends, axis=0)])
+
+
+def _totals(chunk: Chunk, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Seconds, updates and the station's totals as they stand after each of the rows, shape (rows, 5)."""
+    totals = np.zeros((rows.size, 5))
+    totals[:, 0] = chunk.time[rows]
+    totals[:, 1] = chunk.read[rows] + chunk.staleness[rows] + 1
+    for column, total in enumerate((chunk.visits, chunk.waited, chunk.busy), start=2):
+        if total is not None:
+            totals[:, column] = total[rows]
+    return totals

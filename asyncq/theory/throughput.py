@@ -14,9 +14,10 @@ __all__ = ["synchronous_throughput"]
 def synchronous_throughput(network: Network) -> Estimate | None:
     """Gradients per second of the same workers behind a barrier: M / E[max of their times], exact.
 
-    None where the maximum has no closed form: with a server, or with a random pull or push.
+    None where the maximum has no closed form: with a server, or with a random pull or push. None for compute groups
+    as well, whose gradients are not a machine's.
     """
-    if network.has_server:
+    if network.has_server or network.group_size > 1:
         return None
     slowest: list[Law] = []
     routes, counts = np.unique(

@@ -12,12 +12,13 @@ pytestmark = pytest.mark.verification
 UPDATES, WORKERS, SEEDS = 500_000, 8, range(20)
 
 
-class TestEightExponentialWorkers:
-    @pytest.fixture(scope="class")
-    def runs(self):
-        case = scenario(workers=WORKERS, optimizer={"momentum": 0.9})
-        return [simulate(case, updates=UPDATES, seed=seed, trace=True) for seed in SEEDS]
+@pytest.fixture(scope="module")
+def runs():
+    case = scenario(workers=WORKERS, optimizer={"momentum": 0.9})
+    return [simulate(case, updates=UPDATES, seed=seed, trace=True) for seed in SEEDS]
 
+
+class TestEightExponentialWorkers:
     def test_staleness_plus_one_sums_to_the_last_commits(self, runs):
         for run in runs:
             last = np.zeros(WORKERS, dtype=np.int64)

@@ -1,0 +1,52 @@
+"""Laws of a time: how long work, wire and service take.
+
+Every law is a frozen pydantic model with a ``law`` tag, so that its validation, its form in a scenario file and its
+JSON schema are one declaration; a new law is one new class. Times are in seconds. ``cv`` is the standard deviation over
+the mean. All formulas are closed forms over numpy and scipy.special, except the moments of :class:`Maximum`.
+"""
+
+from __future__ import annotations
+
+from asyncq.distributions.composite import LAWS, AnyLaw, Maximum, Mixture, Scaled, Shifted
+from asyncq.distributions.law import SHORTEST, Law, Number, PositiveSeconds, Seconds, as_number, broken_rule, nearest
+from asyncq.distributions.measured import Empirical
+from asyncq.distributions.standard import (
+    Deterministic,
+    Erlang,
+    Exponential,
+    Gamma,
+    Hyperexponential,
+    Lognormal,
+    Pareto,
+    TruncatedNormal,
+    Uniform,
+    Weibull,
+)
+
+__all__ = [
+    "LAWS",
+    "SHORTEST",
+    "AnyLaw",
+    "Deterministic",
+    "Empirical",
+    "Erlang",
+    "Exponential",
+    "Gamma",
+    "Hyperexponential",
+    "Law",
+    "Lognormal",
+    "Maximum",
+    "Mixture",
+    "Number",
+    "Pareto",
+    "PositiveSeconds",
+    "Scaled",
+    "Seconds",
+    "Shifted",
+    "TruncatedNormal",
+    "Uniform",
+    "Weibull",
+    "as_number",
+    "broken_rule",
+    "nearest",
+]

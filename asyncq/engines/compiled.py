@@ -1,0 +1,462 @@
+"""The compiled engine: the same protocol rules and the same variates, through a calendar of its own.
+
+Every slot of the calendar (a worker) has at most one pending event, so events are replaced in place: a winner tree
+whose keys carry the slot in the low bits of the event's time. Where two keys differ only there, times and the order of
+scheduling are compared exactly, so that the order of events is that of the SimPy engine to the last tie.
+
+The kernel is one function body, specialised by constants: the name of the rule and the legs of the route. It returns
+with a reason, and goes on where it stopped when it is called again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from types import FunctionType
+from typing import Any, NamedTuple, TypeVar
+
+import numba
+import numpy as np
+from numba.core import types
+from numba.extending import intrinsic, overload
+from numpy.typing import NDArray
+
+from asyncq import protocols, variates
+from asyncq.engines import CHUNK_ROWS, Chunk, MachineTime, why_stuck
+from asyncq.errors import DeadlockError
+from asyncq.network import Network
+from asyncq.protocols import CANCELLED_WORKERS, CLOSED, DROPPED, KINDS, RELEASED, ROWS, start
+from asyncq.variates import BLOCK, Variates
+
+__all__ = ["CompiledEngine"]
+
+RESTART, PULL, WORK, PUSH, SERVICE, PARKED = range(6)  # what a worker's pending event ends
+ROWS_FULL, STREAM_EMPTY, TARGET_REACHED, CALENDAR_EMPTY = range(4)  # why the kernel returned
+NEVER = np.uint64(0x7FF0_0000_0000_0000)  # the bits of infinity: keys from here on are empty slots
+
+
+class Calendar(NamedTuple):
+    """Pending events. ``tree`` is a winner tree of keys, leaves in the upper half; ``due`` and ``order`` are exact."""
+
+    tree: Any  # uint64 [2 * leaves]
+    due: Any  # float64 [slots], seconds
+    order: Any  # int64 [slots], the number of the scheduling
+    scheduled: Any  # int64 [1], how many so far
+    now: Any  # float64 [1], seconds
+    mask: Any  # uint64, the bits that hold a slot
+
+
+class Streams(NamedTuple):
+    """Variates ahead of their use: ``values[stream, position[stream]]`` is next, the last one stands at the end."""
+
+    values: Any
+    position: Any
+    starved: Any  # int64 [1], whether some stream should be refilled before the next event
+
+
+class Workers(NamedTuple):
+    """Routes (stream numbers) and, for the cycle under way, the times at which its stages ended."""
+
+    work: Any
+    pull: Any
+    push: Any
+    stage: Any
+    began: Any
+    pulled: Any
+    worked: Any
+    joined: Any
+    seated: Any
+    spent: Any  # [7] the first seven fields of MachineTime
+
+
+class Queue(NamedTuple):
+    """The station: a ring of waiting workers, free seats, and totals of visits, seconds waited and seat-seconds."""
+
+    ring: Any
+    waiting: Any  # int8 [workers]
+    counts: Any  # int64 [4] head of the ring, its length, free seats, visits
+    totals: Any  # float64 [2] waited, busy
+
+
+class Columns(NamedTuple):
+    """What the engine adds to a row."""
+
+    time: Any
+    visits: Any
+    waited: Any
+    busy: Any
+
+
+# -- compiling rules --------------------------------------------------------------------------------------------------
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _jit(function: F, **options: Any) -> F:
+    """Machine code without reference counts: nothing in it allocates, and counting doubled the cost of an event."""
+    njit: Any = numba.njit  # whose declared options leave out _nrt
+    return njit(error_model="numpy", nogil=True, _nrt=False, **options)(function)  # type: ignore[no-any-return]
+
+
+def _inlined(function: F) -> F:
+    return _jit(function, forceinline=True)
+
+
+@cache
+def _compiled(function: Callable[..., Any]) -> Any:
+    """A rule as machine code: the same code object, with the rules it calls compiled too."""
+    names = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+    called = {name: _compiled(value) for name, value in names.items() if isinstance(value, FunctionType)}
+    return _inlined(FunctionType(function.__code__, {**function.__globals__, **called}, function.__name__))
+
+
+def _fingerprint(rule: Callable[..., Any]) -> str:
+    """Changes whenever a source file does that the kernel is made of: the disk cache would not see that by itself."""
+    sources = {__file__, protocols.__file__, variates.__file__, rule.__code__.co_filename}
+    return hashlib.sha256(b"".join(Path(source).read_bytes() for source in sorted(sources))).hexdigest()
+
+
+def _finish(kind: int, state: Any, worker: int) -> None:
+    """The rule of a kind, by its place in KINDS: a number, because numba takes only those for literals."""
+    raise NotImplementedError
+
+
+@overload(_finish, prefer_literal=True, strict=False)
+def _finish_compiled(kind: Any, state: Any, worker: Any) -> Callable[..., None] | None:
+    if not isinstance(kind, types.Literal):
+        return None
+    rule = _compiled(list(KINDS.values())[kind.literal_value].finish)
+    return lambda kind, state, worker: rule(state, worker)
+
+
+_start = _compiled(start)
+
+
+# -- the calendar -----------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def _bits_of(typing: Any, value: Any) -> Any:
+    """The bits of a time as an integer; for times from 0 on, both have the same order."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(types.uint64))
+
+    return types.uint64(types.float64), generate
+
+
+_bits: Any = _bits_of  # which is called without the typing context
+
+@_inlined
+def _climb(calendar: Calendar, slot: int, key: np.uint64) -> None:
+    """Let a slot's new key play its matches, from its leaf to the root."""
+    tree, mask = calendar.tree, calendar.mask
+    node = np.uint64(tree.size >> 1) + np.uint64(slot)
+    first, near = key, False
+    tree[node] = key
+    while node > np.uint64(1):
+        other = tree[node ^ np.uint64(1)]
+        near |= (other ^ key) <= mask
+        key = min(other, key)
+        node >>= np.uint64(1)
+        tree[node] = key
+    if near:
+        _climb_exactly(calendar, slot, first)
+
+
+@_jit
+def _climb_exactly(calendar: Calendar, slot: int, key: np.uint64) -> None:
+    """The same where times agree in the bits that a key has room for."""
+    tree, due, order, mask = calendar.tree, calendar.due, calendar.order, calendar.mask
+    node = np.uint64(tree.size >> 1) + np.uint64(slot)
+    while node > np.uint64(1):
+        other = tree[node ^ np.uint64(1)]
+        if (other ^ key) <= mask:
+            mine, theirs = key & mask, other & mask
+            if due[theirs] < due[mine] or (due[theirs] == due[mine] and order[theirs] < order[mine]):
+                key = other
+        else:
+            key = min(other, key)
+        node >>= np.uint64(1)
+        tree[node] = key
+
+
+@_inlined
+def _put(calendar: Calendar, slot: int, time: float) -> None:
+    """Schedule the slot's only event."""
+    calendar.due[slot] = time
+    calendar.order[slot] = calendar.scheduled[0]
+    calendar.scheduled[0] += 1
+    _climb(calendar, slot, (_bits(time) & ~calendar.mask) | np.uint64(slot))
+
+
+@_inlined
+def _clear(calendar: Calendar, slot: int) -> None:
+    """The slot has no event any more. Empty keys differ above the mask, so that they are no near-ties."""
+    _climb(calendar, slot, NEVER + (np.uint64(slot) + np.uint64(1)) * (calendar.mask + np.uint64(1)))
+
+
+def _calendar(slots: int) -> Calendar:
+    """Everybody due at time 0, in the order of the slots."""
+    levels = max(1, int(slots - 1).bit_length())
+    leaves = 1 << levels
+    mask = np.uint64(leaves - 1)
+    tree = np.zeros(2 * leaves, dtype=np.uint64)
+    empty = np.arange(slots, leaves, dtype=np.uint64)
+    tree[leaves : leaves + slots] = np.arange(slots, dtype=np.uint64)
+    tree[leaves + slots :] = NEVER + (empty + np.uint64(1)) * np.uint64(leaves)
+    for level in range(levels):
+        low = leaves >> level
+        tree[low >> 1 : low] = tree[low : 2 * low].reshape(-1, 2).min(axis=1)
+    return Calendar(tree, np.zeros(slots), np.arange(slots), np.array([slots]), np.zeros(1), mask)
+
+
+# -- the kernel -------------------------------------------------------------------------------------------------------
+
+
+@_inlined
+def _draw(streams: Streams, stream: int) -> float:
+    at = streams.position[stream]
+    streams.position[stream] = at + 1
+    if at >= BLOCK:
+        streams.starved[0] = 1
+    return streams.values[stream, at]  # type: ignore[no-any-return]
+
+
+@_inlined
+def _leave(queue: Queue, workers: Workers, worker: int, now: float) -> None:
+    queue.counts[2] += 1
+    queue.totals[1] += now - workers.seated[worker]
+
+
+@_inlined
+def _evict(queue: Queue, workers: Workers, worker: int, now: float) -> None:
+    if workers.stage[worker] == SERVICE:
+        _leave(queue, workers, worker, now)
+    elif queue.waiting[worker]:
+        queue.waiting[worker] = 0
+
+
+@_inlined
+def _close_ranks(queue: Queue) -> None:
+    """Drop from the ring whoever does not wait any more."""
+    head, length = queue.counts[0], queue.counts[1]
+    kept = 0
+    for i in range(length):
+        worker = queue.ring[(head + i) % queue.ring.size]
+        if queue.waiting[worker]:
+            queue.ring[(head + kept) % queue.ring.size] = worker
+            kept += 1
+    queue.counts[1] = kept
+
+
+@cache
+def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool, reads_late: bool) -> Any:
+    """The kernel for one rule and one shape of route. The arguments are constants of its code and of its cache key."""
+
+    def advance(state, calendar, streams, workers, queue, columns, service, target, rows):  # type: ignore[no-untyped-def]
+        fingerprint  # noqa: B018  part of the cache key
+        sizes = state.sizes
+        while True:
+            if state.version[0] >= target:
+                return TARGET_REACHED
+            if sizes[ROWS] >= rows:
+                return ROWS_FULL
+            if streams.starved[0]:
+                return STREAM_EMPTY
+            root = calendar.tree[1]
+            if root >= NEVER:
+                return CALENDAR_EMPTY
+            worker: Any = np.intp(root & calendar.mask)
+            now = calendar.due[worker]
+            calendar.now[0] = now
+            stage = workers.stage[worker]
+            leg, stream = PARKED, 0  # what the worker does next
+            if pulls and stage == PULL:
+                workers.pulled[worker] = now
+                if reads_late:
+                    state.read[worker] = state.version[0]
+                leg, stream = WORK, workers.work[worker]
+            elif pushes and stage == WORK and workers.push[worker] >= 0:
+                workers.worked[worker] = now
+                leg, stream = PUSH, workers.push[worker]
+            elif serves and stage in (WORK, PUSH):
+                workers.joined[worker] = now
+                if not pushes or stage == WORK:
+                    workers.worked[worker] = now
+                if queue.counts[2] > 0:
+                    queue.counts[2] -= 1
+                    workers.seated[worker] = now
+                    leg, stream = SERVICE, service
+                else:
+                    queue.ring[(queue.counts[0] + queue.counts[1]) % queue.ring.size] = worker
+                    queue.counts[1] += 1
+                    queue.waiting[worker] = 1
+            else:
+                goes_on = True
+                if stage != RESTART:
+                    began = workers.began[worker]
+                    pulled = workers.pulled[worker] if pulls else began
+                    worked = joined = seated = now
+                    if serves:
+                        worked, joined, seated = workers.worked[worker], workers.joined[worker], workers.seated[worker]
+                        _leave(queue, workers, worker, now)
+                        queue.counts[3] += 1
+                        queue.totals[0] += seated - joined
+                    elif pushes and stage == PUSH:
+                        worked = workers.worked[worker]
+                    workers.stage[worker] = PARKED
+                    written = sizes[ROWS]
+                    _finish(kind, state, worker)
+                    for i in range(written, sizes[ROWS]):
+                        columns.time[i] = now
+                    if sizes[ROWS] > written and state.row_kind[written] == DROPPED:
+                        workers.spent[6] += now - began
+                    else:
+                        workers.spent[1] += worked - pulled
+                        if pulls:
+                            workers.spent[0] += pulled - began
+                        if pushes:
+                            workers.spent[2] += joined - worked
+                        if serves:
+                            workers.spent[3] += seated - joined
+                            workers.spent[4] += now - seated
+                    if sizes[CANCELLED_WORKERS]:
+                        for i in range(sizes[CANCELLED_WORKERS]):
+                            other = state.cancelled[i]
+                            workers.spent[5] += now - workers.began[other]
+                            if serves:
+                                _evict(queue, workers, other, now)
+                        if serves:
+                            _close_ranks(queue)
+                        sizes[CANCELLED_WORKERS] = 0
+                    if serves:
+                        for i in range(written, sizes[ROWS]):
+                            columns.visits[i] = queue.counts[3]
+                            columns.waited[i] = queue.totals[0]
+                            columns.busy[i] = queue.totals[1]
+                        while queue.counts[2] > 0 and queue.counts[1] > 0:
+                            other = queue.ring[queue.counts[0]]
+                            queue.counts[0] = (queue.counts[0] + 1) % queue.ring.size
+                            queue.counts[1] -= 1
+                            queue.counts[2] -= 1
+                            queue.waiting[other] = 0
+                            workers.seated[other] = now
+                            workers.stage[other] = SERVICE
+                            _put(calendar, other, now + _draw(streams, service))
+                    goes_on = False
+                    for i in range(sizes[RELEASED]):
+                        other = state.released[i]
+                        if other == worker:
+                            goes_on = True
+                        else:
+                            workers.stage[other] = RESTART
+                            _put(calendar, other, now)
+                    sizes[RELEASED] = 0
+                if goes_on:
+                    _start(state, worker)
+                    workers.began[worker] = now
+                    if pulls:
+                        workers.pulled[worker] = now
+                    if pulls and workers.pull[worker] >= 0:
+                        leg, stream = PULL, workers.pull[worker]
+                    else:
+                        leg, stream = WORK, workers.work[worker]
+            workers.stage[worker] = leg
+            if leg == PARKED:
+                _clear(calendar, worker)
+            else:
+                _put(calendar, worker, now + _draw(streams, stream))
+
+    try:
+        return _jit(advance, cache=True)
+    except RuntimeError:  # nowhere to keep a cache
+        return _jit(advance)
+
+
+class CompiledEngine:
+    """A network as machine code; rows and totals are those of the SimPy engine to the last bit."""
+
+    name = "compiled"
+
+    def __init__(self, network: Network, variates: Variates) -> None:
+        self.network = network
+        self._variates = variates
+        count = network.workers
+
+        def integers(size: int, fill: int) -> NDArray[np.int64]:
+            return np.full(size, fill, dtype=np.int64)
+
+        self.state = network.kind.state(count, network.parameters, CHUNK_ROWS, integers)
+        self._calendar = _calendar(count)
+        spare = network.seats + 1  # one event draws at most one service a seat, and one more variate
+        values = np.zeros((len(network.laws), BLOCK + spare))
+        self._streams = Streams(values, integers(len(network.laws), BLOCK + spare), np.array([1]))
+        began, pulled, worked, joined, seated = np.zeros((5, count))
+        stage = np.full(count, RESTART, dtype=np.int8)
+        routes = network.work, network.pull, network.push
+        self._workers = Workers(*routes, stage, began, pulled, worked, joined, seated, np.zeros(7))
+        room = len(self.state.row_worker)
+        waiting = np.zeros(count, dtype=np.int8)
+        self._queue = Queue(integers(count, 0), waiting, np.array([0, 0, network.seats, 0]), np.zeros(2))
+        served = room if network.has_server else 1
+        self._columns = Columns(np.zeros(room), integers(served, 0), np.zeros(served), np.zeros(served))
+        kind = list(KINDS.values()).index(network.kind)
+        shape = bool((network.pull >= 0).any()), bool((network.push >= 0).any()), network.has_server
+        self._advance = _kernel(kind, _fingerprint(network.kind.finish), *shape, network.read_at_pull_end)
+
+    def chunks(self, updates: int) -> Iterator[Chunk]:
+        """Advance until ``updates`` updates have been applied in all, handing out rows as they fill a chunk.
+
+        The arrays of a chunk are reused by the next."""
+        sizes = self.state.sizes
+        parts = (self.state, self._calendar, self._streams, self._workers, self._queue, self._columns)
+        while self.version < updates:
+            reason = self._advance(*parts, self.network.service, updates, CHUNK_ROWS)
+            if reason == STREAM_EMPTY:
+                self._refill()
+            elif reason == CALENDAR_EMPTY:
+                queued = set(np.flatnonzero(self._queue.waiting).tolist())
+                raise DeadlockError(why_stuck(self.now, self.version, self.state.clock, queued))
+            else:
+                yield self._chunk(int(sizes[ROWS]))
+                sizes[ROWS] = 0
+
+    def _refill(self) -> None:
+        """Draw the next block of every stream that could run dry within one event."""
+        values, position, starved = self._streams
+        for stream in np.flatnonzero(position > BLOCK):
+            left = values[stream, position[stream] :].copy()
+            position[stream] -= BLOCK
+            values[stream, position[stream] : position[stream] + left.size] = left
+            values[stream, -BLOCK:] = self._variates.block(int(stream))
+        starved[0] = 0
+
+    def _chunk(self, rows: int) -> Chunk:
+        state, added = self.state, self._columns
+        columns = (added.time, state.row_worker, state.row_staleness, state.row_read, state.row_kind)
+        station = (added.visits, added.waited, added.busy) if self.network.has_server else ()
+        return Chunk(*(column[:rows] for column in columns + station))
+
+    @property
+    def now(self) -> float:
+        """Simulated seconds."""
+        return float(self._calendar.now[0])
+
+    @property
+    def version(self) -> int:
+        """Updates applied."""
+        return int(self.state.version[0])
+
+    @property
+    def open_reads(self) -> NDArray[np.int64]:
+        """Versions held by the gradients whose fate is still open: in work or waiting for their update."""
+        held = np.concatenate([self.state.read, self.state.pending_read])
+        return np.asarray(held[held != CLOSED])
+
+    @property
+    def machine_time(self) -> MachineTime:
+        """Where the workers' time went."""
+        return MachineTime.of(self._workers.spent, self._workers.began, self.state.read, self.now)

@@ -1,0 +1,58 @@
+"""Overrides: one value of a scenario changed by a ``PATH=VALUE`` text, pools addressed by name."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from typing import Any
+
+from pydantic import BaseModel
+
+from asyncq.distributions import nearest
+from asyncq.mistakes import items, keys, not_yet, shown
+
+__all__ = ["override"]
+
+
+def override(data: dict[str, Any], text: str, root: type[BaseModel]) -> str:
+    """Set one ``PATH=VALUE`` in ``data``, the tables of a ``root``; what is wrong with it, or an empty text."""
+    path, equals, value = (part.strip() for part in text.partition("="))
+    steps = path.split(".")
+    if not equals or not all(steps):
+        return f"override {shown(text)} must have the form PATH=VALUE; write for instance run.updates=1000"
+    pools = [pool for pool in items(data.get("pool")) if isinstance(pool, dict)]
+    by_name = {str(pool.get("name")): pool for pool in pools}
+    tables = [*keys(root), *not_yet(root)]
+    here: Any = data
+    if len(steps) > 1 and steps[0] == "pool":
+        if steps[1] not in by_name:
+            remedy = nearest(steps[1], list(by_name))
+            return f"override {path}: there is no such pool (got {shown(steps[1])}); {remedy}"
+        here, steps = by_name[steps[1]], steps[2:]
+    elif len(steps) > 1 and steps[0] in tables:
+        here, steps = data.setdefault(steps[0], {}), steps[1:]
+    elif len(steps) > 1 and steps[0] in by_name:
+        here, steps = by_name[steps[0]], steps[1:]
+    elif steps[0] not in tables:
+        pool_is_near = difflib.get_close_matches(steps[0][:100], by_name, n=1)
+        remedy = nearest(steps[0], list(by_name) if pool_is_near else [*by_name, *keys(root)])
+        return f"override {path}: there is no such pool or table (got {shown(steps[0])}); {remedy}"
+    if not steps:
+        return f"override {path}: must name a key of the pool; write for instance {path}.workers=8"
+    for done, step in enumerate(steps[:-1]):
+        here = here.get(step) if isinstance(here, dict) else None
+        if not isinstance(here, dict):
+            whole = path.rsplit(".", len(steps) - 1 - done)[0]
+            return f"override {path}: {whole} is not a table here (got {shown(here)}); set {whole} as a whole"
+    if not isinstance(here, dict):
+        return f"override {path}: its table is {shown(here)}; write it as a table"
+    here[steps[-1]] = _toml_value(value)
+    return ""
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return parsed["value"] if len(parsed) == 1 else text

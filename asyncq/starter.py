@@ -1,0 +1,130 @@
+"""A first scenario file of every protocol kind, to be edited; and what an editor or a person must know to edit it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from asyncq.errors import ScenarioError
+from asyncq.protocols import KINDS, PARAMETERS, Parameter
+
+__all__ = ["json_schema", "protocol_lines", "starter", "write_starter"]
+
+WORKERS = 8
+_EXAMPLES = {"k": 4, "bound": 2, "maximum_staleness": 10}  # of 8 workers; others: the nearest to 4 that is allowed
+_HEAD = """\
+# A starter for asyncq: {kind}.
+# {summary}.
+# A "#" without a space after it hides something that may be left out; remove the "#" to use it.
+# Try: asyncq check FILE, asyncq simulate FILE, asyncq simulate FILE --set gpu.workers=16
+schema = 1
+
+[[pool]]  # workers that are alike; one more [[pool]] for workers that differ
+name = "gpu"
+workers = {workers}
+work_time = {{ law = "gamma", mean = "250ms", cv = 0.3 }}  # a law, or a bare time such as "250ms"
+#pull = "20ms"  # the wire of this pool, where it differs from [network]
+#push = "20ms"
+
+[network]  # the wire of the pools that say nothing of theirs
+#pull = "5ms"  # a time or a law
+#push = "5ms"
+#version_fixed = "pull_end"  # which end of a pull fixes the version; if left out: pull_start
+
+#[server]  # one first-come-first-served queue; if left out: updates take no time
+#service_time = {{ law = "exponential", mean = "5ms" }}
+#seats = 1  # gradients served at once
+
+#[groups]  # synchronous within a group, the protocol between groups
+#count = 4  # groups of equal size
+#batch = "replicated"  # every member computes a whole batch; if left out: the batch is split
+#all_reduce = "10ms"
+
+[protocol]
+kind = "{kind}"
+"""
+_TAIL = """\
+
+[optimizer]  # what is best on one worker
+momentum = 0.9
+#learning_rate = 0.1
+
+[run]
+updates = 50_000
+seed = 1  # the same seed gives the same run
+#warmup = 1000  # updates left out at the start; if left out: found automatically
+"""
+
+
+def starter(kind: str = "asynchronous") -> str:
+    """The text of a commented scenario file of a protocol ``kind``, valid as it is and with every key in use.
+
+    Raises :class:`~asyncq.errors.ScenarioError` for an unknown kind, with the nearest known one."""
+    from pydantic_core import PydanticCustomError
+
+    from asyncq.mistakes import shown
+    from asyncq.scenario import known_kind
+
+    try:
+        known_kind(kind)
+    except PydanticCustomError as error:
+        told = error.context or {}
+        raise ScenarioError(f"protocol kind {told['rule']} (got {shown(kind)}); {told['remedy']}") from None
+    summary = KINDS[kind].summary
+    head = _HEAD.format(kind=kind, summary=summary[0].upper() + summary[1:], workers=WORKERS)
+    return head + "".join(f"{line}\n" for line in _parameters(kind)) + _TAIL
+
+
+def _parameters(kind: str) -> Iterator[str]:
+    for key in KINDS[kind].parameters:
+        parameter = PARAMETERS[key]
+        if parameter.choices:  # the last, for the first is what is meant if the key is left out
+            value, allowed = f'"{parameter.choices[-1]}"', f"; if left out: {parameter.choices[0]}"
+        else:
+            example = _EXAMPLES.get(key, 4)
+            value, allowed = str(min(max(example, parameter.minimum), parameter.maximum)), ""
+        mark = "" if key in KINDS[kind].required else "#"
+        yield f"{mark}{key} = {value}  # {parameter.summary}{allowed}"
+
+
+def write_starter(kind: str, path: str | Path) -> None:
+    """Write a starter to a new file; raises :class:`~asyncq.errors.ScenarioError` rather than overwrite one."""
+    text = starter(kind)
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ScenarioError(f"{path}: exists already; give another name, or remove it first") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ScenarioError(f"{path}: cannot be written ({reason}); give another place") from None
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a scenario file (draft 2020-12)."""
+    from asyncq.scenario import Scenario
+
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Scenario.model_json_schema(),
+        "title": "asyncq scenario",
+    }
+
+
+def protocol_lines() -> Iterator[str]:
+    """One line for every protocol kind, with its keys, and below them one for every key."""
+    width = max(map(len, [*KINDS, *PARAMETERS]))
+    for name, kind in KINDS.items():
+        keys = [key if key in kind.required else f"{key}?" for key in kind.parameters]
+        yield f"{name:<{width}}  {kind.summary}" + (f" [{', '.join(keys)}]" if keys else "")
+    yield ""
+    yield "Keys of [protocol]; those with ? above may be left out:"
+    for key, parameter in PARAMETERS.items():
+        yield f"{key:<{width}}  {parameter.summary}: {_range(parameter)}"
+
+
+def _range(parameter: Parameter) -> str:
+    if parameter.choices:
+        return " or ".join(parameter.choices)
+    return f"a whole number, {parameter.minimum} or more"

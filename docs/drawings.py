@@ -1,0 +1,62 @@
+"""The drawings of the protocol pages, made when the documentation is built: three workers of work times 2, 3 and 5.
+
+Every scenario is small enough to be followed by hand; ``conf.py`` calls :func:`draw_all` before any page is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from asyncq import Scenario, plots
+from asyncq.chart import draw
+from asyncq.timeline import Timeline, timeline
+
+GENERATED = Path(__file__).parent / "_generated"
+WIDTH = 88  # columns that fit the text of a page
+
+
+def case(kind: str, works: tuple[float, ...] = (2, 3, 5), tables: dict[str, Any] | None = None, **parameters: Any):
+    """Workers A, B, C, ... of constant work times under a protocol."""
+    pools = [{"name": name, "workers": 1, "work_time": float(work)} for name, work in zip("ABCDEF", works)]
+    return {"schema": 1, "pool": pools, "protocol": {"kind": kind, **parameters}, **(tables or {})}
+
+
+# by the name of the drawing: the scenario and how many updates to draw
+DRAWINGS: dict[str, tuple[dict[str, Any], int]] = {
+    "asynchronous": (case("asynchronous"), 12),
+    "round-robin": (case("round-robin"), 11),
+    "synchronous": (case("synchronous"), 3),
+    "k-sync": (case("k-sync", k=2), 5),
+    "backup-workers": (case("backup-workers", k=2, tables={"server": {"service_time": 2.0}}), 3),
+    "k-batch-sync": (case("k-batch-sync", k=3), 4),
+    "k-async": (case("k-async", k=2), 6),
+    "k-batch-async": (case("k-batch-async", k=2), 6),
+    "stale-synchronous": (case("stale-synchronous", bound=1), 11),
+    "stale-synchronous-0": (case("stale-synchronous", bound=0), 9),
+    "bounded": (case("bounded", maximum_staleness=1), 10),
+    "bounded-downweight": (case("bounded", maximum_staleness=1, policy="downweight"), 12),
+    "groups": (
+        case("asynchronous", (2, 3, 5, 2), {"groups": {"count": 2, "batch": "replicated", "all_reduce": 1.0}}),
+        10,
+    ),
+}
+
+
+def drawn(name: str) -> Timeline:
+    """The timeline of one drawing."""
+    tables, updates = DRAWINGS[name]
+    return timeline(Scenario.from_dict(tables, name=name), updates=updates, seed=0)
+
+
+def draw_all(*_: object) -> None:
+    """Write a text and an SVG for every drawing."""
+    GENERATED.mkdir(exist_ok=True)
+    for name in DRAWINGS:
+        shown = drawn(name)
+        (GENERATED / f"{name}.txt").write_text(draw(shown, width=WIDTH), encoding="utf-8")
+        plots.timeline(shown).savefig(GENERATED / f"{name}.svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    draw_all()

@@ -1,0 +1,189 @@
+"""The two engines produce the same rows and the same summaries, to the last bit, on heavy ties too.
+
+The quick tests share few shapes of route, because every rule and shape is compiled once; the long suite draws them all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import LAWS, scenario
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import asyncq
+from asyncq import simulate
+from asyncq.engines import Chunk
+from asyncq.engines.compiled import CompiledEngine, _calendar, _clear, _put
+from asyncq.engines.process import SimpyEngine
+from asyncq.network import Network
+from asyncq.protocols import KINDS, PARAMETERS
+from asyncq.variates import Variates
+
+TIES = ({"law": "empirical", "values": [1.0, 2.0, 3.0]}, {"law": "deterministic", "value": 1.0}, LAWS["empirical"])
+WORK = (*TIES, LAWS["exponential"], LAWS["gamma"], {"law": "empirical", "values": [0.0, 1.0]})
+SERVICES = (*TIES[:2], {"law": "exponential", "mean": 0.2}, {"law": "deterministic", "value": 0.25})
+WIRES = (None, 0.5, 1.0, {"law": "exponential", "mean": 0.3}, TIES[0])
+
+
+def tables(draw, kind: str, shape: tuple[bool, bool, bool, bool] | None = None) -> dict:
+    """A random scenario; a shape says whether it has pulls, pushes and a server, and reads at the end of the pull."""
+    pulls, pushes, serves, late = shape or draw(st.tuples(*[st.booleans()] * 4))
+    pools = [
+        {
+            "name": f"pool{i}",
+            "workers": draw(st.integers(1, 4)),
+            "work_time": draw(st.sampled_from(WORK)),
+            **({"pull": draw(st.sampled_from(WIRES[1:]))} if pulls and (i == 0 or draw(st.booleans())) else {}),
+            **({"push": draw(st.sampled_from(WIRES[1:]))} if pushes and (i == 0 or draw(st.booleans())) else {}),
+        }
+        for i in range(draw(st.integers(1, 3)))
+    ]
+    workers = sum(pool["workers"] for pool in pools)
+    protocol: dict[str, object] = {"kind": kind}
+    if "k" in KINDS[kind].parameters:
+        protocol["k"] = draw(st.integers(1, workers if KINDS[kind].distinct else 6))
+    if "bound" in KINDS[kind].parameters:
+        protocol["bound"] = draw(st.integers(0, 3))
+    if "maximum_staleness" in KINDS[kind].parameters:
+        protocol["maximum_staleness"] = draw(st.integers(0, workers))
+        protocol["policy"] = draw(st.sampled_from(PARAMETERS["policy"].choices))
+    case: dict[str, object] = {"pools": pools, "protocol": protocol}
+    if serves:
+        case["server"] = {"service_time": draw(st.sampled_from(SERVICES)), "seats": draw(st.integers(1, 3))}
+    case["network"] = {"version_fixed": "pull_end" if late else "pull_start"}
+    return case
+
+
+def rows(engine, network: Network, updates: int, seed: int):
+    machine = engine(network, Variates(network.laws, seed=seed))
+    return machine, Chunk.join([chunk.copy() for chunk in machine.chunks(updates)])
+
+
+def assert_same(case: dict, updates: int, seed: int) -> None:
+    network = Network.of(scenario(**case))
+    (simpy, expected), (compiled, seen) = (rows(e, network, updates, seed) for e in (SimpyEngine, CompiledEngine))
+    for name, mine, theirs in zip(Chunk._fields, expected, seen, strict=True):
+        assert (mine is None) == (theirs is None), name
+        assert mine is None or np.array_equal(mine, theirs), name
+    assert simpy.machine_time == compiled.machine_time
+    assert np.array_equal(simpy.open_reads, compiled.open_reads)
+    assert (simpy.now, simpy.version) == (compiled.now, compiled.version)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_rule_on_the_full_route(kind):
+    @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def check(data):
+        case = tables(data.draw, kind, (True, True, True, data.draw(st.just(False))))
+        assert_same(case, 600, data.draw(st.integers(0, 99)))
+
+    check()
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_every_law_on_the_shortest_route(law):
+    assert_same({"work": LAWS[law]}, 5000, 1)
+
+
+@pytest.mark.verification
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_two_hundred_random_scenarios(data):
+    case = tables(data.draw, data.draw(st.sampled_from(list(KINDS))))
+    assert_same(case, 5000, data.draw(st.integers(0, 2**32)))
+
+
+@pytest.mark.parametrize("protocol", [{"kind": "asynchronous"}, {"kind": "k-async", "k": 3}])
+def test_summaries_are_equal_too(protocol):
+    case = scenario(LAWS["gamma"], server={"service_time": "80ms"}, protocol=protocol, optimizer={"momentum": 0.9})
+    reports = [simulate(case, engine=engine, updates=30_000, seed=2).to_dict() for engine in ("simpy", "compiled")]
+    assert [report.pop("engine") for report in reports] == ["simpy", "compiled"]
+    assert reports[0] == reports[1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(1, 20),
+    st.lists(st.tuples(st.integers(0, 19), st.sampled_from([None, 0.0, 1.0, 1 + 2**-52, 1 + 2**-50, 2])), max_size=60),
+)
+def test_the_calendar_orders_by_time_and_then_by_scheduling(slots, actions):
+    """Against sorting; times that differ in the last bit only, where a key has no room to tell them apart."""
+    calendar = _calendar(slots)
+    pending = {slot: (0.0, slot) for slot in range(slots)}
+    for number, (slot, time) in enumerate(actions):
+        slot %= slots
+        if time is None:
+            pending.pop(slot, None)
+            _clear(calendar, slot)
+        else:
+            pending[slot] = (time, slots + number)
+            _put(calendar, slot, time)
+            calendar.scheduled[0] = slots + number + 1
+            calendar.order[slot] = slots + number
+        if pending:
+            assert int(calendar.tree[1] & calendar.mask) == min(pending, key=pending.__getitem__)
+        else:
+            assert calendar.tree[1] >= 0x7FF0_0000_0000_0000
+
+
+def python(code: str, **environment: str) -> str:
+    command, here = [sys.executable, "-c", code], Path(__file__).parent
+    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, cwd=here)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+QUICK = (
+    "from cases import scenario; from asyncq import simulate\n"
+    "run = simulate(scenario(), engine='compiled', updates=3000, seed=1)\n"
+)
+
+
+def paths(**more: str) -> dict[str, str]:
+    return {"PYTHONPATH": str(Path(__file__).parent), **more}
+
+
+def test_without_a_compiler_the_other_engine_does_it():
+    assert python(QUICK + "print(run.engine, run.staleness.mean)", **paths(NUMBA_DISABLE_JIT="1")).startswith("simpy ")
+
+
+def test_a_second_process_does_not_compile_again(tmp_path):
+    code = QUICK + (
+        "import gc\n"
+        "kernels = [o for o in gc.get_objects() if type(o).__name__ == 'CPUDispatcher' and o.__name__ == 'advance']\n"
+        "print([(sum(k.stats.cache_hits.values()), sum(k.stats.cache_misses.values())) for k in kernels])"
+    )
+    here = paths(NUMBA_CACHE_DIR=str(tmp_path))
+    assert python(code, **here) == "[(0, 1)]"
+    assert python(code, **here) == "[(1, 0)]"
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path):
+    nowhere = tmp_path / "file"
+    nowhere.write_text("")
+    assert python(QUICK + "print(run.engine)", **paths(NUMBA_CACHE_DIR=str(nowhere / "x"))) == "compiled"
+
+
+def test_an_edited_rule_is_seen_by_the_next_process(tmp_path):
+    """The cache is keyed by the sources that the kernel is made of."""
+    package = shutil.copytree(Path(asyncq.__file__).parent, tmp_path / "asyncq", ignore=shutil.ignore_patterns("*.nb?"))
+    here = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parent}"}
+    code = QUICK + "import asyncq; print(asyncq.__file__, run.updates, sum(run.kinds.values()))"
+    before = python(code, **here).split()
+    rules = package / "protocols.py"
+    text = rules.read_text()
+    edited = text.replace("    s.version[0] += 1\n", "    s.version[0] += 2\n")
+    assert edited != text
+    rules.write_text(edited)
+    after = python(code, **here).split()
+    assert before[0] == after[0] == str(package / "__init__.py")
+    assert int(before[2]) == int(before[1]) - 150
+    assert int(after[2]) == (int(after[1]) - 150) / 2
