@@ -1,7 +1,7 @@
 """Workers that share one first-come-first-served server: exact staleness, and throughput by product form.
 
-The closed machine-repair model: each of M workers thinks (works) for an exponential time of rate lambda, then queues for
-an exponential service of rate mu at one of c seats. Source: theory.md section 3.2; docs/theory/closed_network.md,
+The closed machine-repair model: each of M workers thinks (works) for an exponential time of rate lambda, then queues
+for an exponential service of rate mu at one of c seats. Source: theory.md section 3.2; docs/theory/closed_network.md,
 equations (C.1) to (C.11).
 """
 
@@ -29,8 +29,9 @@ _BLOCK = 1 << 17  # complex numbers in memory at once: what stays in the cache
 
 
 def at_server(*, others: int, work_mean: float, service_mean: float, seats: int = 1) -> FloatArray:
-    """P(k of ``others`` jobs are at the server), shape (others + 1,): the steady state of the network without the tagged
-    job, which is what a job finds that leaves or joins (arrival theorem). Exact for exponential service and any work law.
+    """P(k of ``others`` jobs are at the server), shape (others + 1,): the steady state of the network without the
+    tagged job, which is what a job finds that leaves or joins (arrival theorem). Exact for exponential service and
+    any work law.
     """
     k = np.arange(others + 1)
     busy = np.minimum(np.maximum(k, 1), seats)
@@ -43,8 +44,8 @@ def at_server(*, others: int, work_mean: float, service_mean: float, seats: int 
 def server_staleness(*, workers: int, work_mean: float, service_mean: float, seats: int = 1) -> StalenessLaw:
     """The staleness law of ``workers`` alike, with exponential work and one FIFO server of exponential service.
 
-    One seat: as many as have left the server since the tagged job did, and those it then queues behind. Several seats let
-    jobs overtake, and the others that leave while the tagged job waits and is served are counted one by one.
+    One seat: as many as have left the server since the tagged job did, and those it then queues behind. Several seats
+    let jobs overtake, and the others that leave while the tagged job waits and is served are counted one by one.
     The error is that of rounding and of aliasing, below 1e-12.
 
     Raises :class:`~asyncq.errors.NoExactLaw` where the sums would be too long.
@@ -62,7 +63,7 @@ def server_staleness(*, workers: int, work_mean: float, service_mean: float, sea
                 "the same scenario with fewer workers" + (" or one seat" if seats > 1 else ""),
             )
         pmf = _by_transform(workers, 1.0 / work_mean, 1.0 / service_mean, seats, cells)
-        if float(np.abs(pmf[-cells // 8 :]).sum()) < 1e-14:
+        if float(pmf[-cells // 8 :].max()) * cells < 1e-11:  # so has the tail that would wrap around
             break
         cells *= 2
     pmf = np.where(pmf > _ROUNDING, pmf, 0.0)
@@ -84,14 +85,14 @@ def _by_transform(workers: int, rate: float, service: float, seats: int, cells: 
 
 
 def _while_working(others: int, rate: float, service: float, seats: int, x: ComplexArray) -> ComplexArray:
-    """[pi (-A - xD)^{-1}]_k lambda: a departures of the others, weighted with x^a, and k others at the server at the end.
+    """[pi (-A - xD)^{-1}]_k lambda: a departures of the others, weighted with x^a, and k others at the server at the
+    end.
 
     Shape (others + 1, x.size). A is the others' generator without departures and with the end of the tagged work, D the
     departures; both move k by one, so the system is tridiagonal (theory.md section 3.2).
     """
-    k = np.arange(others + 1)
-    leave = np.minimum(k, seats) * service
-    join = (others - k) * rate
+    k = np.arange(others + 1.0)
+    leave, join = np.minimum(k, seats) * service, (others - k) * rate
     start = at_server(others=others, work_mean=1.0 / rate, service_mean=1.0 / service, seats=seats)
     return _tridiagonal(start[:, None] * np.ones_like(x) * rate, leave + join + rate, leave, join, x)
 
@@ -113,14 +114,16 @@ def _while_at_server(joined: ComplexArray, rate: float, service: float, seats: i
             waiting[j] = (left[j] + flow) / (seats * service + (others - j) * rate)
             flow = waiting[j] * ((others - j) * rate)
     served[:-1] += waiting[1:] * (seats * service * x)
-    j = np.arange(others + 1)
-    leave = np.minimum(j, seats - 1) * service
-    join = (others - j) * rate
+    still = np.arange(others + 1.0)
+    leave, join = np.minimum(still, seats - 1) * service, (others - still) * rate
     return np.asarray(_tridiagonal(served * service, leave + join + service, leave, join, x).sum(axis=0))
 
 
-def _tridiagonal(right: ComplexArray, total: FloatArray, leave: FloatArray, join: FloatArray, x: ComplexArray) -> ComplexArray:
-    """y with y_k total_k - y_{k-1} join_{k-1} - y_{k+1} leave_{k+1} x = right_k, for every x at once, by elimination."""
+def _tridiagonal(
+    right: ComplexArray, total: FloatArray, leave: FloatArray, join: FloatArray, x: ComplexArray
+) -> ComplexArray:
+    """y with y_k total_k - y_{k-1} join_{k-1} - y_{k+1} leave_{k+1} x = right_k, for every x at once, by
+    elimination."""
     n = total.size
     solution = np.array(right, dtype=np.complex128)
     pivots = np.empty_like(solution)
@@ -139,8 +142,8 @@ def _tridiagonal(right: ComplexArray, total: FloatArray, leave: FloatArray, join
 
 
 def mean_value_analysis(*, workers: int, think: float, service: float) -> float:
-    """Jobs per second of ``workers`` that think ``think`` seconds (any law) and are served ``service`` seconds on average
-    by one FIFO server with exponential service: R_n = s (1 + L_{n-1}), X_n = n / (Z + R_n), L_n = X_n R_n.
+    """Jobs per second of ``workers`` that think ``think`` seconds (any law) and are served ``service`` seconds on
+    average by one FIFO server with exponential service: R_n = s (1 + L_{n-1}), X_n = n / (Z + R_n), L_n = X_n R_n.
     """
     length = throughput = 0.0
     for n in range(1, workers + 1):
@@ -153,8 +156,9 @@ def mean_value_analysis(*, workers: int, think: float, service: float) -> float:
 def product_form_throughput(
     *, workers: Sequence[int], think: Sequence[float], service: float, seats: int = 1
 ) -> tuple[float, ...]:
-    """Jobs per second of each pool: ``workers[i]`` workers that think ``think[i]`` seconds on average (any law), and share a FIFO
-    server of ``seats`` with exponential service of ``service`` seconds. Exact (Baskett, Chandy, Muntz and Palacios 1975).
+    """Jobs per second of each pool: ``workers[i]`` workers that think ``think[i]`` seconds on average (any law), and
+    share a FIFO server of ``seats`` with exponential service of ``service`` seconds. Exact (Baskett, Chandy, Muntz
+    and Palacios 1975).
 
     X_i = G(M - e_i) / G(M), with the normalising constant G summed over the number of jobs at the server.
     """
@@ -172,7 +176,7 @@ def _log_constant(workers: Sequence[int], think: Sequence[float], service: float
     for size, mean in zip(workers, think, strict=True):
         k = np.arange(size + 1)
         own = special.xlogy(size - k, mean) - special.gammaln(size - k + 1.0) - special.gammaln(k + 1.0)
-        logs = _log_convolution(logs, own)
+        logs = _log_convolution(logs, np.asarray(own))
     m = np.arange(logs.size)
     queue = special.gammaln(m + 1.0) + m * math.log(service)
     queue[1:] -= np.cumsum(np.log(np.minimum(m[1:], seats)))

@@ -18,17 +18,19 @@ from scipy import special
 
 from asyncq.distributions import Deterministic, Empirical, Law, Maximum, Mixture, Scaled, Shifted
 
-__all__ = ["Duration", "are_related", "common_span", "count_pmf", "span_of"]
+__all__ = ["Duration", "are_related", "common_span", "count_pmf", "edges_of", "span_of"]
 
 FloatArray = NDArray[np.float64]
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
-_LEVELS = np.concatenate([1 - 10.0 ** -np.arange(14, 0, -0.5), np.linspace(0.85, 0.15, 15), 10.0 ** -np.arange(1, 17, 0.5)])
+_POWERS = 10.0 ** -np.arange(1, 17, 0.5)
+_LEVELS = np.concatenate([1 - _POWERS[:27][::-1], np.linspace(0.85, 0.15, 15), _POWERS])
 NEGLIGIBLE = 1e-16
 
 
 class Duration:
-    """The sum of independent legs of a route, in seconds: constant legs are one ``offset``, ``random`` are the others."""
+    """The sum of independent legs of a route, in seconds: constant legs are one ``offset``, ``random`` are the
+    others."""
 
     def __init__(self, legs: Sequence[Law]) -> None:
         self.legs = tuple(legs)
@@ -77,12 +79,12 @@ class Duration:
         for leg in others:
             masses = [-np.diff(part, prepend=1.0) for part in (cells, _cells_of(leg, 0.0, width, count))]
             product = np.prod([np.fft.rfft(part, 2 * count) for part in masses], axis=0)
-            cells = np.clip(1.0 - np.cumsum(np.fft.irfft(product, 2 * count)[:count]), 0.0, 1.0)
+            cells = np.asarray(np.clip(1.0 - np.cumsum(np.fft.irfft(product, 2 * count)[:count]), 0.0, 1.0))
         return cells
 
 
 @functools.lru_cache(maxsize=64)
-def _edges_of(law: Law) -> FloatArray:
+def edges_of(law: Law) -> FloatArray:
     """Where an integral over the survival function is split: kinks, points that crowd around them, quantiles."""
     kinks = np.unique(law.kinks)
     edges = [kinks, _quantiles(law, _LEVELS)]
@@ -105,16 +107,18 @@ def _quantiles(law: Law, tails: FloatArray) -> FloatArray:
 
 def _cells_of(law: Law, offset: float, width: float, count: int) -> FloatArray:
     grid = width * np.arange(count + 1)
-    inner = law.kinks if law.is_constant else _edges_of(law)
+    inner = law.kinks if law.is_constant else edges_of(law)
     inner = inner + offset
     edges = np.union1d(grid, inner[(inner > 0) & (inner < grid[-1])])
     half = 0.5 * np.diff(edges)
     x = edges[:-1, None] + half[:, None] * (1.0 + _NODES)
     pieces = half * (law.survival(x - offset) @ _WEIGHTS)
-    return np.add.reduceat(pieces, np.searchsorted(edges, grid[:-1])) / width
+    return np.asarray(np.add.reduceat(pieces, np.searchsorted(edges, grid[:-1])) / width)
 
 
-def count_pmf(cycle: Duration, cells: FloatArray, width: float, index: NDArray[np.int64], *, closed_form: bool) -> FloatArray:
+def count_pmf(
+    cycle: Duration, cells: FloatArray, width: float, index: NDArray[np.int64], *, closed_form: bool
+) -> FloatArray:
     """P(k cycles end in a window of ``index`` grid widths), k = 0, 1, ..., of a worker in equilibrium.
 
     ``cells`` are the cycle's (:meth:`Duration.cells`). Shape (index.size, K); what is left out weighs less than 1e-15
@@ -131,7 +135,8 @@ def count_pmf(cycle: Duration, cells: FloatArray, width: float, index: NDArray[n
     if closed_form and cycle.is_exponential:
         most = float(window.max(initial=0.0))
         k = np.arange(int(most + 10 * math.sqrt(most) + 40))
-        return np.exp(special.xlogy(k, window[:, None]) - window[:, None] - special.gammaln(k + 1.0))
+        logs = special.xlogy(k, window[:, None]) - window[:, None] - special.gammaln(k + 1.0)
+        return np.asarray(np.exp(logs))
     n = cells.size
     kernel = np.fft.rfft(-np.diff(cells, prepend=1.0), 2 * n)
     at_least = np.concatenate([[0.0], np.cumsum(cells)]) * (width / cycle.mean)

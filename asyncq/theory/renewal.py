@@ -18,6 +18,7 @@ from asyncq.distributions import Law
 from asyncq.errors import NoExactLaw
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.counting import Duration, are_related, common_span, count_pmf, span_of
+from asyncq.theory.powers import mixed_powers
 
 __all__ = [
     "LOST_MEAN",
@@ -43,29 +44,30 @@ _MAX_PATCH = 1 << 21  # cells for what is open longer than the longest window
 _MAX_CYCLES = 1000  # of the fastest worker that needs a grid, in the longest window computed exactly
 _WORK = 1.5e8  # counts convolved and powers taken in one refinement of one band
 _COUNT = 512  # cells of the coarsest grid of a band
-_CHUNK = 1 << 17  # numbers per block in memory: what stays in the cache
 
 
 @dataclass(frozen=True)
 class RenewalPool:
-    """``workers`` alike and the laws of their legs, in seconds; with ``reads_late`` the version is that of the end of the pull."""
+    """``workers`` alike and the laws of their legs, in seconds; with ``reads_late`` the version is that of the end of
+    the pull. ``service`` is that of a server with a seat for everybody."""
 
     workers: int
     work: Law
     pull: Law | None = None
     push: Law | None = None
     reads_late: bool = False
+    service: Law | None = None
 
     @property
     def cycle(self) -> Duration:
         """The time between a worker's commits."""
-        return Duration([leg for leg in (self.pull, self.work, self.push) if leg is not None])
+        return Duration([leg for leg in (self.pull, self.work, self.push, self.service) if leg is not None])
 
     @property
     def age(self) -> Duration:
         """The time between a gradient's read and its commit."""
         pull = None if self.reads_late else self.pull
-        return Duration([leg for leg in (pull, self.work, self.push) if leg is not None])
+        return Duration([leg for leg in (pull, self.work, self.push, self.service) if leg is not None])
 
 
 def independent_workers(
@@ -114,14 +116,15 @@ def geometric_mixture(workers: Sequence[int], rates: Sequence[float], *, tail: f
     cells = np.arange(int(longest) + 2)
     pmf = sum(n * p * p * np.exp(cells * d) for n, p, d in zip(sizes, share, decay, strict=True))
     left = float(sum(n * p * math.exp(cells.size * d) for n, p, d in zip(sizes, share, decay, strict=True)))
-    return StalenessLaw(np.asarray(pmf), source="exact", truncation=left, name="mixture of geometrics", error=1e-14 + left)
+    name = "mixture of geometrics"
+    return StalenessLaw(np.asarray(pmf), source="exact", truncation=left, name=name, error=left + 1e-14)
 
 
 def large_pool_limit(work: Law, workers: int) -> StalenessLaw:
     """The limit law of many workers alike: staleness / (M - 1) is distributed as W / E[W].
 
-    Its error is of the order of 1/M where W has a density that varies little over E[W] / sqrt(M), and is not known in general.
-    Source: theory.md section 3.1.
+    Its error is of the order of 1/M where W has a density that varies little over E[W] / sqrt(M), and is not known in
+    general. Source: theory.md section 3.1.
     """
     longest = float(Duration([work]).upper(1e-9)) / work.mean * (workers - 1)
     if longest > _MAX_CELLS:
@@ -203,7 +206,8 @@ class _Computation:
         self.tails = [self._tails(edge) for edge in self.edges]  # of each pool's age, at each edge
 
     def _align(self) -> None:
-        """Put the shortest cycle, where its law bends or jumps, on a point of the first band's grid: errors are regular then."""
+        """Put the shortest cycle, where its law bends or jumps, on a point of the first band's grid: errors are
+        regular then."""
         shortest = self.cycles[int(np.argmax(self.weight))].lower
         if shortest > 0:
             cells = math.floor(_COUNT * shortest / self.edges[0])
@@ -212,7 +216,8 @@ class _Computation:
             self.end = self.edges[-1]
 
     def _is_steep(self, edge: float) -> bool:
-        """Whether the law of the open time rises so steeply from 0 that the times below ``edge`` want a grid of their own."""
+        """Whether the law of the open time rises so steeply from 0 that the times below ``edge`` want a grid of their
+        own."""
         upper, lower = (1.0 - float(self.weight @ self._tails(x)) for x in (edge, edge / 4))
         return upper * edge * self.rate > self.tolerance and lower > upper / 3
 
@@ -270,7 +275,8 @@ class _Computation:
         return law
 
     def _patch(self, low: float, high: float, masses: FloatArray) -> FloatArray:
-        """The part of gradients open for ``low`` to ``high`` seconds, by P(tau > l) ~ P(open > l / rate of the others)."""
+        """The part of gradients open for ``low`` to ``high`` seconds, by P(tau > l) ~ P(open > l / rate of the
+        others)."""
         result = np.zeros(1)
         for age, rate, weight, mass in zip(self.ages, self.others, self.weight, masses, strict=True):
             start = float(age.tail(np.array([low]))[0])
@@ -289,7 +295,8 @@ class _Computation:
         return result
 
     def _refined(self, band: int, tolerance: float) -> tuple[FloatArray, float]:
-        """One band's part of the law and its error, by halving the grid and extrapolating where the rule's order shows."""
+        """One band's part of the law and its error, by halving the grid and extrapolating where the rule's order
+        shows."""
         levels: list[FloatArray] = []
         best: list[FloatArray] = []
         regular_before = False
@@ -319,13 +326,14 @@ class _Computation:
 
 
 class _Grid:
-    """The nested grids of one band: level r has cells of width h / 2^r, and half the steps between points w of level r - 1."""
+    """The nested grids of one band: level r has cells of width h / 2^r, and half the steps between points w of level
+    r - 1."""
 
     def __init__(self, computation: _Computation, band: int) -> None:
         self.of, self.band = computation, band
-        low, high = computation.edges[band], computation.edges[band + 1]
-        narrow = min(math.sqrt(d.variance) for d in [*computation.cycles, *computation.ages] if not d.is_constant) \
-            if band == 0 and any(not c.is_constant for c in computation.cycles) else math.inf
+        high = computation.edges[band + 1]
+        spreads = [math.sqrt(d.variance) for d in [*computation.cycles, *computation.ages] if not d.is_constant]
+        narrow = min(spreads, default=math.inf) if band == 0 else math.inf
         self.count = _COUNT
         while self.count < 65536 and high / self.count > narrow / 16:
             self.count *= 2
@@ -372,86 +380,21 @@ class _Grid:
             count_pmf(cycle, own, width, index, closed_form=of.closed_form)
             for own, cycle in zip(cells, of.cycles, strict=True)
         ]
-        law, work = _mixed_powers(pmfs, of.sizes, masses)
+        law, work = mixed_powers(pmfs, of.sizes, masses)
         return law, work + 8.0 * count * sum(pmf.shape[1] for pmf in pmfs)
 
     def _masses(self, cells: FloatArray, index: NDArray[np.int64], pool: int) -> FloatArray:
-        """The mass of the open time's law at each point: first on the grid, then shared between the points on either side."""
+        """The mass of the open time's law at each point: first on the grid, then shared between the points on either
+        side."""
         low, first = float(self.of.tails[self.band][pool]), int(index[0])
         high = float(self.of.tails[self.band + 1][pool])
         fine = -np.diff(np.concatenate([[low], cells[first:], [high]]))
         place = np.arange(first, cells.size + 1)
         right = np.clip(np.searchsorted(index, place, side="right"), 1, index.size - 1)
         share = (place - index[right - 1]) / (index[right] - index[right - 1])
-        masses = np.bincount(right - 1, weights=fine * (1 - share), minlength=index.size)
-        return masses + np.bincount(right, weights=fine * share, minlength=index.size)
-
-
-def _mixed_powers(pmfs: Sequence[FloatArray], sizes: NDArray[np.int64], masses: FloatArray) -> tuple[FloatArray, float]:
-    """The sum over points w and tagged pools of mass times the convolution power of the others' counts.
-
-    ``pmfs`` have shape (points, K), ``masses`` (pools, points). Each power is taken by a discrete Fourier transform just
-    long enough for the window that the others' total lies in. Also the amount of work.
-    """
-    starts, lengths = _windows(pmfs, sizes)
-    total = np.zeros(int((starts + lengths).max()))
-    for length in np.unique(lengths):
-        rows = np.flatnonzero(lengths == length)
-        block = max(1, _CHUNK // int(length))
-        for chunk in np.split(rows, np.arange(block, rows.size, block)):
-            transforms = [np.fft.rfft(pmf[chunk, :length], int(length)) for pmf in pmfs]
-            less = [_power(t, int(n) - 1) for t, n in zip(transforms, sizes, strict=True)]
-            mixed = np.zeros_like(transforms[0])
-            for tagged in range(len(pmfs)):
-                product = less[tagged] * masses[tagged, chunk, None]
-                for other in range(len(pmfs)):
-                    if other != tagged:
-                        product *= less[other] * transforms[other]
-                mixed += product
-            sums = np.fft.irfft(mixed, int(length))
-            for row, start in zip(sums, starts[chunk].tolist(), strict=True):
-                turn = start % int(length)
-                total[start : start + length - turn] += row[turn:]
-                total[start + length - turn : start + length] += row[:turn]
-    return total, float((lengths * len(pmfs)).sum())
-
-
-def _windows(pmfs: Sequence[FloatArray], sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the others' total lies but for a probability of 1e-13 (Chernoff's bound): first cell, and a length that suits
-    a Fourier transform."""
-    orders = [np.arange(pmf.shape[1]) for pmf in pmfs]
-    means = [pmf @ k for pmf, k in zip(pmfs, orders, strict=True)]
-    squares = [pmf @ (k * k) for pmf, k in zip(pmfs, orders, strict=True)]
-    most = [np.where(pmf > 1e-16, k, 0).max(axis=1) for pmf, k in zip(pmfs, orders, strict=True)]
-    mean = sum(n * m for n, m in zip(sizes, means, strict=True))
-    end = sum(n * m for n, m in zip(sizes, most, strict=True))
-    spread = np.sqrt(sum(n * (v - m * m) for n, v, m in zip(sizes, squares, means, strict=True)) + 1e-3)
-    reach = np.full((2, mean.size), np.inf)
-    for steps in (2.0, 4.0, 6.0, 9.0):
-        for side, sign in enumerate((-1.0, 1.0)):
-            tilt = np.minimum(steps / spread, 600.0 / np.max(most, axis=0).clip(1))
-            exponent = 30.0
-            for pmf, k, m, n in zip(pmfs, orders, means, sizes, strict=True):
-                growth = np.exp(np.minimum(sign * tilt[:, None] * (k - m[:, None]), 600.0))
-                exponent = exponent + n * np.log(np.einsum("ij,ij->i", np.where(pmf > 1e-16, pmf, 0.0), growth))
-            reach[side] = np.minimum(reach[side], exponent / tilt)
-    first = np.maximum(np.floor(mean - reach[0]), 0).astype(np.int64)
-    last = np.minimum(np.ceil(mean + reach[1]), end).astype(np.int64)
-    needed = np.maximum(last - first, np.max(most, axis=0)) + 2
-    doubled = 2 ** np.ceil(np.log2(needed)).astype(np.int64)
-    return first, np.where((needed <= 3 * (doubled // 4)) & (doubled >= 8), 3 * (doubled // 4), doubled)
-
-
-def _power(base: NDArray[np.complex128], exponent: int) -> NDArray[np.complex128]:
-    """A whole power by squaring."""
-    result = np.ones_like(base)
-    while exponent:
-        if exponent & 1:
-            result = result * base
-        exponent >>= 1
-        if exponent:
-            base = base * base
-    return result
+        masses: FloatArray = np.bincount(right - 1, weights=fine * (1 - share), minlength=index.size)
+        masses += np.bincount(right, weights=fine * share, minlength=index.size)
+        return masses
 
 
 def _sum(a: FloatArray, b: FloatArray) -> FloatArray:
