@@ -98,8 +98,8 @@ def _while_working(others: int, rate: float, service: float, seats: int, x: Comp
 
 
 def _while_at_server(joined: ComplexArray, rate: float, service: float, seats: int, x: ComplexArray) -> ComplexArray:
-    """The generating function, from the states in which the tagged job joins the queue: it waits for k - c + 1 departures,
-    then it is served while the others leave from the other seats."""
+    """The generating function, from the states in which the tagged job joins: it waits for k - c + 1 departures, then
+    it is served while the others leave from the other seats."""
     others = joined.shape[0] - 1
     served = joined.copy()  # by j others at the server when the tagged service begins
     served[seats:] = 0.0

@@ -8,7 +8,6 @@ docs/theory/renewal.md, equations (R.4) to (R.8).
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -16,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from asyncq.distributions import Deterministic, Empirical, Law, Maximum, Mixture, Scaled, Shifted
+from asyncq.distributions import Deterministic, Law
 
-__all__ = ["Duration", "are_related", "common_span", "count_pmf", "edges_of", "span_of"]
+__all__ = ["Duration", "count_pmf", "edges_of"]
 
 FloatArray = NDArray[np.float64]
 
@@ -55,8 +54,13 @@ class Duration:
         return math.sqrt(self.variance) / self.mean
 
     @property
-    def lower(self) -> float:
-        """The left end of the support."""
+    def special(self) -> float:
+        """Where the law jumps most, if it does, else the left end of its support."""
+        if len(self.random) == 1:
+            kinks = np.unique(self.random[0].kinks)
+            jumps = self.random[0].survival(np.nextafter(kinks, 0.0)) - self.random[0].survival(kinks)
+            if jumps.max() > 1e-3:
+                return self.offset + float(kinks[int(np.argmax(jumps))])
         return self.offset + math.fsum(leg.lower for leg in self.random)
 
     def upper(self, probability: float) -> float:
@@ -148,59 +152,3 @@ def count_pmf(
         at_least[0] = 0.0
     survival.append(np.zeros(index.size))
     return np.maximum(-np.diff(np.array(survival), axis=0), 0.0).T.copy()
-
-
-# -- lattices ---------------------------------------------------------------------------------------------------------
-
-
-def _atoms(law: Law) -> FloatArray | None:
-    """The values of a law that has finitely many, else None."""
-    if law.is_constant:
-        return np.array([law.mean])
-    if isinstance(law, Empirical):
-        return np.unique(law.times)
-    if isinstance(law, Scaled | Shifted):
-        inner = _atoms(law.of if isinstance(law, Scaled) else law.plus)
-        if inner is None:
-            return None
-        return law.factor * inner if isinstance(law, Scaled) else law.minimum + inner
-    if isinstance(law, Mixture | Maximum):
-        parts = [_atoms(part) for part in (law.laws if isinstance(law, Mixture) else law.members)]
-        known = [part for part in parts if part is not None]
-        return np.unique(np.concatenate(known)) if len(known) == len(parts) else None
-    return None
-
-
-def span_of(duration: Duration) -> float | None:
-    """The largest time of which every duration is a multiple, to nine digits; None for a law that is not made of atoms.
-
-    That is the greatest common divisor of one sum of atoms and of the differences of the atoms of each leg.
-    """
-    shortest, differences = duration.offset, [0.0]
-    for leg in duration.random:
-        atoms = _atoms(leg)
-        if atoms is None:
-            return None
-        shortest += float(atoms[0])
-        differences += np.diff(atoms).tolist()
-    return common_span([shortest, *differences])
-
-
-def common_span(times: Sequence[float]) -> float:
-    """The greatest common divisor of times; of incommensurable ones, about a billionth of the longest."""
-    longest = max(times)
-    divisor = 0.0
-    for time in times:
-        a, b = time, divisor
-        while b > 1e-9 * longest:
-            a, b = b, abs(a - b * round(a / b))
-        divisor = a
-    return divisor
-
-
-def are_related(periods: Sequence[float], largest: int = 6) -> bool:
-    """Whether whole numbers up to ``largest``, not all 0, make the sum of n_i / period_i vanish (to twelve digits)."""
-    rates = 1.0 / np.array(periods)
-    numbers = itertools.product(range(-largest, largest + 1), repeat=len(periods))
-    sums = np.abs(np.array(list(numbers)) @ rates)
-    return int(np.count_nonzero(sums < 1e-12 * rates.max())) > 1

@@ -103,8 +103,8 @@ def _asynchronous(network: Network, tolerance: float) -> StalenessLaw:
         return independent_workers(pools_of(network), tolerance=tolerance)
     service = network.laws[network.service]
     seats = f"a server with {network.seats} seat{'s' if network.seats > 1 else ''}"
-    nearest = "the same with exponential service, exponential work alike for all, no pull or push; or without the
-    server" if not service.is_exponential:
+    nearest = "the same with exponential service, exponential work alike for all, no pull or push; or with no server"
+    if not service.is_exponential:
         raise NoExactLaw(f"the workers share {seats} whose service is not exponential", nearest)
     if _has_wires(network):
         raise NoExactLaw(f"the workers share {seats} that is reached by a pull or a push", nearest)

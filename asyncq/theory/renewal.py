@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from asyncq.distributions import Law
 from asyncq.errors import NoExactLaw
 from asyncq.staleness import StalenessLaw
-from asyncq.theory.counting import Duration, are_related, common_span, count_pmf, span_of
+from asyncq.theory.counting import Duration, count_pmf
+from asyncq.theory.lattice import lattice_error
 from asyncq.theory.powers import mixed_powers
 
 __all__ = [
@@ -42,7 +43,7 @@ LOST_MEAN = 0.01
 _MAX_CELLS = 1 << 23  # of the law: beyond that the limit law serves as well
 _MAX_PATCH = 1 << 21  # cells for what is open longer than the longest window
 _MAX_CYCLES = 1000  # of the fastest worker that needs a grid, in the longest window computed exactly
-_WORK = 1.5e8  # counts convolved and powers taken in one refinement of one band
+_WORK = 1e8  # counts convolved and powers taken in one refinement of one band
 _COUNT = 512  # cells of the coarsest grid of a band
 
 
@@ -90,10 +91,10 @@ def independent_workers(
     cycles = [pool.cycle for pool in pools]
     if (law := _lockstep(pools, cycles, workers)) is not None:
         return law
-    lattice_error = _lattice_error(pools, cycles)
+    ties = lattice_error([pool.workers for pool in pools], cycles, refused_above=REFUSED_ABOVE)
     if closed_form and all(cycle.is_exponential for cycle in cycles):
         return geometric_mixture([pool.workers for pool in pools], [1.0 / cycle.mean for cycle in cycles])
-    return _Computation(pools, cycles, tolerance, closed_form, refine).law(lattice_error)
+    return _Computation(pools, cycles, tolerance, closed_form, refine).law(ties)
 
 
 def geometric_mixture(workers: Sequence[int], rates: Sequence[float], *, tail: float = 1e-15) -> StalenessLaw:
@@ -151,32 +152,6 @@ def _lockstep(pools: Sequence[RenewalPool], cycles: Sequence[Duration], workers:
     return StalenessLaw.constant(workers - 1)
 
 
-def _lattice_error(pools: Sequence[RenewalPool], cycles: Sequence[Duration]) -> float:
-    """A bound on what ties change if the phases can only lie on a lattice; 0 if they cannot.
-
-    Workers with lattice cycles meet on the lattice of their common span. If it is long the initial phases stay for
-    ever. If it is short against the time between commits, ties are rare.
-    """
-    spans: list[float] = []
-    for pool, cycle in zip(pools, cycles, strict=True):
-        span = span_of(cycle)
-        if span is not None:
-            spans += [span] * min(pool.workers, 2)
-    if len(spans) < 2:
-        return 0.0
-    common = common_span(spans)
-    error = 2.0 * common * sum(pool.workers / cycle.mean for pool, cycle in zip(pools, cycles, strict=True))
-    constants = [cycle.mean for cycle in cycles if cycle.is_constant]
-    related = len(constants) > 2 and (len(constants) > 4 or are_related(constants))
-    if error <= REFUSED_ABOVE and not related:
-        return error
-    reason = f"all times are multiples of {common:.6g} s" if not related else "the constant times are commensurable"
-    raise NoExactLaw(
-        f"{reason}, so that the workers keep their initial phases and tie: the long-run law depends on how they start",
-        "work times with a density (for instance gamma of small cv), or equal constant times (round robin)",
-    )
-
-
 # -- the computation --------------------------------------------------------------------------------------------------
 
 
@@ -208,10 +183,10 @@ class _Computation:
     def _align(self) -> None:
         """Put the shortest cycle, where its law bends or jumps, on a point of the first band's grid: errors are
         regular then."""
-        shortest = self.cycles[int(np.argmax(self.weight))].lower
-        if shortest > 0:
-            cells = math.floor(_COUNT * shortest / self.edges[0])
-            stretch = _COUNT * shortest / cells / self.edges[0] if cells else 1.0
+        special = self.cycles[int(np.argmax(self.weight))].special
+        if special > 0:
+            cells = math.floor(_COUNT * special / self.edges[0])
+            stretch = _COUNT * special / cells / self.edges[0] if cells else 1.0
             self.edges = [edge * stretch for edge in self.edges]
             self.end = self.edges[-1]
 
@@ -238,7 +213,7 @@ class _Computation:
                 tails.append(0.5 * float(cells[4095] + cells[4096]))
         return np.array(tails)
 
-    def law(self, lattice_error: float) -> StalenessLaw:
+    def law(self, ties: float) -> StalenessLaw:
         """The law, with its error."""
         beyond = float(self.weight @ self.tails[-1])
         bands = len(self.edges) - 1
@@ -259,7 +234,7 @@ class _Computation:
         left = 1.0 - float(pmf.sum())
         if left < 0:
             pmf, left = pmf / pmf.sum(), 0.0
-        error += beyond + left + lattice_error + 1e-14
+        error += beyond + left + ties + 1e-14
         if error > max(REFUSED_ABOVE, self.tolerance):
             raise NoExactLaw(
                 f"the law could be computed to a total variation of {error:.2g} only",
@@ -343,9 +318,11 @@ class _Grid:
         largest = max(1, (self.count - self.first) // 48)
         mass = float(computation.weight @ (computation.tails[band] - computation.tails[band + 1]))
         coarse = 2.0 if mass < 0.01 else 1.0
+        special = computation.cycles[int(np.argmax(computation.weight))].special / self.width
+        every = round(special) if band == 0 and special >= largest / 2 else self.count
         while points[-1] < self.count:
             step = int(min(largest, max(1.0, coarse * self._spread(points[-1] * self.width) / self.width)))
-            points.append(min(points[-1] + step, self.count))
+            points.append(min(points[-1] + step, (points[-1] // every + 1) * every, self.count))
         self.points = np.array(points)
 
     def _spread(self, w: float) -> float:
@@ -381,7 +358,7 @@ class _Grid:
             for own, cycle in zip(cells, of.cycles, strict=True)
         ]
         law, work = mixed_powers(pmfs, of.sizes, masses)
-        return law, work + 8.0 * count * sum(pmf.shape[1] for pmf in pmfs)
+        return law, work + count * sum(16.0 + 8.0 * pmf.shape[1] for pmf in pmfs)
 
     def _masses(self, cells: FloatArray, index: NDArray[np.int64], pool: int) -> FloatArray:
         """The mass of the open time's law at each point: first on the grid, then shared between the points on either
@@ -392,7 +369,7 @@ class _Grid:
         place = np.arange(first, cells.size + 1)
         right = np.clip(np.searchsorted(index, place, side="right"), 1, index.size - 1)
         share = (place - index[right - 1]) / (index[right] - index[right - 1])
-        masses: FloatArray = np.bincount(right - 1, weights=fine * (1 - share), minlength=index.size)
+        masses = np.bincount(right - 1, weights=fine * (1 - share), minlength=index.size).astype(np.float64)
         masses += np.bincount(right, weights=fine * share, minlength=index.size)
         return masses
 
