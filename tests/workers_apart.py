@@ -1,4 +1,4 @@
-"""Staleness of independent workers without an engine: each worker's commits are sums of its own times, merged by sorting."""
+"""Staleness of independent workers without an engine: each worker's commits are sums of its own times, then merged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ Times = Callable[[np.random.Generator, int], np.ndarray]
 
 
 def staleness(
-    rng: np.random.Generator, cycles: Sequence[Times], means: Sequence[float], seconds: float, pulls: Sequence[Times] | None = None
+    rng: np.random.Generator,
+    cycles: Sequence[Times],
+    means: Sequence[float],
+    seconds: float,
+    pulls: Sequence[Times] | None = None,
 ) -> np.ndarray:
     """Staleness of the gradients committed after a warm-up of 100 of the longest cycles, in the order of the workers.
 

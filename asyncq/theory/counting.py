@@ -106,7 +106,7 @@ def _quantiles(law: Law, tails: FloatArray) -> FloatArray:
         middle = 0.5 * (low + high)
         longer = law.survival(law.lower + np.exp(middle)) > tails
         low, high = np.where(longer, middle, low), np.where(longer, high, middle)
-    return law.lower + np.exp(high)
+    return np.asarray(law.lower + np.exp(high))
 
 
 def _cells_of(law: Law, offset: float, width: float, count: int) -> FloatArray:

@@ -175,8 +175,8 @@ class _Computation:
         while self.edges[0] / 4 > self._upper(0.02):
             self.edges.insert(0, self.edges[0] / 4)
         self._align()
-        while self._is_steep(self.edges[0] / 4):
-            self.edges.insert(0, self.edges[0] / 4)
+        while self._is_steep(self.edges[0] / 16):
+            self.edges.insert(0, self.edges[0] / 16)
         self.edges.insert(0, 0.0)
         self.tails = [self._tails(edge) for edge in self.edges]  # of each pool's age, at each edge
 
@@ -313,7 +313,7 @@ class _Grid:
         while self.count < 65536 and high / self.count > narrow / 16:
             self.count *= 2
         self.width = high / self.count
-        self.first = 0 if band == 0 else self.count // 4
+        self.first = round(self.count * computation.edges[band] / high)
         points = [self.first]
         largest = max(1, (self.count - self.first) // 48)
         mass = float(computation.weight @ (computation.tails[band] - computation.tails[band + 1]))

@@ -109,20 +109,21 @@ def order_statistic_mean(workers: Sequence[int], cycles: Sequence[Duration], k: 
 
 def _later(workers: Sequence[int], tails: Sequence[FloatArray], k: int) -> FloatArray:
     """P(fewer than k of the times have ended), from each law's P(time > x)."""
-    total = sum(workers)
     if len(workers) == 1:
-        return np.asarray(special.betainc(total - k + 1, k, tails[0]))
+        return np.asarray(special.betainc(workers[0] - k + 1, k, tails[0]))
     later = np.empty_like(tails[0])
-    for part in np.array_split(np.arange(later.size), 1 + later.size * total // (1 << 20)):
-        product = np.ones((part.size, (total + 1) // 2 + 1), dtype=np.complex128)
+    for part in np.array_split(np.arange(later.size), 1 + later.size * k // (1 << 20)):
+        ended = np.zeros((part.size, k))  # P(j of the times so far have ended), j < k: sums of positive terms
+        ended[:, 0] = 1.0
         for n, tail in zip(workers, tails, strict=True):
-            ended = np.arange(n + 1)
-            choose = special.gammaln(n + 1) - special.gammaln(ended + 1) - special.gammaln(n - ended + 1)
-            now = tail[part, None]
-            pmf = np.exp(choose + special.xlog1py(ended, -now) + special.xlogy(n - ended, now))
-            product = product * np.fft.rfft(pmf, total + 1)
-        later[part] = np.fft.irfft(product, total + 1)[:, :k].sum(axis=1)
-    return np.clip(later, 0.0, 1.0)
+            before, ended = ended, np.zeros_like(ended)
+            now = tail[part]
+            for j in range(min(n, k - 1) + 1):
+                choose = math.lgamma(n + 1) - math.lgamma(j + 1) - math.lgamma(n - j + 1)
+                own = np.exp(choose + special.xlog1py(j, -now) + special.xlogy(n - j, now))
+                ended[:, j:] += before[:, : k - j] * own[:, None]
+        later[part] = ended.sum(axis=1)
+    return np.minimum(later, 1.0)
 
 
 def _on_grid(workers: Sequence[int], cycles: Sequence[Duration], k: int) -> float:
