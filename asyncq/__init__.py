@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asyncq.errors import AsyncqError, DeadlockError, NoExactLaw, ScenarioError, TooShortError
+    from asyncq.replications import Replications, replicate
     from asyncq.run import Run, simulate
     from asyncq.scenario import Scenario
     from asyncq.staleness import StalenessLaw
@@ -20,11 +21,13 @@ _HOMES = {
     "AsyncqError": "errors",
     "DeadlockError": "errors",
     "NoExactLaw": "errors",
+    "Replications": "replications",
     "Run": "run",
     "Scenario": "scenario",
     "ScenarioError": "errors",
     "StalenessLaw": "staleness",
     "TooShortError": "errors",
+    "replicate": "replications",
     "simulate": "run",
 }
 
@@ -32,11 +35,13 @@ __all__ = [
     "AsyncqError",
     "DeadlockError",
     "NoExactLaw",
+    "Replications",
     "Run",
     "Scenario",
     "ScenarioError",
     "StalenessLaw",
     "TooShortError",
+    "replicate",
     "simulate",
 ]
 

@@ -16,9 +16,12 @@ from asyncq.protocols import KIND_NAMES
 from asyncq.staleness import StalenessLaw
 
 if TYPE_CHECKING:
-    from asyncq.run import Run
+    from matplotlib.figure import Figure
 
-__all__ = ["write_run", "written"]
+    from asyncq.run import Run
+    from asyncq.timeline import Timeline
+
+__all__ = ["write_run", "write_timeline", "written"]
 
 
 @contextlib.contextmanager
@@ -52,14 +55,25 @@ def write_run(run: Run, folder: Path) -> None:
     )
     _write_csv(folder / "staleness.csv", ("staleness", "share", "geometric"), rows)
     for name, figure in (("staleness", plots.staleness(run)), ("momentum", plots.momentum(run))):
-        for suffix in ("png", "svg"):
-            with written(folder / f"{name}.{suffix}") as path:
-                figure.savefig(path, format=suffix, dpi=144)
+        _write_figure(figure, folder, name)
     if run.trace is not None:
         trace = run.trace
         kinds = (KIND_NAMES[kind] for kind in trace.kind.tolist())
         columns = (trace.time.tolist(), trace.worker.tolist(), trace.staleness.tolist(), trace.read.tolist(), kinds)
         _write_csv(folder / "trace.csv", ("seconds", "worker", "staleness", "read", "kind"), zip(*columns, strict=True))
+
+
+def write_timeline(timeline: Timeline, folder: Path) -> None:
+    """timeline.png and timeline.svg."""
+    from asyncq import plots
+
+    _write_figure(plots.timeline(timeline), folder, "timeline")
+
+
+def _write_figure(figure: Figure, folder: Path, name: str) -> None:
+    for suffix in ("png", "svg"):
+        with written(folder / f"{name}.{suffix}") as path:
+            figure.savefig(path, format=suffix, dpi=144)
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

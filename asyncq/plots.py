@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asyncq.staleness import StalenessLaw
+from asyncq.timeline import DRAWN
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     from asyncq.run import Run
+    from asyncq.timeline import Timeline
 
-__all__ = ["momentum", "staleness"]
+__all__ = ["momentum", "staleness", "timeline"]
 
 MEASURED, MODEL, AGAINST = "#4c72b0", "#c44e52", "#8c8c8c"
+LOOKS = {  # of what a worker does: colour, hatch, words
+    "pull": ("#d9c7e8", "", "pull"),
+    "work": ("#8fb4dc", "", "work"),
+    "push": ("#b79ad1", "", "push"),
+    "queue": ("#f6cf9c", "....", "in the server's queue"),
+    "service": ("#e8964f", "", "being served"),
+    "waiting": ("#f4f4f4", "", "waits before it may read again"),
+}
+PALE = {"pull": "#f1eaf6", "work": "#dfeaf6", "push": "#e6dcef", "queue": "#fdf1e0", "service": "#fae0cc"}  # cancelled
+MARKS = {  # of a gradient: colour of the disc and of the number, words
+    "committed": ("#1f3a5f", "white", "commit, with its staleness"),
+    "downweighted": ("#d6ab2d", "black", "commit with less weight"),
+    "dropped": ("#ffffff", "#b03a2e", "dropped"),
+}
 
 
 def staleness(run: Run) -> Figure:
@@ -59,3 +78,79 @@ def momentum(run: Run) -> Figure:
     else:
         axes.set_title(f"{run.scenario.name}: target = implicit + explicit ({budget.basis})", fontsize=10)
     return figure
+
+
+def timeline(timeline: Timeline) -> Figure:
+    """Who computes, waits, reads and commits: a line per worker, a bar for all it does, a disc with the staleness on
+    every commit. "v3" is the version read at the left end of a bar, and on a dashed line the one that an update
+    made."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    lines = min(len(timeline.names), DRAWN)
+    seconds = timeline.seconds or 1.0
+    figure = Figure(figsize=(10, 1.9 + 0.42 * lines), layout="constrained")
+    axes = figure.subplots()
+    known: dict[str, Artist] = {}
+    for span in timeline.spans:
+        if span.worker < lines:
+            colour, hatch, words = LOOKS[span.stage]
+            if span.cancelled:
+                colour, hatch, words = PALE[span.stage], "xxxx", "for nothing: cancelled"
+            known[words] = Patch(facecolor=colour, edgecolor="#777777", hatch=hatch, linewidth=0.4, label=words)
+            bar = (span.worker, span.ended - span.began, 0.62, span.began)
+            axes.barh(*bar, color=colour, edgecolor="#777777", hatch=hatch, linewidth=0.4)
+    thin = 0.8 if len(timeline.updates) < 50 else 0.2
+    for time in timeline.updates:
+        axes.axvline(time, color="#888888", linewidth=thin, linestyle=(0, (3, 3)), zorder=0.5)
+    for gradient in timeline.gradients:
+        if gradient.worker >= lines:
+            continue
+        if gradient.left - gradient.began > 0.045 * seconds:
+            _version_read(axes, gradient.began, gradient.worker, gradient.read)
+        if gradient.kind in MARKS:
+            disc, number, words = MARKS[gradient.kind]
+            known[words] = _disc(axes, gradient.left, gradient.worker, gradient.staleness, disc, number, words)
+    axes.set_yticks(range(lines), timeline.names[:lines])
+    axes.set_ylim(lines - 0.5, -0.5)
+    axes.set_xlim(0, 1.015 * seconds)
+    axes.locator_params(axis="x", nbins=12, steps=[1, 2, 5, 10])
+    axes.set_xlabel(f"seconds; v1, v2, ...: versions made (above) and read (in the bars); staleness in {timeline.unit}")
+    axes.set_title(timeline.title, fontsize=11, loc="left", pad=20)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    _version_scale(axes, timeline.updates, seconds)
+    figure.legend(handles=list(known.values()), loc="outside lower left", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def _version_read(axes: Axes, time: float, line: int, version: int) -> None:
+    look: dict[str, Any] = {"va": "center", "ha": "left", "fontsize": 7, "color": "#333333"}
+    look["bbox"] = {"boxstyle": "square,pad=0.1", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
+    axes.annotate(f"v{version}", (time, line), xytext=(8 if time else 2, 0), textcoords="offset points", **look)
+
+
+def _disc(axes: Axes, time: float, line: int, staleness: int, colour: str, ink: str, words: str) -> Line2D:
+    """A disc with the staleness on it; the drawing's entry in the legend."""
+    look: dict[str, Any] = {
+        "marker": "o",
+        "markersize": 12,
+        "color": colour,
+        "markeredgecolor": "#444444",
+        "linestyle": "none",
+    }
+    (disc,) = axes.plot([time], [line], clip_on=False, zorder=3, label=words, **look)
+    axes.text(time, line, f"{staleness}", va="center_baseline", ha="center", fontsize=7.5, color=ink, zorder=4)
+    return disc
+
+
+def _version_scale(axes: Axes, updates: tuple[float, ...], seconds: float) -> None:
+    """Above the bars: the version that each update made; of those too close together, the last."""
+    shown: list[tuple[float, int]] = []
+    for version, time in reversed(list(enumerate(updates, start=1))):
+        if not shown or shown[-1][0] - time > 0.035 * seconds:
+            shown.append((time, version))
+    look: dict[str, Any] = {"ha": "center", "fontsize": 8, "color": "#555555"}
+    for time, version in shown:
+        where: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "xytext": (0, 3), "textcoords": "offset points"}
+        axes.annotate(f"v{version}", (time, 1), **where, **look)

@@ -61,7 +61,8 @@ def _flow(run: Run) -> Iterator[str]:
     shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]
     yield f"{'workers' if run.groups is None else 'groups ':<12} {', '.join(shares)} of their time"
     if run.groups is not None:
-        yield f"  in groups  a machine's own work is {run.groups.efficiency:.1%} of its group's (exact); it waits for the rest"
+        share = f"{run.groups.efficiency:.1%}"
+        yield f"  in groups  a machine's own work is {share} of its group's (exact); the rest it waits"
     if len(run.pools) > 1:
         for pool in run.pools:
             stale = "no gradient committed" if pool.staleness is None else f"mean staleness {pool.staleness:.4g}"
@@ -74,7 +75,7 @@ def _staleness(run: Run, bar: str) -> Iterator[str]:
     interval = "" if s.ci95 is None else f" [{s.ci95[0]:.5g}, {s.ci95[1]:.5g}]"
     yield f"staleness    mean {s.mean:.5g}{interval}, sd {s.sd:.4g}; {quantiles} {s.unit}"
     if s.weight != 1:
-        yield f"             applied at mean weight {s.weight:.4g}; mean staleness with the weights {s.effective_mean:.5g}"
+        yield f"             applied at mean weight {s.weight:.4g}; their weighted mean is {s.effective_mean:.5g}"
     first, last = (int(value) for value in s.law.quantile([0.01, 0.99]))
     width = -(-(last + 1 - first) // BARS)
     cells = [(low, min(low + width, last + 1)) for low in range(first, last + 1, width)]
@@ -107,9 +108,9 @@ def _advice(run: Run) -> Iterator[str]:
     if momentum.basis != "geometric law":
         why = "is not confirmed" if fit.verdict == "untested" else "is rejected"
         if run.staleness.weight != 1:
-            why = "does not hold for weighted gradients"
-        yield f"             the geometric law {why}: implicit momentum 1 - 1/(1 + mean) holds only to first"
-        yield "             order in the step size; variability enters at second order and decides stability"
+            why = "is not that of weighted gradients"
+        yield f"             the geometric law {why}: 1 - 1/(1 + mean) holds only to first order"
+        yield "             in the step size; variability enters at second order and decides stability"
 
 
 def _estimate(value: Estimate) -> str:

@@ -18,7 +18,9 @@ WIDTH = 88  # columns that fit the text of a page
 
 def case(kind: str, works: tuple[float, ...] = (2, 3, 5), tables: dict[str, Any] | None = None, **parameters: Any):
     """Workers A, B, C, ... of constant work times under a protocol."""
-    pools = [{"name": name, "workers": 1, "work_time": float(work)} for name, work in zip("ABCDEF", works)]
+    pools = [
+        {"name": name, "workers": 1, "work_time": float(work)} for name, work in zip("ABCDEF", works, strict=False)
+    ]
     return {"schema": 1, "pool": pools, "protocol": {"kind": kind, **parameters}, **(tables or {})}
 
 

@@ -69,10 +69,10 @@ ASYNCHRONOUS = applied(
 
 
 def test_asynchronous():
-    """2: A commits, v1, reads 1, @4. 3: B (read 0, stale 1) v2, reads 2, @6. 4: A (1) v3, reads 3, @6. 5: C (0) has seen
-    three updates go by; v4, reads 4, @10. 6: B's end was set at 3, A's at 4, so B first: B (2) at v4 is 2 old, v5, reads
-    5, @9; A (3) at v5 is 2 old, v6, reads 6, @8. 8: A (6) v7, reads 7, @10. 9: B (5) is 2 old, v8, reads 8, @12.
-    10: C's end was set at 5, A's at 8: C (4) at v8 is 4 old, v9, @15; A (7) at v9 is 2 old, v10, reads 10, @12.
+    """2: A commits, v1, reads 1, @4. 3: B (read 0, stale 1) v2, reads 2, @6. 4: A (1) v3, reads 3, @6. 5: C (0) has
+    seen three updates go by; v4, reads 4, @10. 6: B's end was set at 3, A's at 4, so B first: B (2) at v4 is 2 old,
+    v5, reads 5, @9; A (3) at v5 is 2 old, v6, reads 6, @8. 8: A (6) v7, reads 7, @10. 9: B (5) is 2 old, v8, reads 8,
+    @12. 10: C's end was set at 5, A's at 8: C (4) at v8 is 4 old, v9, @15; A (7) at v9 is 2 old, v10, reads 10, @12.
     12: B's end was set at 9, A's at 10: B (8) at v10 is 2 old, v11; A (10) at v11 is 1 old."""
     assert rows(three("asynchronous"), 12) == ASYNCHRONOUS
 
@@ -81,11 +81,11 @@ def test_k_batch_async_of_two():
     """Every second push is an update of both; the pusher reads at once, before or after the update as it may be.
 
     2: A (0) waits in the buffer, A reads 0, @4. 3: B (0) fills it: A0 and B0, v1, B reads 1, @6. 4: A (0) in the
-    buffer, reads 1, @6. 5: C (0) fills it: A0 and C0, both 1 old, v2, C reads 2, @10. 6: B (set at 3) puts its 1 in, reads
-    2, @9; A (set at 4) fills it with its 1: both are 1 old, v3, A reads 3, @8. 8: A (3) in the buffer, reads 3, @10. 9:
-    B (2) fills it: A3 is 0 old, B2 is 1 old, v4, B reads 4, @12. 10: C (set at 5) puts its 2 in, reads 4, @15; A (set at
-    8) fills it with its 3: C2 is 2 old, A3 is 1 old, v5, A reads 5, @12. 12: B (set at 9) puts its 4 in, A (set at 10)
-    fills it with its 5: 1 and 0 old, v6."""
+    buffer, reads 1, @6. 5: C (0) fills it: A0 and C0, both 1 old, v2, C reads 2, @10. 6: B (set at 3) puts its 1 in,
+    reads 2, @9; A (set at 4) fills it with its 1: both are 1 old, v3, A reads 3, @8. 8: A (3) in the buffer, reads 3,
+    @10. 9: B (2) fills it: A3 is 0 old, B2 is 1 old, v4, B reads 4, @12. 10: C (set at 5) puts its 2 in, reads 4,
+    @15; A (set at 8) fills it with its 3: C2 is 2 old, A3 is 1 old, v5, A reads 5, @12. 12: B (set at 9) puts its 4
+    in, A (set at 10) fills it with its 5: 1 and 0 old, v6."""
     assert rows(three("k-batch-async", k=2), 6) == applied(
         (3, A, 0, 0),
         (3, B, 0, 0),
@@ -103,10 +103,11 @@ def test_k_batch_async_of_two():
 
 
 def test_bounded_rejecting_what_is_older_than_one():
-    """Until 4 as the asynchronous: v3, A and B both due at 6. 5: C (0) is 3 old: dropped, no update; C reads 3, @10. 6: B
-    (2) at v3 is 1 old, v4, reads 4, @9; A (3) at v4 is 1 old, v5, reads 5, @8. 8: A (5) v6, reads 6, @10. 9: B (4) is 2
-    old: dropped, reads 6, @12. 10: C (set at 5; 3) is 3 old: dropped, reads 6, @15; A (set at 8; 6) is 0 old, v7, reads
-    7, @12. 12: B (set at 9; 6) is 1 old, v8, reads 8, @15; A (set at 10; 7) is 1 old, v9, reads 9, @14. 14: A (9) v10."""
+    """Until 4 as the asynchronous: v3, A and B both due at 6. 5: C (0) is 3 old: dropped, no update; C reads 3, @10.
+    6: B (2) at v3 is 1 old, v4, reads 4, @9; A (3) at v4 is 1 old, v5, reads 5, @8. 8: A (5) v6, reads 6, @10. 9: B
+    (4) is 2 old: dropped, reads 6, @12. 10: C (set at 5; 3) is 3 old: dropped, reads 6, @15; A (set at 8; 6) is 0
+    old, v7, reads 7, @12. 12: B (set at 9; 6) is 1 old, v8, reads 8, @15; A (set at 10; 7) is 1 old, v9, reads 9,
+    @14. 14: A (9) v10."""
     assert rows(three("bounded", maximum_staleness=1), 10) == [
         (2, A, 0, 0, APPLIED),
         (3, B, 0, 1, APPLIED),
@@ -156,7 +157,8 @@ def test_round_robin():
 
 
 def test_synchronous():
-    """A (2) and B (3) wait for C (5): one update of all three, in the order in which they arrived; then again, every 5."""
+    """A (2) and B (3) wait for C (5): one update of all three, in the order in which they arrived; then again, every
+    5."""
     assert rows(three("synchronous"), 3) == applied(
         *((5.0 * (round_ + 1), worker, round_, 0) for round_ in range(3) for worker in (A, B, C))
     )
@@ -165,13 +167,14 @@ def test_synchronous():
 def test_k_async_of_two():
     """Two different workers make an update; they wait for it and read the version it made. The third computes on.
 
-    2: A waits. 3: B: A0 and B0, v1; B reads 1 at once, @6; A restarts, reads 1, @5. 5: C's end was set at 0, A's at 3: C
-    (0) waits, A (1) makes the update: C0 at v1 is 1 old, A1 is 0 old, v2; A reads 2 at once, @7; C restarts, reads 2,
-    @10. 6: B (1) waits. 7: A (2): B1 at v2 is 1 old, A2 is 0 old, v3; A reads 3, @9; B restarts, reads 3, @10. 9: A (3)
-    waits. 10: C's end was set at 5, B's at 7: C (2) makes the update with A: A3 is 0 old, C2 at v3 is 1 old, v4; C reads 4
-    at once, @15, and A's restart is scheduled *behind* B's end: B (3) waits as the first of the next update; then A
-    restarts, reads 4, @12. 12: A (4): B3 at v4 is 1 old, A4 is 0 old, v5; A reads 5, @14; B restarts, reads 5, @15. 14: A
-    waits. 15: C's end was set at 10, B's at 12: C (4): A5 is 0 old, C4 at v5 is 1 old, v6."""
+    2: A waits. 3: B: A0 and B0, v1; B reads 1 at once, @6; A restarts, reads 1, @5. 5: C's end was set at 0, A's at
+    3: C (0) waits, A (1) makes the update: C0 at v1 is 1 old, A1 is 0 old, v2; A reads 2 at once, @7; C restarts,
+    reads 2, @10. 6: B (1) waits. 7: A (2): B1 at v2 is 1 old, A2 is 0 old, v3; A reads 3, @9; B restarts, reads 3,
+    @10. 9: A (3) waits. 10: C's end was set at 5, B's at 7: C (2) makes the update with A: A3 is 0 old, C2 at v3 is 1
+    old, v4; C reads 4 at once, @15, and A's restart is scheduled *behind* B's end: B (3) waits as the first of the
+    next update; then A restarts, reads 4, @12. 12: A (4): B3 at v4 is 1 old, A4 is 0 old, v5; A reads 5, @14; B
+    restarts, reads 5, @15. 14: A waits. 15: C's end was set at 10, B's at 12: C (4): A5 is 0 old, C4 at v5 is 1 old,
+    v6."""
     assert rows(three("k-async", k=2), 6) == applied(
         (3, A, 0, 0),
         (3, B, 0, 0),
@@ -191,21 +194,21 @@ def test_k_async_of_two():
 def test_stale_synchronous_bound_zero():
     """A and B are applied when they come, and may not go on until C has finished the same clock. Period 5.
 
-    2: A, v1, blocked. 3: B (0) is 1 old, v2, blocked. 5: C (0) is 2 old, v3: the slowest clock is 1, all go on with 3: C
-    at once, then A and B. 7, 8, 10: the same from version 3."""
+    2: A, v1, blocked. 3: B (0) is 1 old, v2, blocked. 5: C (0) is 2 old, v3: the slowest clock is 1, all go on with
+    3: C at once, then A and B. 7, 8, 10: the same from version 3."""
     assert rows(three("stale-synchronous", bound=0), 9) == applied(
-        *((5.0 * n + t, worker, 3 * n, age) for n in range(3) for age, (t, worker) in enumerate(((2, A), (3, B), (5, C))))
+        *((5.0 * n + t, worker, 3 * n, age) for n in range(3) for t, worker, age in ((2, A, 0), (3, B, 1), (5, C, 2)))
     )
 
 
 def test_stale_synchronous_bound_one():
     """A worker may be one clock ahead of the slowest, here always C.
 
-    2: A (clock 1) v1, reads 1, @4. 3: B (1) v2, reads 2, @6. 4: A (clock 2) is 1 old, v3; C has clock 0: blocked. 5: C (0)
-    is 3 old, v4, clock 1: C reads 4, @10, and A may go: reads 4, @7. 6: B (2) at v4 is 2 old, v5, clock 2 with the slowest
-    at 1: reads 5, @9. 7: A (4) is 1 old, v6, clock 3: blocked. 9: B (5) is 1 old, v7, clock 3: blocked. 10: C (4) is 3
-    old, v8, clock 2: C reads 8, @15, then A, @12, then B, @13. 12: A (8) 0 old, v9, blocked. 13: B (8) 1 old, v10, blocked.
-    15: C (8) 2 old, v11, clock 3: C, A, B read 11. 17: A, 18: B, 20: C likewise."""
+    2: A (clock 1) v1, reads 1, @4. 3: B (1) v2, reads 2, @6. 4: A (clock 2) is 1 old, v3; C has clock 0: blocked. 5:
+    C (0) is 3 old, v4, clock 1: C reads 4, @10, and A may go: reads 4, @7. 6: B (2) at v4 is 2 old, v5, clock 2 with
+    the slowest at 1: reads 5, @9. 7: A (4) is 1 old, v6, clock 3: blocked. 9: B (5) is 1 old, v7, clock 3: blocked.
+    10: C (4) is 3 old, v8, clock 2: C reads 8, @15, then A, @12, then B, @13. 12: A (8) 0 old, v9, blocked. 13: B (8)
+    1 old, v10, blocked. 15: C (8) 2 old, v11, clock 3: C, A, B read 11. 17: A, 18: B, 20: C likewise."""
     assert rows(three("stale-synchronous", bound=1), 14) == applied(
         (2, A, 0, 0),
         (3, B, 0, 1),
@@ -225,13 +228,13 @@ def test_stale_synchronous_bound_one():
 
 
 def test_stale_synchronous_bound_two_and_its_ties():
-    """4: A (clock 2, slowest 0) goes on, reads 3, @6. 5: C (0) is 3 old, v4, clock 1, reads 4, @10. 6: B's end was set at
-    3, A's at 4: B (2) is 2 old, v5, clock 2, reads 5, @9; A (3) at v5 is 2 old, v6, clock 3 = 1 + 2, reads 6, @8. 8: A (6)
-    v7, clock 4: blocked. 9: B (5) is 2 old, v8, clock 3, reads 8, @12. 10: C (4) is 4 old, v9, clock 2: C reads 9, @15; A
-    may go: reads 9, @12. 12: B's end was set at 9, A's at 10: B (8) is 1 old, v10, clock 4 = 2 + 2, reads 10, @15; A (9) at
-    v10 is 1 old, v11, clock 5: blocked. 15: C's end was set at 10, B's at 12: C (9) at v11 is 2 old, v12, clock 3, reads
-    12, @20, and A may go, but B's end stands before A's restart in the calendar: B (10) at v12 is 2 old, v13, clock 5,
-    reads 13, @18; only then does A read: 13, not 12, @17. 17: A (13) is 0 old, v14."""
+    """4: A (clock 2, slowest 0) goes on, reads 3, @6. 5: C (0) is 3 old, v4, clock 1, reads 4, @10. 6: B's end was
+    set at 3, A's at 4: B (2) is 2 old, v5, clock 2, reads 5, @9; A (3) at v5 is 2 old, v6, clock 3 = 1 + 2, reads 6,
+    @8. 8: A (6) v7, clock 4: blocked. 9: B (5) is 2 old, v8, clock 3, reads 8, @12. 10: C (4) is 4 old, v9, clock 2:
+    C reads 9, @15; A may go: reads 9, @12. 12: B's end was set at 9, A's at 10: B (8) is 1 old, v10, clock 4 = 2 + 2,
+    reads 10, @15; A (9) at v10 is 1 old, v11, clock 5: blocked. 15: C's end was set at 10, B's at 12: C (9) at v11 is
+    2 old, v12, clock 3, reads 12, @20, and A may go, but B's end stands before A's restart in the calendar: B (10) at
+    v12 is 2 old, v13, clock 5, reads 13, @18; only then does A read: 13, not 12, @17. 17: A (13) is 0 old, v14."""
     assert rows(three("stale-synchronous", bound=2), 14) == applied(
         (2, A, 0, 0),
         (3, B, 0, 1),
@@ -255,8 +258,8 @@ def test_stale_synchronous_bound_two_and_its_ties():
 
 @pytest.mark.parametrize("kind", ["k-sync", "backup-workers"])
 def test_k_sync_of_two(kind):
-    """2: A waits. 3: B: A and B are the update, C's work is cancelled; B reads 1 at once, @6, A restarts, @5, C, @8. The same
-    every 3: C never gets anywhere."""
+    """2: A waits. 3: B: A and B are the update, C's work is cancelled; B reads 1 at once, @6, A restarts, @5, C, @8.
+    The same every 3: C never gets anywhere."""
     expected = []
     for round_ in range(4):
         time = 3.0 * (round_ + 1)
@@ -265,8 +268,8 @@ def test_k_sync_of_two(kind):
 
 
 def test_k_sync_and_a_tie():
-    """Work times 2, 3, 3. At 3 B's end was scheduled before C's: B makes the update with A, and C, who is to finish at this
-    very moment, is cancelled. B restarts at once, then A and C: at 6 it is B again, and C again too late."""
+    """Work times 2, 3, 3. At 3 B's end was scheduled before C's: B makes the update with A, and C, who is to finish
+    at this very moment, is cancelled. B restarts at once, then A and C: at 6 it is B again, and C again too late."""
     expected = []
     for round_ in range(3):
         time = 3.0 * (round_ + 1)
@@ -275,8 +278,9 @@ def test_k_sync_and_a_tie():
 
 
 def test_k_batch_sync_of_two():
-    """2: A waits in the buffer and starts again on version 0, @4. 3: B fills the buffer: A and B are the update; A's second
-    gradient, a second old, and C's are cancelled. B reads 1 at once, @6, A restarts, @5, C, @8: the same every 3."""
+    """2: A waits in the buffer and starts again on version 0, @4. 3: B fills the buffer: A and B are the update; A's
+    second gradient, a second old, and C's are cancelled. B reads 1 at once, @6, A restarts, @5, C, @8: the same every
+    3."""
     expected = []
     for round_ in range(4):
         time = 3.0 * (round_ + 1)
@@ -290,9 +294,9 @@ def test_k_batch_sync_of_two():
 
 
 def test_k_batch_sync_of_five_and_a_tie():
-    """The fast give several: 2 A, 3 B, 4 A, 5 C, and at 6 both B (set at 3) and A (set at 4) are due. B is the fifth: A, B,
-    A, C, B are the update; A, due this very moment, and C, begun at 5, are cancelled. B reads 1, @9; A restarts, @8; C, @11:
-    8 A, 9 B, 10 A, 11 C, and at 12 B (set at 9) comes before A (set at 10) again."""
+    """The fast give several: 2 A, 3 B, 4 A, 5 C, and at 6 both B (set at 3) and A (set at 4) are due. B is the fifth:
+    A, B, A, C, B are the update; A, due this very moment, and C, begun at 5, are cancelled. B reads 1, @9; A
+    restarts, @8; C, @11: 8 A, 9 B, 10 A, 11 C, and at 12 B (set at 9) comes before A (set at 10) again."""
     expected = []
     for round_ in range(3):
         time = 6.0 * (round_ + 1)
@@ -302,8 +306,8 @@ def test_k_batch_sync_of_five_and_a_tie():
 
 
 def test_k_sync_cancels_on_the_wire():
-    """A pull takes 1, a push 2. A: pulls to 1, works to 3, pushes to 5. B: 1, 4, 6. C: 1, 6, 8. With K = 1, at 5 A makes the
-    update alone; B is thrown off the wire, C from its work. All restart: every 5, A."""
+    """A pull takes 1, a push 2. A: pulls to 1, works to 3, pushes to 5. B: 1, 4, 6. C: 1, 6, 8. With K = 1, at 5 A
+    makes the update alone; B is thrown off the wire, C from its work. All restart: every 5, A."""
     expected = []
     for round_ in range(3):
         time = 5.0 * (round_ + 1)
@@ -315,9 +319,10 @@ def test_k_sync_cancels_on_the_wire():
 
 
 def test_k_sync_cancels_in_the_queue():
-    """One seat, service 5. A is served 2-7, B (there at 3) queues, C (5) behind it. 7: A waits for another; B is served 7-12.
-    12: A and B are the update, C is thrown out of the queue: had it kept its place it would now be served. B reads at once,
-    @15, A restarts, @14, C, @17. 14: A is served at once, 14-19; B (15) and C (17) queue; B 19-24; 24: the update."""
+    """One seat, service 5. A is served 2-7, B (there at 3) queues, C (5) behind it. 7: A waits for another; B is
+    served 7-12. 12: A and B are the update, C is thrown out of the queue: had it kept its place it would now be
+    served. B reads at once, @15, A restarts, @14, C, @17. 14: A is served at once, 14-19; B (15) and C (17) queue; B
+    19-24; 24: the update."""
     case = three("k-sync", k=2, server={"service_time": 5.0})
     assert rows(case, 2) == [
         (12, A, 0, 0, APPLIED),
@@ -334,10 +339,11 @@ def test_k_sync_cancels_in_the_queue():
 
 
 def test_k_sync_cancels_in_service_and_frees_the_seat_at_once():
-    """Two seats, service 5. A is served 2-7, B 3-8, C (there at 5) queues. 7: A waits for another; C takes its seat, 7-12.
-    8: B: A and B are the update, C is thrown out of its seat. B reads at once, @11, A restarts, @10, C, @13. 10: A is
-    seated, 10-15. 11: B is seated, 11-16: it could not be if C's seat had stayed taken until 12. 13: C queues. 15: A waits, C
-    is seated. 16: B: the update. So every 8 (and with a seat lost at every cancellation the third update never comes)."""
+    """Two seats, service 5. A is served 2-7, B 3-8, C (there at 5) queues. 7: A waits for another; C takes its seat,
+    7-12. 8: B: A and B are the update, C is thrown out of its seat. B reads at once, @11, A restarts, @10, C, @13.
+    10: A is seated, 10-15. 11: B is seated, 11-16: it could not be if C's seat had stayed taken until 12. 13: C
+    queues. 15: A waits, C is seated. 16: B: the update. So every 8 (and with a seat lost at every cancellation the
+    third update never comes)."""
     case = three("k-sync", k=2, server={"service_time": 5.0, "seats": 2})
     expected = []
     for round_ in range(4):
@@ -351,9 +357,9 @@ def test_k_sync_cancels_in_service_and_frees_the_seat_at_once():
 
 
 def test_k_batch_sync_grants_the_seat_before_the_restart():
-    """One seat, service 2. A is served 2-4, B (there at 3) queues. 4: A waits in the buffer; B is granted the seat, @6, *then*
-    A starts again, @6. 5: C queues. 6: B's service was set first: A and B are the update; A, due this very moment, is
-    cancelled, and so is C in the queue. B reads at once, @9, A restarts, @8, C, @11: the same every 6."""
+    """One seat, service 2. A is served 2-4, B (there at 3) queues. 4: A waits in the buffer; B is granted the seat,
+    @6, *then* A starts again, @6. 5: C queues. 6: B's service was set first: A and B are the update; A, due this very
+    moment, is cancelled, and so is C in the queue. B reads at once, @9, A restarts, @8, C, @11: the same every 6."""
     expected = []
     for round_ in range(3):
         time = 6.0 * (round_ + 1)
@@ -378,10 +384,11 @@ def test_groups_that_split_their_batch():
 
 
 def test_groups_that_replicate_their_batch_and_reduce_it():
-    """Machines of 2, 3 | 5, 2 with a batch each, and an all-reduce of 1: two groups of max(2, 3) + 1 = 4 and
-    max(5, 2) + 1 = 6. 4: A, v1, reads 1, @8. 6: B (0) is 1 old, v2, reads 2, @12. 8: A (1) is 1 old, v3, reads 3, @12. 12: B's
-    end was set at 6, A's at 8: B (2) is 1 old, v4, reads 4, @18; A (3) is 1 old, v5, reads 5, @16. 16: A (5) v6, reads 6,
-    @20. 18: B (4) is 2 old, v7, reads 7, @24. 20: A (6) is 1 old, v8, reads 8, @24. 24: B (7) is 1 old, v9; A (8) is 1 old."""
+    """Machines of 2, 3 | 5, 2 with a batch each, and an all-reduce of 1: two groups of max(2, 3) + 1 = 4 and max(5,
+    2) + 1 = 6. 4: A, v1, reads 1, @8. 6: B (0) is 1 old, v2, reads 2, @12. 8: A (1) is 1 old, v3, reads 3, @12. 12:
+    B's end was set at 6, A's at 8: B (2) is 1 old, v4, reads 4, @18; A (3) is 1 old, v5, reads 5, @16. 16: A (5) v6,
+    reads 6, @20. 18: B (4) is 2 old, v7, reads 7, @24. 20: A (6) is 1 old, v8, reads 8, @24. 24: B (7) is 1 old, v9;
+    A (8) is 1 old."""
     case = three("asynchronous", works=(2, 3, 5, 2))
     groups = {"count": 2, "batch": "replicated", "all_reduce": 1.0}
     grouped = type(case).from_dict({**case.to_dict(), "groups": groups})

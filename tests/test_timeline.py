@@ -1,7 +1,7 @@
 """Timelines and their drawings against what was worked out by hand: workers A, B, C of 2, 3 and 5 seconds.
 
-The drawings are those of tests/test_protocol_timelines.py, whose docstrings give the reasons, drawn by hand at half a second
-a column: "===0" is two seconds of work that end in a commit of staleness 0.
+The drawings are those of tests/test_protocol_timelines.py, whose docstrings give the reasons, drawn by hand at half a
+second a column: "===0" is two seconds of work that end in a commit of staleness 0.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import runpy
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ QUICK = str(ROOT / "scenarios" / "quickstart.toml")
 
 
 def three(kind: str, tables: dict | None = None, **parameters: object) -> Scenario:
-    pools = [{"name": name, "workers": 1, "work_time": float(work)} for name, work in zip("ABC", (2, 3, 5), strict=True)]
+    pools = [{"name": name, "workers": 1, "work_time": work} for name, work in (("A", 2.0), ("B", 3.0), ("C", 5.0))]
     return scenario(pools=pools, protocol={"kind": kind, **parameters}, **(tables or {}))
 
 
@@ -67,11 +68,11 @@ BY_HAND = {
     ),
     "synchronous": (
         three("synchronous"),
-        2,
-        "0         1         2",
-        "====.....0====.....0",
-        "======...0======...0",
-        "=========0=========0",
+        3,
+        "0         1         2         3",
+        "====.....0====.....0====.....0",
+        "======...0======...0======...0",
+        "=========0=========0=========0",
     ),
     "k-sync": (
         three("k-sync", k=2),
@@ -91,11 +92,11 @@ BY_HAND = {
     ),
     "k-sync over a wire": (
         three("k-sync", {"network": {"pull": 1.0, "push": 2.0}}, k=1),
-        2,
-        "0         1         2",
-        "--====---0--====---0",
-        "xxxxxxxxxXxxxxxxxxxX",
-        "xxxxxxxxxXxxxxxxxxxX",
+        3,
+        "0         1         2         3",
+        "--====---0--====---0--====---0",
+        "xxxxxxxxxXxxxxxxxxxXxxxxxxxxxX",
+        "xxxxxxxxxXxxxxxxxxxXxxxxxxxxxX",
     ),
     "k-batch-sync": (
         three("k-batch-sync", k=3),
@@ -217,13 +218,17 @@ def test_who_is_blocked_at_the_end_has_no_cycle_but_waits():
 
 def test_a_gradient_stands_where_its_worker_was_done_with_it():
     """2-batch-async: A hands in at 2 and goes on, and is applied at 3. 2-async: A waits until then."""
-    early, waiting = (timeline(three(kind, k=2), updates=1, seed=0).gradients[0] for kind in ("k-batch-async", "k-async"))
+    kinds = ("k-batch-async", "k-async")
+    early, waiting = (timeline(three(kind, k=2), updates=1, seed=0).gradients[0] for kind in kinds)
     assert (early.worker, early.began, early.left, early.time) == (0, 0, 2, 3)
     assert (waiting.worker, waiting.began, waiting.left, waiting.time) == (0, 0, 3, 3)
 
 
 RANDOM = {"law": "gamma", "mean": 1.0, "cv": 0.7}
-ROUTE = {"server": {"service_time": {"law": "exponential", "mean": 0.2}, "seats": 2}, "network": {"pull": 0.1, "push": 0.05}}
+ROUTE = {
+    "server": {"service_time": {"law": "exponential", "mean": 0.2}, "seats": 2},
+    "network": {"pull": 0.1, "push": 0.05},
+}
 EVERY_KIND = {
     "k": {"k": 3},
     "bound": {"bound": 1},
@@ -249,12 +254,11 @@ def test_recording_changes_nothing_and_accounts_for_all_the_time(kind):
         own = [span for span in shown.spans if span.worker == worker]
         assert own[0].began == 0
         assert own[-1].ended == shown.seconds
-        assert all(one.ended == next_.began for one, next_ in zip(own, own[1:], strict=False))
+        assert all(one.ended == next_.began for one, next_ in pairwise(own))
     cancelled = sum(span.ended - span.began for span in shown.spans if span.cancelled)
     assert cancelled == pytest.approx(run.machine_time.cancelled)
     waited = sum(span.ended - span.began for span in shown.waits)
-    if kind != "round-robin":  # the engine counts workers that are about to restart as still under way
-        assert waited == pytest.approx(run.machine_time.blocked, abs=1e-9)
+    assert waited == pytest.approx(run.machine_time.blocked, abs=1e-9)
     assert len(shown.gradients) == len(shown.rows)
     for gradient in shown.gradients:
         assert gradient.began < gradient.left <= gradient.time
@@ -357,7 +361,8 @@ def test_the_figure_has_a_bar_for_every_span_and_a_disc_for_every_commit(name):
     assert len(axes.lines) - len(discs) == updates  # a dashed line for every update
     numbers = sorted(text.get_text() for text in axes.texts if text.get_text().isdigit())
     assert numbers == sorted(letter for letter in a + b + c if letter.isdigit())
-    assert len([patch for patch in axes.patches if patch.get_hatch() == "xxxx"]) == sum(s.cancelled for s in shown.spans)
+    crossed = [patch for patch in axes.patches if patch.get_hatch() == "xxxx"]
+    assert len(crossed) == sum(span.cancelled for span in shown.spans)
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

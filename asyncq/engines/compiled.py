@@ -38,13 +38,20 @@ NEVER = np.uint64(0x7FF0_0000_0000_0000)  # the bits of infinity: keys from here
 
 
 class Calendar(NamedTuple):
-    """Pending events. ``tree`` is a winner tree of keys, leaves in the upper half; ``due`` and ``order`` are exact."""
+    """Pending events. ``tree`` is a winner tree of keys, leaves in the upper half; ``due`` and ``order`` are exact.
+
+    Restarts happen at the instant at which they are scheduled and come by the hundred: they wait in a ring, first in
+    first out, outside the tree. An entry of the ring is void when its slot has been scheduled again.
+    """
 
     tree: Any  # uint64 [2 * leaves]
     due: Any  # float64 [slots], seconds
     order: Any  # int64 [slots], the number of the scheduling
     scheduled: Any  # int64 [1], how many so far
     now: Any  # float64 [1], seconds
+    ring: Any  # int64 [a power of two, twice the slots or more]
+    ring_order: Any  # int64 [same], the number of the scheduling
+    ring_ends: Any  # int64 [2], its head and its length
     mask: Any  # uint64, the bits that hold a slot
 
 
@@ -72,7 +79,7 @@ class Workers(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """The station: a ring of waiting workers, free seats, and totals of visits, seconds waited and seat-seconds."""
+    """The station: a ring (of a power of two) of waiting workers, free seats, and totals of visits, seconds waited and seat-seconds."""
 
     ring: Any
     waiting: Any  # int8 [workers]
@@ -198,19 +205,73 @@ def _clear(calendar: Calendar, slot: int) -> None:
     _climb(calendar, slot, NEVER + (np.uint64(slot) + np.uint64(1)) * (calendar.mask + np.uint64(1)))
 
 
+@_inlined
+def _restart(calendar: Calendar, slot: int, time: float) -> None:
+    """Schedule the slot's only event for this instant; the slot has none in the tree."""
+    calendar.due[slot] = time
+    calendar.order[slot] = calendar.scheduled[0]
+    if calendar.ring_ends[1] == calendar.ring.size:
+        _drop_void(calendar)
+    at = (calendar.ring_ends[0] + calendar.ring_ends[1]) & (calendar.ring.size - 1)
+    calendar.ring[at] = slot
+    calendar.ring_order[at] = calendar.scheduled[0]
+    calendar.ring_ends[1] += 1
+    calendar.scheduled[0] += 1
+
+
+@_jit
+def _drop_void(calendar: Calendar) -> None:
+    """Keep the entries of the ring that still stand: at most one a slot."""
+    head, kept, wrap = calendar.ring_ends[0], 0, calendar.ring.size - 1
+    for i in range(calendar.ring_ends[1]):
+        at, to = (head + i) & wrap, (head + kept) & wrap
+        if calendar.order[calendar.ring[at]] == calendar.ring_order[at]:
+            calendar.ring[to], calendar.ring_order[to] = calendar.ring[at], calendar.ring_order[at]
+            kept += 1
+    calendar.ring_ends[1] = kept
+
+
+@_inlined
+def _next(calendar: Calendar) -> int:
+    """The slot whose event is next, -1 if there is none. In the tree it stays until it is put again or cleared."""
+    root = calendar.tree[1]
+    first: Any = np.intp(root & calendar.mask)
+    while calendar.ring_ends[1] > 0:
+        at = calendar.ring_ends[0]
+        slot = calendar.ring[at]
+        stands = calendar.order[slot] == calendar.ring_order[at]
+        due, order = calendar.due, calendar.order
+        if stands and root < NEVER and (due[first], order[first]) < (due[slot], order[slot]):
+            return first  # type: ignore[no-any-return]
+        calendar.ring_ends[0] = (at + 1) & (calendar.ring.size - 1)
+        calendar.ring_ends[1] -= 1
+        if stands:
+            return slot  # type: ignore[no-any-return]
+    return -1 if root >= NEVER else first
+
+
 def _calendar(slots: int) -> Calendar:
-    """Everybody due at time 0, in the order of the slots."""
+    """Everybody starts at time 0, in the order of the slots."""
     levels = max(1, int(slots - 1).bit_length())
     leaves = 1 << levels
-    mask = np.uint64(leaves - 1)
     tree = np.zeros(2 * leaves, dtype=np.uint64)
-    empty = np.arange(slots, leaves, dtype=np.uint64)
-    tree[leaves : leaves + slots] = np.arange(slots, dtype=np.uint64)
-    tree[leaves + slots :] = NEVER + (empty + np.uint64(1)) * np.uint64(leaves)
+    tree[leaves:] = NEVER + (np.arange(leaves, dtype=np.uint64) + np.uint64(1)) * np.uint64(leaves)
     for level in range(levels):
         low = leaves >> level
         tree[low >> 1 : low] = tree[low : 2 * low].reshape(-1, 2).min(axis=1)
-    return Calendar(tree, np.zeros(slots), np.arange(slots), np.array([slots]), np.zeros(1), mask)
+    ring = np.zeros(2 * leaves, dtype=np.int64)
+    ring[:slots] = np.arange(slots)
+    return Calendar(
+        tree=tree,
+        due=np.zeros(slots),
+        order=np.arange(slots),
+        scheduled=np.array([slots]),
+        now=np.zeros(1),
+        ring=ring,
+        ring_order=ring.copy(),
+        ring_ends=np.array([0, slots]),
+        mask=np.uint64(leaves - 1),
+    )
 
 
 # -- the kernel -------------------------------------------------------------------------------------------------------
@@ -242,12 +303,12 @@ def _evict(queue: Queue, workers: Workers, worker: int, now: float) -> None:
 @_inlined
 def _close_ranks(queue: Queue) -> None:
     """Drop from the ring whoever does not wait any more."""
-    head, length = queue.counts[0], queue.counts[1]
+    head, length, wrap = queue.counts[0], queue.counts[1], queue.ring.size - 1
     kept = 0
     for i in range(length):
-        worker = queue.ring[(head + i) % queue.ring.size]
+        worker = queue.ring[(head + i) & wrap]
         if queue.waiting[worker]:
-            queue.ring[(head + kept) % queue.ring.size] = worker
+            queue.ring[(head + kept) & wrap] = worker
             kept += 1
     queue.counts[1] = kept
 
@@ -266,10 +327,9 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                 return ROWS_FULL
             if streams.starved[0]:
                 return STREAM_EMPTY
-            root = calendar.tree[1]
-            if root >= NEVER:
+            worker = _next(calendar)
+            if worker < 0:
                 return CALENDAR_EMPTY
-            worker: Any = np.intp(root & calendar.mask)
             now = calendar.due[worker]
             calendar.now[0] = now
             stage = workers.stage[worker]
@@ -291,7 +351,7 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                     workers.seated[worker] = now
                     leg, stream = SERVICE, service
                 else:
-                    queue.ring[(queue.counts[0] + queue.counts[1]) % queue.ring.size] = worker
+                    queue.ring[(queue.counts[0] + queue.counts[1]) & (queue.ring.size - 1)] = worker
                     queue.counts[1] += 1
                     queue.waiting[worker] = 1
             else:
@@ -329,6 +389,8 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                             workers.spent[5] += now - workers.began[other]
                             if serves:
                                 _evict(queue, workers, other, now)
+                            if workers.stage[other] != PARKED:
+                                _clear(calendar, other)
                         if serves:
                             _close_ranks(queue)
                         sizes[CANCELLED_WORKERS] = 0
@@ -339,7 +401,7 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                             columns.busy[i] = queue.totals[1]
                         while queue.counts[2] > 0 and queue.counts[1] > 0:
                             other = queue.ring[queue.counts[0]]
-                            queue.counts[0] = (queue.counts[0] + 1) % queue.ring.size
+                            queue.counts[0] = (queue.counts[0] + 1) & (queue.ring.size - 1)
                             queue.counts[1] -= 1
                             queue.counts[2] -= 1
                             queue.waiting[other] = 0
@@ -353,7 +415,8 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                             goes_on = True
                         else:
                             workers.stage[other] = RESTART
-                            _put(calendar, other, now)
+                            workers.began[other] = now  # it may hold a version already (round robin)
+                            _restart(calendar, other, now)
                     sizes[RELEASED] = 0
                 if goes_on:
                     _start(state, worker)
@@ -400,12 +463,14 @@ class CompiledEngine:
         self._workers = Workers(*routes, stage, began, pulled, worked, joined, seated, np.zeros(7))
         room = len(self.state.row_worker)
         waiting = np.zeros(count, dtype=np.int8)
-        self._queue = Queue(integers(count, 0), waiting, np.array([0, 0, network.seats, 0]), np.zeros(2))
+        ring = integers(1 << count.bit_length(), 0)
+        self._queue = Queue(ring, waiting, np.array([0, 0, network.seats, 0]), np.zeros(2))
         served = room if network.has_server else 1
         self._columns = Columns(np.zeros(room), integers(served, 0), np.zeros(served), np.zeros(served))
-        kind = list(KINDS.values()).index(network.kind)
-        shape = bool((network.pull >= 0).any()), bool((network.push >= 0).any()), network.has_server
-        self._advance = _kernel(kind, _fingerprint(network.kind.finish), *shape, network.read_at_pull_end)
+        kind = [kind.finish for kind in KINDS.values()].index(network.kind.finish)  # kinds may share a rule
+        pulls, pushes = bool((network.pull >= 0).any()), bool((network.push >= 0).any())
+        shape = pulls, pushes, network.has_server, pulls and network.read_at_pull_end
+        self._advance = _kernel(kind, _fingerprint(network.kind.finish), *shape)
 
     def chunks(self, updates: int) -> Iterator[Chunk]:
         """Advance until ``updates`` updates have been applied in all, handing out rows as they fill a chunk.

@@ -101,9 +101,7 @@ class SimpyEngine:
 
     name = "simpy"
 
-    def __init__(
-        self, network: Network, variates: Variates, *, record: Callable[[Cycle], None] | None = None
-    ) -> None:
+    def __init__(self, network: Network, variates: Variates, *, record: Callable[[Cycle], None] | None = None) -> None:
         """``record`` is told of every cycle when it is finished or cancelled."""
         self.record = record
         self.env = simpy.Environment()
@@ -203,6 +201,7 @@ class SimpyEngine:
             if worker == finisher:
                 goes_on = True
             else:
+                self.began_at[worker] = self.env.now  # it may hold a version already (round robin)
                 self.redirect(worker, self.env.timeout(0.0, THROWN_AWAY))
         sizes[RELEASED] = 0
         return goes_on

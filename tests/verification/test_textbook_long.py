@@ -10,7 +10,7 @@ import textbook
 from test_textbook import CASES, LAWS, Case, differing, group_pairs, pairs_of
 
 pytestmark = pytest.mark.verification
-GRADIENTS = 200_000
+GRADIENTS = 100_000
 TWELVE = {"means": (0.5,) * 4 + (1.0,) * 6 + (3.0,) * 2}
 LARGE = [
     Case("asynchronous", textbook.Asynchronous, **TWELVE, service=0.1, seats=2),

@@ -1,0 +1,99 @@
+"""Independent replications of one scenario, in parallel threads: compiled kernels release the interpreter's lock."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asyncq.errors import ScenarioError
+from asyncq.estimate import Estimate
+from asyncq.run import Run, simulate
+from asyncq.statistics.intervals import mean_of_independent
+
+if TYPE_CHECKING:
+    from asyncq.scenario import Scenario
+
+__all__ = ["Replications", "replicate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Replications:
+    """Runs that differ in nothing but their random streams, and estimates over them (Student's intervals, 95 %).
+
+    Run number i is what ``simulate(scenario, seed=seed, replication=i)`` gives on its own.
+    """
+
+    runs: tuple[Run, ...]
+    throughput: Estimate
+    staleness: Estimate
+    staleness_sd: Estimate
+    fresh: Estimate
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether some replications were cut short or not run at all."""
+        return any(run.interrupted for run in self.runs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON: the estimates, and every run as its own report."""
+        return {
+            "schema": 1,
+            "throughput": self.throughput.to_dict(),
+            "staleness": self.staleness.to_dict(),
+            "staleness_sd": self.staleness_sd.to_dict(),
+            "fresh": self.fresh.to_dict(),
+            "interrupted": self.interrupted,
+            "replications": [run.to_dict() for run in self.runs],
+        }
+
+
+def replicate(
+    scenario: Scenario,
+    *,
+    replications: int,
+    engine: str = "auto",
+    seed: int | None = None,
+    updates: int | None = None,
+    threads: int | None = None,
+    on_chunk: Callable[[int], bool | None] | None = None,
+) -> Replications:
+    """Simulate a scenario ``replications`` times, on all processors or on ``threads`` of them.
+
+    ``on_chunk(updates_so_far)`` is called with the updates of all replications together, from several threads but
+    never at once; if it returns True, replications end as they are. Raises what ``simulate`` raises.
+    """
+    if not isinstance(replications, int) or replications < 1:
+        raise ScenarioError(f"replications must be a whole number, 1 or more (got {replications!r})")
+    if seed is None:
+        seed = scenario.run.seed
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1)[0])
+    done = [0] * replications
+    lock = threading.Lock()
+
+    def one(number: int) -> Run:
+        def report(updates_so_far: int) -> bool:
+            with lock:
+                done[number] = updates_so_far
+                return bool(on_chunk is not None and on_chunk(sum(done)))
+
+        return simulate(
+            scenario, engine=engine, seed=seed, updates=updates, replication=number, on_chunk=report
+        )
+
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        runs = tuple(pool.map(one, range(replications)))
+    unit = runs[0].staleness.unit
+    return Replications(
+        runs,
+        throughput=mean_of_independent([run.throughput.mean for run in runs], unit=runs[0].throughput.unit),
+        staleness=mean_of_independent([run.staleness.mean for run in runs], unit=unit),
+        staleness_sd=mean_of_independent([run.staleness.sd for run in runs], unit=unit),
+        fresh=mean_of_independent([float(run.staleness.pmf[0]) for run in runs], unit="share of gradients"),
+    )

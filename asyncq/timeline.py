@@ -1,0 +1,204 @@
+"""The first updates of a scenario, cycle by cycle: the picture by which a person understands a protocol."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from asyncq.engines import Chunk
+from asyncq.engines.process import Cycle, SimpyEngine
+from asyncq.errors import ScenarioError
+from asyncq.network import Network
+from asyncq.protocols import CANCELLED, DOWNWEIGHTED, KIND_NAMES
+from asyncq.variates import Variates
+
+if TYPE_CHECKING:
+    from asyncq.scenario import Scenario
+
+__all__ = ["DRAWN", "STAGES", "Gradient", "Row", "Span", "Timeline", "timeline"]
+
+DRAWN = 40  # workers that a drawing shows at most
+STAGES = ("pull", "work", "push", "queue", "service", "waiting")
+
+
+class Row(NamedTuple):
+    """A gradient whose fate was decided at ``time`` (seconds): ``staleness`` updates after it ``read`` a version."""
+
+    time: float
+    worker: int
+    read: int
+    staleness: int
+    kind: str
+
+
+class Span(NamedTuple):
+    """What a worker did from ``began`` to ``ended``: one of :data:`STAGES`, and whether it was for nothing."""
+
+    worker: int
+    stage: str
+    began: float
+    ended: float
+    cancelled: bool = False
+
+
+class Gradient(NamedTuple):
+    """A row with its place in a drawing: the worker read at ``began`` and was done with it at ``left``, when its fate
+    was decided (``time``), or before that, when the worker went on to its next."""
+
+    worker: int
+    began: float
+    left: float
+    time: float
+    read: int
+    staleness: int
+    kind: str
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """Who computed, waited, read and committed, from the start to the last update shown.
+
+    ``names`` are the workers' (or groups'), ``seconds`` is the end, ``updates`` the time of every update. ``cycles``
+    are those finished or cancelled, in the order in which they were, and last the ones still under way, whose ends are
+    nan. ``waits`` lie between a finished cycle and the worker's next read. ``rows`` are in the order of the events.
+    """
+
+    scenario: Scenario
+    seed: int
+    names: tuple[str, ...]
+    unit: str
+    seconds: float
+    updates: tuple[float, ...]
+    cycles: tuple[Cycle, ...]
+    waits: tuple[Span, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def title(self) -> str:
+        """The scenario, its workers and its protocol in one line."""
+        s = self.scenario
+        protocol = " ".join([s.protocol.kind, *(f"{key}={value}" for key, value in s.protocol.parameters.items())])
+        workers = f"{s.workers} worker{'s' * (s.workers > 1)}"
+        if s.groups is not None:
+            workers += f" in {s.groups.count} group{'s' * (s.groups.count > 1)}"
+        title = f"{s.name}: {workers}, {protocol}{', server' * (s.server is not None)}"
+        return title + (f"; the first {DRAWN} are drawn" if len(self.names) > DRAWN else "")
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Everything that takes time, ordered by worker and then by time; what takes none is left out."""
+        found = [span for cycle in self.cycles for span in self._legs(cycle)]
+        return tuple(sorted([*found, *self.waits], key=lambda span: (span.worker, span.began, span.ended)))
+
+    def _legs(self, cycle: Cycle) -> Iterator[Span]:
+        began = cycle.began
+        ends = (cycle.pulled, cycle.worked, cycle.joined, cycle.seated, cycle.ended)
+        over = self.seconds if math.isnan(cycle.ended) else cycle.ended
+        for stage, end in zip(STAGES[:-1], ends, strict=True):
+            ended = over if math.isnan(end) else end
+            if ended > began:
+                yield Span(cycle.worker, stage, began, ended, cycle.cancelled)
+            if math.isnan(end):
+                return
+            began = ended
+
+    @property
+    def gradients(self) -> tuple[Gradient, ...]:
+        """Every row with its place. The gradients of one worker are taken to meet their fates in the order in which
+        they were made."""
+        cycles: dict[int, list[Cycle]] = {}
+        for cycle in self.cycles:
+            cycles.setdefault(cycle.worker, []).append(cycle)
+        began = {worker: [*(cycle.began for cycle in own), math.inf] for worker, own in cycles.items()}
+        finished, cancelled = (
+            {
+                worker: iter([i for i, cycle in enumerate(own) if cycle.cancelled == thrown])
+                for worker, own in cycles.items()
+            }
+            for thrown in (False, True)
+        )
+        found = []
+        for row in self.rows:
+            which = next((cancelled if row.kind == KIND_NAMES[CANCELLED] else finished)[row.worker])
+            starts = began[row.worker]
+            left = min(row.time, starts[which + 1])
+            found.append(Gradient(row.worker, starts[which], left, row.time, row.read, row.staleness, row.kind))
+        return tuple(found)
+
+
+def timeline(scenario: Scenario, *, updates: int = 20, seed: int | None = None) -> Timeline:
+    """Simulate the first ``updates`` updates on the SimPy engine and keep all that happened.
+
+    ``seed`` overrides the scenario's; without any a fresh one is drawn and recorded. Nothing is left out as warm-up.
+    Raises ``ScenarioError`` for a bad seed or number of updates, ``DeadlockError`` if the simulation cannot proceed.
+    """
+    if not isinstance(updates, int) or updates < 1:
+        raise ScenarioError(f"updates must be a whole number, 1 or more (got {updates!r})")
+    seed = scenario.run.seed if seed is None else seed
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1)[0])
+    if not isinstance(seed, int) or seed < 0:
+        raise ScenarioError(f"seed must be a whole number, 0 or more (got {seed!r})")
+    network = Network.of(scenario)
+    cycles: list[Cycle] = []
+    engine = SimpyEngine(network, Variates(network.laws, seed=seed), record=cycles.append)
+    rows = _rows(Chunk.join(list(engine.chunks(updates))))
+    cycles += _under_way(engine, cycles, network.workers)
+    made = {row.read + row.staleness + 1: row.time for row in rows if row.kind in KIND_NAMES[: DOWNWEIGHTED + 1]}
+    return Timeline(
+        scenario=scenario,
+        seed=seed,
+        names=_names(scenario, network),
+        unit=network.unit,
+        seconds=engine.now,
+        updates=tuple(made[version] for version in sorted(made)),
+        cycles=tuple(cycles),
+        waits=tuple(_waits(cycles, engine.now)),
+        rows=rows,
+    )
+
+
+def _rows(chunk: Chunk) -> tuple[Row, ...]:
+    columns = (chunk.time, chunk.worker, chunk.read, chunk.staleness, chunk.kind)
+    return tuple(
+        Row(time, worker, read, staleness, KIND_NAMES[kind])
+        for time, worker, read, staleness, kind in zip(*(column.tolist() for column in columns), strict=True)
+    )
+
+
+def _under_way(engine: SimpyEngine, over: list[Cycle], workers: int) -> Iterator[Cycle]:
+    """The cycles that are neither finished nor cancelled; a worker that is blocked or about to restart has none."""
+    last = {cycle.worker: cycle for cycle in over}
+    for worker in range(workers):
+        cycle, known = engine.latest(worker), last.get(worker)
+        if known is not None and (not known.cancelled or known.ended == engine.now):
+            legs = slice(1, 5)  # began, pulled, worked, joined
+            if np.array_equal(known[legs], cycle[legs], equal_nan=True):
+                continue
+        yield cycle._replace(ended=math.nan)
+
+
+def _waits(cycles: list[Cycle], now: float) -> Iterator[Span]:
+    own: dict[int, list[Cycle]] = {}
+    for cycle in cycles:
+        own.setdefault(cycle.worker, []).append(cycle)
+    for worker, steps in own.items():
+        reads = [*((cycle.began, cycle.ended) for cycle in steps), (now, math.nan)]
+        for (_, ended), (began, _) in pairwise(reads):
+            if began > ended:  # never where the end is nan
+                yield Span(worker, "waiting", ended, began)
+
+
+def _names(scenario: Scenario, network: Network) -> tuple[str, ...]:
+    if scenario.groups is not None:
+        return tuple(f"group[{number}]" for number in range(network.workers))
+    return tuple(
+        f"{pool.name}[{number}]" if pool.workers > 1 else pool.name
+        for pool in scenario.pool
+        for number in range(pool.workers)
+    )
