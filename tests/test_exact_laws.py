@@ -91,6 +91,13 @@ def test_every_protocol_kind_is_answered():
         assert throughput(case).unit.endswith("per second")
 
 
+@pytest.mark.parametrize("answer", [staleness_law, throughput, predict, mean_staleness])
+def test_a_pipeline_is_sent_to_its_stages(answer):
+    with pytest.raises(NoExactLaw, match="no one law") as refusal:
+        answer(scenario(workers=4, **kind("pipeline", stages=4)))
+    assert "stage_law" in refusal.value.nearest
+
+
 def test_units_are_those_of_the_updates():
     assert staleness_law(scenario(**kind("k-batch-async", k=3))).unit == "updates of 3 gradients"
     assert throughput(scenario(**kind("synchronous"))).unit == "updates of 8 gradients per second"

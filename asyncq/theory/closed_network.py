@@ -2,7 +2,7 @@
 
 The closed machine-repair model: each of M workers thinks (works) for an exponential time of rate lambda, then queues
 for an exponential service of rate mu at one of c seats. Source: theory.md section 3.2; docs/theory/closed_network.md,
-equations (C.1) to (C.11).
+equations (C.1) to (C.10).
 """
 
 from __future__ import annotations

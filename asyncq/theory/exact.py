@@ -11,6 +11,7 @@ import numpy as np
 from asyncq.distributions import Law
 from asyncq.errors import NoExactLaw
 from asyncq.network import NO_STREAM, Network
+from asyncq.protocols import KINDS
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.closed_network import server_staleness
 from asyncq.theory.renewal import TOLERANCE, RenewalPool, independent_workers
@@ -18,7 +19,7 @@ from asyncq.theory.renewal import TOLERANCE, RenewalPool, independent_workers
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
 
-__all__ = ["batched", "mean_staleness", "pools_of", "staleness_law"]
+__all__ = ["batched", "mean_staleness", "network_of", "pools_of", "staleness_law"]
 
 
 def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> StalenessLaw:
@@ -27,8 +28,7 @@ def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Stalen
 
     Raises :class:`~asyncq.errors.NoExactLaw` with the reason and the nearest scenario that has a law.
     """
-    network = Network.of(scenario)
-    kind = scenario.protocol.kind
+    network, kind = network_of(scenario), scenario.protocol.kind
     if kind not in _LAWS:
         raise NoExactLaw(f"no exact staleness law is known for protocol {kind}", 'kind = "asynchronous"')
     law = StalenessLaw.constant(0) if network.workers == 1 else _LAWS[kind](network, tolerance)
@@ -38,7 +38,7 @@ def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Stalen
 def mean_staleness(scenario: Scenario) -> float | None:
     """The mean staleness where counting alone gives it, whatever the work and the queue; else None (theory.md section
     2)."""
-    network = Network.of(scenario)
+    network = network_of(scenario)
     kind, workers, k = scenario.protocol.kind, network.workers, network.rows_per_update
     if workers == 1 or kind in _FRESH:
         return 0.0
@@ -53,12 +53,21 @@ def mean_staleness(scenario: Scenario) -> float | None:
     return None
 
 
+def network_of(scenario: Scenario) -> Network:
+    """What a scenario lowers to; a pipeline, which lowers to no network, has a law for every stage instead."""
+    if scenario.protocol.kind not in KINDS:
+        raise NoExactLaw(
+            f"protocol {scenario.protocol.kind} has no network of workers, and no one law",
+            "for a pipeline: asyncq.theory.pipeline.stage_law, the law of one stage",
+        )
+    return Network.of(scenario)
+
+
 def batched(law: StalenessLaw, k: int) -> StalenessLaw:
     """The law when every k-th push is an update, from that of the pushes between a gradient's read and its own.
 
     If n others push meanwhile, and r = 0 .. k - 1 pushes wait when it reads, it is floor((n + r) / k) updates old; r is
-    uniform and independent of n. For exponential work this is theory.md section 3.3; docs/theory/closed_network.md,
-    (C.12).
+    uniform and independent of n. For exponential work this is theory.md section 3.3; docs/theory/renewal.md.
     """
     length = (law.pmf.size + k - 2) // k + 1
     pmf = np.zeros(length * k)

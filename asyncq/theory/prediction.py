@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from asyncq.errors import NoExactLaw
 from asyncq.estimate import Estimate
-from asyncq.network import Network
 from asyncq.staleness import StalenessLaw
-from asyncq.theory.exact import mean_staleness, staleness_law
+from asyncq.theory.exact import mean_staleness, network_of, staleness_law
 from asyncq.theory.momentum import is_momentum
 from asyncq.theory.renewal import TOLERANCE
 from asyncq.theory.throughput import Bounds, synchronous_throughput, throughput
@@ -87,8 +86,11 @@ class Prediction:
 
 def predict(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Prediction:
     """The exact law, the momentum line and the throughput of a scenario, as far as they are known, with no
-    simulation."""
-    network = Network.of(scenario)
+    simulation.
+
+    Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, whose stages have laws of their own.
+    """
+    network = network_of(scenario)
     law, reason, nearest, distance = None, "", "", None
     mean = mean_staleness(scenario)
     try:

@@ -234,7 +234,7 @@ class _Computation:
         left = 1.0 - float(pmf.sum())
         if left < 0:
             pmf, left = pmf / pmf.sum(), 0.0
-        error += beyond + left + ties + 1e-14
+        error += beyond + left + ties + 1e-12
         if error > max(REFUSED_ABOVE, self.tolerance):
             raise NoExactLaw(
                 f"the law could be computed to a total variation of {error:.2g} only",

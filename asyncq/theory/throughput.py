@@ -1,6 +1,6 @@
 """Updates and gradients per second without simulation: exact where a formula is known, else bounds.
 
-Source: theory.md sections 3.2 and 3.4; docs/theory/closed_network.md, equations (C.13) to (C.24).
+Source: theory.md sections 3.2 and 3.4; docs/theory/closed_network.md, equations (C.8) to (C.16).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from asyncq.estimate import Estimate
 from asyncq.network import NO_STREAM, Network
 from asyncq.theory.closed_network import product_form_throughput
 from asyncq.theory.counting import Duration, edges_of
-from asyncq.theory.exact import pools_of
+from asyncq.theory.exact import network_of, pools_of
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
@@ -44,8 +44,11 @@ class Bounds:
 
 
 def throughput(scenario: Scenario) -> Estimate | Bounds:
-    """Updates per second of a scenario in the long run: an exact ``Estimate``, or ``Bounds`` with the reason."""
-    network = Network.of(scenario)
+    """Updates per second of a scenario in the long run: an exact ``Estimate``, or ``Bounds`` with the reason.
+
+    Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, whose stages have rates of their own.
+    """
+    network = network_of(scenario)
     low, high, reason = _FAMILIES[scenario.protocol.kind](network)
     unit = f"{network.unit} per second"
     if high - low <= 1e-12 * high:
