@@ -6,7 +6,6 @@ import json
 import math
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -262,22 +261,21 @@ def test_mean_staleness_is_that_of_the_law(law):
 
 
 PROGRAM = """
-import sys
+import sys, time
 from asyncq.scenario import Scenario
 from asyncq.theory import predict
 predict(Scenario.from_dict({"schema": 1, "pool": [{"name": "gpu", "workers": 8,
         "work_time": {"law": "exponential", "mean": "100ms"}}], "optimizer": {"momentum": 0.9}}))
-print(*sys.modules)
+print(time.process_time(), *sys.modules)
 """
 
 
 def test_a_prediction_imports_nothing_heavy_and_starts_fast():
-    """0.9 s of processor time is the limit asked for; the best of three, for the machine may be busy."""
+    """0.9 s is the limit asked for, start-up included: processor time, the best of three on a busy machine."""
     spent = []
     for _ in range(3):
-        start = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
-        spent.append(time.perf_counter() - start)
-    loaded = set(done.stdout.split())
-    assert loaded.isdisjoint({"scipy.stats", "statsmodels", "numba", "matplotlib", "simpy", "asyncq.engines"})
-    assert min(spent) < 2.7  # three times the limit: other work shares the machine
+        seconds, *loaded = done.stdout.split()
+        spent.append(float(seconds))
+    assert set(loaded).isdisjoint({"scipy.stats", "statsmodels", "numba", "matplotlib", "simpy", "asyncq.engines"})
+    assert min(spent) < 0.9
