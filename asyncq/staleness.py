@@ -17,7 +17,8 @@ class StalenessLaw:
     """The law of the staleness of a gradient, on 0, 1, 2, ... updates.
 
     ``pmf[l]`` is P(staleness = l), shape (L+1,); what a cut tail leaves out is ``truncation``.
-    ``unit`` says which updates are counted; ``source`` says whether the law is exact, measured or assumed.
+    ``unit`` says which updates are counted; ``source`` says whether the law is exact, measured or assumed. ``error`` is
+    that of the computation of an exact law, in total variation.
 
     Raises ``ValueError`` for a pmf that is empty, negative, not finite or does not sum to 1 (with ``truncation``).
     Source: theory.md section 1.
@@ -28,6 +29,7 @@ class StalenessLaw:
     source: str = "assumed"
     truncation: float = 0.0
     name: str = field(default="law")
+    error: float = 0.0
 
     def __post_init__(self) -> None:
         pmf = np.array(self.pmf, dtype=np.float64)

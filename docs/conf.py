@@ -8,6 +8,7 @@ import asyncq
 sys.path.insert(0, str(Path(__file__).parent))
 import drawings  # the timelines of the protocol pages
 import stability_figure  # expectation against mean square
+import laws  # the figures of the theory pages
 
 project = "asyncq"
 author = "The asyncq developers"
@@ -33,3 +34,4 @@ def setup(app):
     """Draw what the pages include before they are read."""
     app.connect("builder-inited", drawings.draw_all)
     app.connect("builder-inited", stability_figure.draw)
+    app.connect("builder-inited", laws.draw_all)
