@@ -7,8 +7,8 @@ import asyncq
 
 sys.path.insert(0, str(Path(__file__).parent))
 import drawings  # the timelines of the protocol pages
-import stability_figure  # expectation against mean square
 import laws  # the figures of the theory pages
+import stability_figure  # expectation against mean square
 
 project = "asyncq"
 author = "The asyncq developers"
