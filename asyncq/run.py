@@ -26,7 +26,7 @@ from asyncq.variates import Variates
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
 
-__all__ = ["ENGINES", "Groups", "Momentum", "Pool", "Run", "Server", "Staleness", "simulate"]
+__all__ = ["ENGINES", "Groups", "Momentum", "Pool", "Run", "Server", "Staleness", "runs_compiled", "simulate"]
 
 ENGINES = ("auto", "simpy", "compiled")
 FEW_ROWS = 200_000  # the SimPy engine has these done before the compiled one has started
@@ -202,8 +202,8 @@ def simulate(
     ``on_chunk(updates_so_far)`` is called after each chunk of rows; if it returns True the run ends there and its
     ``interrupted`` is true.
 
-    Raises ``ScenarioError`` for an unknown engine, a bad seed or number of updates; ``DeadlockError`` if the
-    simulation cannot proceed.
+    Raises ``ScenarioError`` for an unknown engine, a bad seed or number of updates, and for a protocol that needs no
+    simulation (pipeline); ``DeadlockError`` if the simulation cannot proceed.
     """
     if engine not in ENGINES:
         raise ScenarioError(f"engine must be one of {', '.join(ENGINES)} (got {engine!r})")
@@ -238,8 +238,13 @@ def simulate(
     return _summarise(scenario, network, machine, accumulator, seed, interrupted, kept)
 
 
+def runs_compiled(network: Network, engine: str, updates: int) -> bool:
+    """Whether the compiled engine is the one to run so many ``updates``: as asked, or for "auto" if it pays."""
+    return engine == "compiled" or (engine == "auto" and updates * network.rows_per_update > FEW_ROWS)
+
+
 def _engine(network: Network, variates: Variates, name: str, updates: int) -> Engine:
-    if name == "compiled" or (name == "auto" and updates * network.rows_per_update > FEW_ROWS):
+    if runs_compiled(network, name, updates):
         import numba
 
         if not getattr(numba.config, "DISABLE_JIT", 0):  # else the SimPy engine does the same, to the last bit

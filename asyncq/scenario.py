@@ -119,7 +119,7 @@ class _Protocol(Table):
     """What happens when a gradient arrives: a ``kind`` of :data:`asyncq.protocols.ALL_KINDS` with its parameters."""
 
     not_yet = ("batch", "staleness_budget", "discard_older_than", "read")
-    kind: Annotated[str, AfterValidator(known_kind), Field(json_schema_extra={"enum": list(ALL_KINDS)})] = "asynchronous"
+    kind: Annotated[str, AfterValidator(known_kind), Field(json_schema_extra={"enum": [*ALL_KINDS]})] = "asynchronous"
 
     @field_validator(*PARAMETERS, check_fields=False)
     @classmethod

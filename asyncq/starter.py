@@ -12,7 +12,8 @@ from asyncq.protocols import ALL_KINDS, EXACT_KINDS, PARAMETERS, Parameter
 __all__ = ["json_schema", "protocol_lines", "starter", "write_starter"]
 
 WORKERS = 8
-_EXAMPLES = {"k": 4, "bound": 2, "maximum_staleness": 10, "stages": WORKERS}  # of 8 workers; others: the nearest to 4 that is allowed
+# of 8 workers; others: the nearest to 4 that is allowed
+_EXAMPLES = {"k": 4, "bound": 2, "maximum_staleness": 10, "stages": WORKERS}
 _HEAD = """\
 # A starter for asyncq: {kind}.
 # {summary}.

@@ -21,9 +21,10 @@ from asyncq.staleness import StalenessLaw
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
 
-__all__ = ["UNIT", "Pipeline", "Task", "one_forward_one_backward", "stage_law", "updates_seen"]
+__all__ = ["DRAWN", "UNIT", "Pipeline", "Schedule", "Task", "one_forward_one_backward", "stage_law", "updates_seen"]
 
 UNIT = "updates of the stage"
+DRAWN = 64  # stages that a drawing shows at most
 
 
 def stage_law(stage: int, stages: int) -> StalenessLaw:
@@ -78,6 +79,26 @@ class Pipeline:
             "is_delay": late > 0,
         }
 
+    @property
+    def title(self) -> str:
+        """The scenario and its protocol in one line."""
+        return f"{self.scenario.name}: {self.stages} worker{'s' * (self.stages > 1)}, pipeline stages={self.stages}"
+
+    def schedule(self, updates: int = 20) -> Schedule:
+        """The 1F1B schedule up to the first stage's update number ``updates``, each pass taking one unit of time.
+
+        Raises ``ScenarioError`` for a bad number of updates and for a pipeline too long to be drawn."""
+        if not isinstance(updates, int) or updates < 1:
+            raise ScenarioError(f"updates must be a whole number, 1 or more (got {updates!r})")
+        if self.stages > DRAWN:
+            rule = f"protocol.stages must be at most {DRAWN} to be drawn (got {self.stages})"
+            raise ScenarioError(f"{self.scenario.name}: {rule}; draw a shorter pipeline, it looks the same")
+        tasks = one_forward_one_backward(self.stages, updates + self.stages)
+        end = next(t.ended for t in tasks if (t.stage, t.minibatch, t.backward) == (1, updates - 1, True))
+        late = updates_seen(tasks)
+        passes = [(task, late[task.stage, task.minibatch] if task.backward else None) for task in tasks]
+        return Schedule(self.title, self.stages, end, tuple(one for one in passes if one[0].ended <= end))
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON, schema 1."""
         return {
@@ -101,6 +122,15 @@ class Task(NamedTuple):
     backward: bool
     began: int
     ended: int
+
+
+class Schedule(NamedTuple):
+    """The passes of a pipeline that end by ``end`` (units of time), each backward with its gradient's staleness."""
+
+    title: str
+    stages: int
+    end: int
+    passes: tuple[tuple[Task, int | None], ...]
 
 
 def one_forward_one_backward(stages: int, minibatches: int, *, forward: int = 1, backward: int = 1) -> list[Task]:
