@@ -400,7 +400,7 @@ is exact and nothing is simulated.
 TITLES = {
     STALENESS: (
         "Mean staleness",
-        "In updates, of K gradients where the protocol has a K. Most standard errors are small because the conservation "
+        "In updates, of K gradients where the protocol has a K. Most standard errors are small because conservation "
         "laws fix the mean up to what happens at both ends of a run.",
     ),
     SECONDS: ("Time per update", "In milliseconds."),

@@ -79,7 +79,7 @@ class Workers(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """The station: a ring (of a power of two) of waiting workers, free seats, visits, seconds waited and seat-seconds."""
+    """The station: a ring (of a power of two) of waiting workers, free seats, and totals of what was served."""
 
     ring: Any
     waiting: Any  # int8 [workers]
