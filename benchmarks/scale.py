@@ -29,8 +29,16 @@ def resident_kib() -> int:
 
 def many_workers(workers: int, updates: int) -> dict[str, float]:
     simulate(scenario(8), engine="compiled", updates=1000, seed=1)  # compiled now
+    shown = 0
+
+    def look(version: int) -> None:
+        nonlocal shown
+        if version >= shown + updates // 4:
+            shown = version
+            print(f"  {version:,} of {updates:,} updates", file=sys.stderr, flush=True)
+
     began = time.process_time()
-    run = simulate(scenario(workers), engine="compiled", updates=updates, seed=1)
+    run = simulate(scenario(workers), engine="compiled", updates=updates, seed=1, on_chunk=look)
     seconds = time.process_time() - began
     age = float(workers)
     room = 12 * workers**0.5 * age / (run.updates - run.warmup)

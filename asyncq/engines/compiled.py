@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 import numba
 import numpy as np
 from numba.core import types
+from numba.core.compiler import Compiler
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
@@ -105,6 +106,14 @@ def _jit(function: F, **options: Any) -> F:
     """Machine code without reference counts: nothing in it allocates, and counting cost ten times as much."""
     njit: Any = numba.njit  # whose declared options leave out _nrt
     return njit(error_model="numpy", nogil=True, _nrt=False, **options)(function)  # type: ignore[no-any-return]
+
+
+class _NothingAliases(Compiler):
+    """No two arrays of the kernel share memory; knowing that, the compiler may keep their values in registers."""
+
+    def define_pipelines(self) -> Any:
+        self.state.flags.noalias = True
+        return super().define_pipelines()
 
 
 def _inlined(function: F) -> F:
@@ -279,11 +288,12 @@ def _calendar(slots: int) -> Calendar:
 
 @_inlined
 def _draw(streams: Streams, stream: int) -> float:
-    at = streams.position[stream]
-    streams.position[stream] = at + 1
+    number: Any = np.uintp(stream)
+    at = streams.position[number]
+    streams.position[number] = at + 1
     if at >= BLOCK:
         streams.starved[0] = 1
-    return streams.values[stream, at]  # type: ignore[no-any-return]
+    return streams.values[number, np.uintp(at)]  # type: ignore[no-any-return]
 
 
 @_inlined
@@ -327,9 +337,10 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                 return ROWS_FULL
             if streams.starved[0]:
                 return STREAM_EMPTY
-            worker = _next(calendar)
-            if worker < 0:
+            slot = _next(calendar)
+            if slot < 0:
                 return CALENDAR_EMPTY
+            worker: Any = np.uintp(slot)  # unsigned: no index counts from the end
             now = calendar.due[worker]
             calendar.now[0] = now
             stage = workers.stage[worker]
@@ -411,7 +422,7 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                     goes_on = False
                     for i in range(sizes[RELEASED]):
                         other = state.released[i]
-                        if other == worker:
+                        if other == slot:
                             goes_on = True
                         else:
                             workers.stage[other] = RESTART
@@ -434,7 +445,7 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                 _put(calendar, worker, now + _draw(streams, stream))
 
     try:
-        return _jit(advance, cache=True)
+        return _jit(advance, cache=True, pipeline_class=_NothingAliases)
     except RuntimeError:  # nowhere to keep a cache
         return _jit(advance)
 
