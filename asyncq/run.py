@@ -260,7 +260,7 @@ def simulate(
         raise ScenarioError(f"{scenario.name}: run.warmup must be less than the number of updates, {target} "
                             f"(got {warmup}); simulate longer or discard less")
     machine = _engine(network, Variates(network.laws, seed=seed, replication=replication), engine, target)
-    accumulator = Accumulator(network, warmup=warmup)
+    accumulator = Accumulator(network, warmup=warmup, compiled=machine.name == "compiled")
     rule = None
     if scenario.run.precision is not None:
         rule = PrecisionRule(scenario.run.precision, network.unit, None if asked == "auto" else warmup)

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 FEWEST_BATCHES, MOST_BATCHES = 16, 64
-SUSPICIOUS = 1.645  # standard errors of a lag-one autocorrelation
+SUSPICIOUS, DAMNING = 1.645, 2.2  # standard errors of a lag-one autocorrelation: merge further; refuse
 
 Floats = NDArray[np.float64]
 
@@ -121,15 +121,18 @@ def batched(values: Floats, smallest: int = 1) -> Floats | None:
 
     Values that are left over at the end are left out."""
     size = max(smallest, -(-values.size // MOST_BATCHES), 1)
-    while values.size // size >= FEWEST_BATCHES:
-        count = values.size // size
+    last: Floats | None = None
+    while (count := values.size // size) >= FEWEST_BATCHES:
         sums = values[: count * size].reshape(count, size).sum(axis=1)
         centred = sums - sums.mean()
         spread = float(centred @ centred)
-        if spread == 0 or float(centred[1:] @ centred[:-1]) / spread <= SUSPICIOUS / count**0.5 - 1 / count:
+        # of lag one, in standard errors; independent batches have -1 / count on average
+        excess = (float(centred[1:] @ centred[:-1]) / spread + 1 / count) * count**0.5 if spread else 0.0
+        if excess <= SUSPICIOUS:
             return np.asarray(sums)
+        last = sums if excess <= DAMNING else None
         size = max(size + 1, size * 3 // 2)
-    return None
+    return last
 
 
 def _student(freedom: int) -> float:
