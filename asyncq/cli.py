@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -116,6 +116,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON and nothing else.")
 @click.option("--out", metavar="DIR", help="Write summary.json, staleness.csv and figures (PNG, SVG) to DIR.")
 @click.option("--trace", is_flag=True, help="With --out: also write trace.csv, one row per gradient.")
+@click.option("--fit", is_flag=True, help="Fit and rank all families of staleness laws, not only the geometric.")
 def simulate(
     file: str,
     seed: int | None,
@@ -125,6 +126,7 @@ def simulate(
     as_json: bool,
     out: str | None,
     trace: bool,
+    fit: bool,
 ) -> None:
     """Simulate the scenario in FILE and report throughput, staleness, its law and the momentum that goes with it."""
     from asyncq.run import simulate as run_simulation
@@ -138,10 +140,14 @@ def simulate(
     with _stop_on_interrupt() as stopped, _progress(target) as show:
 
         def on_chunk(done: int) -> bool:
-            show(done)
+            show.updates(done)
             return stopped()
 
-        run = run_simulation(scenario, engine=engine, seed=seed, updates=updates, trace=trace, on_chunk=on_chunk)
+        run = run_simulation(
+            scenario, engine=engine, seed=seed, updates=updates, trace=trace, on_chunk=on_chunk, on_precision=show.precision
+        )
+    if fit:
+        run.laws  # noqa: B018  computed here, so that the report has them
     if folder is not None:
         from asyncq.files import write_run
 
@@ -222,11 +228,18 @@ def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, previous)
 
 
+class _Shown(NamedTuple):
+    """How to show the updates so far, and the half-width so far where a precision is asked for."""
+
+    updates: Callable[[int], None]
+    precision: Callable[[float], None]
+
+
 @contextlib.contextmanager
-def _progress(target: int) -> Iterator[Callable[[int], None]]:
+def _progress(target: int) -> Iterator[_Shown]:
     """A progress bar on standard error, on a terminal only."""
     if not sys.stderr.isatty():
-        yield lambda done: None
+        yield _Shown(lambda done: None, lambda width: None)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -234,4 +247,10 @@ def _progress(target: int) -> Iterator[Callable[[int], None]]:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("simulating", total=target)
-        yield lambda done: progress.update(task, completed=min(done, target))
+
+
+        def precision(width: float) -> None:
+            now = f"{width:.2%}" if width < 10 else "unknown"
+            progress.update(task, description=f"simulating, half-width now {now}")
+
+        yield _Shown(lambda done: progress.update(task, completed=min(done, target)), precision)

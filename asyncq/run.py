@@ -57,7 +57,7 @@ class Staleness:
     weight: float
     effective_mean: float
     variance: Estimate
-    half_widths: NDArray[np.float64] | None  # of the pmf's cells, 95 % each by itself
+    pmf_ci95: NDArray[np.float64] | None  # shape (2, cells): of the pmf's cells, 95 % each by itself
     quantile_intervals: dict[str, tuple[int, int] | None]
 
     @property
@@ -158,7 +158,7 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report, schema 1: keys are only ever added. "laws" is null unless :attr:`laws` was asked for."""
-        half_widths = self.staleness.half_widths
+        pmf_ci95 = self.staleness.pmf_ci95
         intervals = self.staleness.quantile_intervals.items()
         total = sum(self.machine_time) or 1.0
         return {
@@ -184,7 +184,7 @@ class Run:
                 "weight": self.staleness.weight,
                 "effective_mean": self.staleness.effective_mean,
                 "variance": self.staleness.variance.to_dict(),
-                "pmf_half_widths": None if half_widths is None else half_widths.tolist(),
+                "pmf_ci95": None if pmf_ci95 is None else pmf_ci95.tolist(),
                 "quantile_intervals": {name: ends and list(ends) for name, ends in intervals},
             },
             "fit": {
@@ -334,7 +334,7 @@ def _summarise(
             network.seats, utilisation, ratio_of_batches(waited, visits, unit="seconds", smallest=cycle)
         )
     spread = ratio_of_batches(sums, rows, unit=network.unit, smallest=cycle)
-    half_widths = shares_of_parts(collected.parts, collected.part_rows)
+    pmf_ci95 = shares_of_parts(collected.parts, collected.part_rows)
     names = [f"{q:.0%}" for q in QUANTILES]
     quantiles = quantiles_of_parts(collected.parts, collected.part_rows, QUANTILES)
     return Run(
@@ -358,7 +358,7 @@ def _summarise(
             weight=weight,
             effective_mean=effective.mean,
             variance=variance_of_batches(rows, sums, squares, unit=f"{network.unit} squared", smallest=cycle),
-            half_widths=None if half_widths is None else half_widths[: law.pmf.size],
+            pmf_ci95=None if pmf_ci95 is None else pmf_ci95[:, : law.pmf.size],
             quantile_intervals=dict(zip(names, quantiles, strict=True)),
         ),
         fit=fit,

@@ -54,6 +54,7 @@ momentum = 0.9
 updates = 50_000
 seed = 1  # the same seed gives the same run
 #warmup = 1000  # updates left out at the start; if left out: found automatically
+#precision = 0.01  # end as soon as intervals are that narrow, relative to their means; updates is then a cap
 """
 
 

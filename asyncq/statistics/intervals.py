@@ -21,8 +21,9 @@ __all__ = [
     "variance_of_batches",
 ]
 
-FEWEST_BATCHES, MOST_BATCHES = 16, 64
+FEWEST_BATCHES, MOST_BATCHES = 16, 32
 SUSPICIOUS, DAMNING = 1.645, 2.2  # standard errors of a lag-one autocorrelation: merge further; refuse
+PRIOR = 10.0  # rows that a cell is thought to have been met independently of each other
 
 Floats = NDArray[np.float64]
 
@@ -88,12 +89,25 @@ def variance_of_batches(rows: Floats, sums: Floats, squares: Floats, *, unit: st
 
 
 def shares_of_parts(parts: NDArray[np.int64], part_rows: int) -> Floats | None:
-    """Half-widths (95 %, each cell by itself) of the shares of every staleness, from histograms of equal parts of the
-    run in order; None if there are fewer than ``FEWEST_BATCHES``."""
+    """95 % intervals (each cell by itself) of the shares of every staleness, shape (2, cells), from histograms of equal
+    parts of the run in order; None if there are fewer than ``FEWEST_BATCHES``.
+
+    Wilson's score interval, in which a row counts for less as its cell's counts scatter more between the parts than
+    independent rows would. Cells met a few times scatter too little to tell, and are held for independent."""
     n = len(parts)
     if n < FEWEST_BATCHES:
         return None
-    return np.asarray(_student(n - 1) * np.std(parts / part_rows, axis=0, ddof=1) / n**0.5)
+    rows = n * part_rows
+    met = parts.sum(axis=0)
+    share = met / rows
+    binomial = np.maximum(share * (1 - share) / rows, 1e-300)
+    effect = np.var(parts / part_rows, axis=0, ddof=1) / n / binomial
+    effect = np.where(met > 0, (effect * met + PRIOR) / (met + PRIOR), 1.0)
+    effect = np.where(share < 1, effect, 1.0)
+    reach = _student(n - 1) ** 2 * effect / rows
+    middle = (share + reach / 2) / (1 + reach)
+    half = np.sqrt(reach * (share * (1 - share) + reach / 4)) / (1 + reach)
+    return np.array([np.maximum(0.0, middle - half), np.minimum(1.0, middle + half)])
 
 
 def quantiles_of_parts(
@@ -102,14 +116,14 @@ def quantiles_of_parts(
     """95 % intervals of quantiles: the staleness values at which the interval of the distribution function holds the
     probability; None where there are too few parts or the parts' histograms end before."""
     below = np.cumsum(parts, axis=1)
-    half = shares_of_parts(below, part_rows)
-    if half is None:
+    ends = shares_of_parts(below, part_rows)
+    if ends is None:
         return [None] * len(probabilities)
     reached = below.sum(axis=0) / (len(parts) * part_rows)
     found: list[tuple[int, int] | None] = []
     for probability in probabilities:
-        low = int(np.argmax(reached + half >= probability))
-        sure = reached - half >= probability
+        low = int(np.argmax(ends[1] >= probability))
+        sure = ends[0] >= probability
         # where nothing is sure, the largest value that was seen is as far as the data reach
         high = int(np.argmax(sure)) if sure.any() else int(np.argmax(reached >= reached[-1]))
         found.append((low, max(low, high)) if reached[-1] >= probability else None)

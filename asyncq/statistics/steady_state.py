@@ -15,6 +15,7 @@ __all__ = ["CYCLES", "WarmUp", "mser", "truncation", "warm_up"]
 CYCLES = 10  # all workers start at once, and most laws forget that within as many cycles
 GROUP = 5
 FEWEST_GROUPS = 10
+NEAR = 0.02  # of the minimum: chance alone moves it as much, and to leave out nothing is better then
 SERIES = ("staleness", "squared staleness", "time between updates", "waiting")
 
 
@@ -67,7 +68,7 @@ def _groups_to_drop(series: NDArray[np.float64]) -> int | None:
         return None
     means = series[: groups * GROUP].reshape(groups, GROUP).mean(axis=1)
     criterion = mser(means)
-    return int(np.argmin(criterion)) if criterion.max() > 0 else 0
+    return int(np.argmax(criterion <= (1 + NEAR) * criterion.min()))
 
 
 def series_of(collected: Collected) -> dict[str, NDArray[np.float64]]:
