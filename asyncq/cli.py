@@ -144,7 +144,13 @@ def simulate(
             return stopped()
 
         run = run_simulation(
-            scenario, engine=engine, seed=seed, updates=updates, trace=trace, on_chunk=on_chunk, on_precision=show.precision
+            scenario,
+            engine=engine,
+            seed=seed,
+            updates=updates,
+            trace=trace,
+            on_chunk=on_chunk,
+            on_precision=show.precision,
         )
     if fit:
         run.laws  # noqa: B018  computed here, so that the report has them

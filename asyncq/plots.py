@@ -123,7 +123,8 @@ def warm_up(run: Run) -> Figure:
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     at = run.warmup + updates.cumsum()
-    for axes, values, words in ((above, sums / rows, "mean staleness"), (below, seconds / updates, "seconds per update")):
+    series = (above, sums / rows, "mean staleness"), (below, seconds / updates, "seconds per update")
+    for axes, values, words in series:
         axes.plot(at, values, color=MEASURED, linewidth=0.8)
         axes.axvspan(0, run.warmup, color=AGAINST, alpha=0.3, linewidth=0)
         axes.set_ylabel(words)

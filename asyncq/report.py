@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,10 @@ def _staleness(run: Run, bar: str) -> Iterator[str]:
         yield f"             applied at mean weight {s.weight:.4g}; their weighted mean is {s.effective_mean:.5g}"
     first, last = (int(value) for value in s.law.quantile([0.01, 0.99]))
     width = -(-(last + 1 - first) // BARS)
-    named = run.who_is_stale.named
+    # a pool that is named as a whole has its line above
+    pools = Counter(stale.pool for stale in run.who_is_stale.named)
+    whole = {pool.name for pool in run.pools if len(run.pools) > 1 and pools[pool.name] == pool.workers > 1}
+    named = [stale for stale in run.who_is_stale.named if stale.pool not in whole]
     if named:
         who = ", ".join(f"{stale.name} ({stale.ratio:.2f} times)" for stale in named[:3])
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""

@@ -285,7 +285,7 @@ def simulate(
     run = _summarise(scenario, network, machine, accumulator, seed, interrupted, kept)
     if rule is None:
         return run
-    missed = ()
+    missed: tuple[str, ...] = ()
     if rule.now > rule.goal:
         how = f"{rule.now:.2g}" if np.isfinite(rule.now) else "none yet"
         missed = (f"the precision of {rule.goal:g} was not reached: half-width {how} after {run.updates:,} updates",)

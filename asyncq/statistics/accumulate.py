@@ -369,7 +369,9 @@ def _widened(counts: Integers, width: int) -> Integers:
     return wide
 
 
-def _merged(pairs: tuple[Integers, Integers], keys: Integers, times: Integers | None = None) -> tuple[Integers, Integers]:
+def _merged(
+    pairs: tuple[Integers, Integers], keys: Integers, times: Integers | None = None
+) -> tuple[Integers, Integers]:
     """Sorted keys and how often each was met, with more of them; those met 0 times are dropped."""
     more = np.ones(keys.size, dtype=np.int64) if times is None else times
     found, where = np.unique(np.concatenate([pairs[0], keys]), return_inverse=True)

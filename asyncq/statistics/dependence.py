@@ -1,7 +1,7 @@
 """How far successive gradients are from independent: autocorrelation, effective sample size, Ljung-Box.
 
-The conservation law (theory.md section 2) pins the sum of staleness, so its autocorrelations add up to about -1/2 over a
-few cycles of every worker: the mean is known far better than from as many independent gradients, and yet a test that
+The conservation law (theory.md section 2) pins the sum of staleness, so its autocorrelations add up to about -1/2 over
+a few cycles of every worker: the mean is known far better than from as many independent gradients, and yet a test that
 takes rows for independent is wrong.
 """
 
@@ -117,7 +117,7 @@ def effective_sample_size(values: ArrayLike) -> float:
 def _windowed(found: Floats) -> tuple[float, int | None]:
     """The correlation time and the window: the first that holds 5 correlation times, None if there is none."""
     times = 2 * np.cumsum(found) - 1
-    inside = np.arange(found.size) >= WINDOW * np.maximum(times, 1.0)
+    inside = np.arange(found.size) >= WINDOW * np.maximum(times, 2.0)
     window = int(np.argmax(inside)) if inside.any() else None
     return float(times[found.size - 1 if window is None else window]), window
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,9 @@ def _log_likelihood(counts: Counts, pmf: Floats) -> float:
 
 def _climb(counts: Counts, pmf: Callable[[Floats, int], Floats], starts: list[Floats]) -> Floats:
     """The best of the maxima that Nelder and Mead's method finds from ``starts``."""
-    from scipy.optimize import minimize
+    from scipy import optimize
+
+    minimize: Any = optimize.minimize
 
     def cost(at: Floats) -> float:
         with np.errstate(all="ignore"):
@@ -66,7 +69,7 @@ def _geometric(counts: Counts) -> Floats:
 def _inflated_pmf(at: Floats, size: int) -> Floats:
     pmf = (1 - at[0]) * geometric_pmf(at[1:], size)
     pmf[0] += at[0]
-    return pmf
+    return np.asarray(pmf)
 
 
 def _inflated(counts: Counts) -> Floats:
@@ -113,7 +116,7 @@ def _negative_binomial(counts: Counts) -> Floats:
 
 
 def _conway_pmf(at: Floats, size: int) -> Floats:
-    """Proportional to (m^l / l!)^nu: nu = 1 is the Poisson law; m is about the mode, parameters are log m and log nu."""
+    """Proportional to (m^l / l!)^nu: nu = 1 is the Poisson law, m is about the mode; in terms of log m, log nu."""
     from scipy.special import gammaln, logsumexp
 
     nu = float(np.exp(at[1]))
@@ -131,7 +134,7 @@ def _conway(counts: Counts) -> Floats:
 
 
 def _weibull_pmf(at: Floats, size: int) -> Floats:
-    """P(staleness >= l) = exp(-(l / scale)^shape): shape 1 is the geometric law; parameters are log scale, log shape."""
+    """P(staleness >= l) = exp(-(l / scale)^shape): shape 1 is the geometric law; in terms of log scale, log shape."""
     with np.errstate(over="ignore"):
         survival = np.exp(-((np.arange(size + 1) / np.exp(at[0])) ** np.exp(at[1])))
     return np.asarray(survival[:-1] - survival[1:])
@@ -187,7 +190,7 @@ def _uniform(counts: Counts) -> Floats:
 
 
 def _constant_pmf(at: Floats, size: int) -> Floats:
-    return (np.arange(size) == at[0]).astype(np.float64)
+    return np.asarray(np.arange(size) == at[0], dtype=np.float64)
 
 
 def _constant(counts: Counts) -> Floats:

@@ -141,7 +141,7 @@ def pearson(
     if starts.size < 2:  # the law leaves one cell only: nothing contradicts it but other values
         same = counts[np.argmax(model)] == rows if counts.size > np.argmax(model) else False
         return (0.0, 1.0, 1) if same else (None, None, 1)
-    seen = np.add.reduceat(np.append(counts, np.zeros(reach - counts.size)), starts)
+    seen: Floats = np.add.reduceat(np.append(counts, np.zeros(reach - counts.size)), starts).astype(np.float64)
 
     def shares(at: Floats) -> Floats:
         cells = np.add.reduceat(pmf(at, reach), starts)
@@ -177,8 +177,8 @@ def pearson(
     if freedom < 1:
         return None, None, starts.size
     rng = np.random.default_rng([int(count) for count in seen])
-    drawn = rng.multinomial(rows, share / share.sum(), size=replicates)
-    drawn = (drawn - rows * share) / np.sqrt(rows * share)
+    cells = rng.multinomial(rows, share / share.sum(), size=replicates)
+    drawn = (cells - rows * share) / np.sqrt(rows * share)
     drawn -= drawn @ basis @ basis.T
     larger = int((np.einsum("ij,ij->i", drawn, drawn) >= statistic).sum())
     p_value = (1 + larger) / (1 + replicates)

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 FEWEST_BATCHES, MOST_BATCHES = 16, 32
-SUSPICIOUS, DAMNING = 1.645, 2.2  # standard errors of a lag-one autocorrelation: merge further; refuse
+SUSPICIOUS, DAMNING = 1.645, 2.6  # standard errors of a lag-one autocorrelation: merge further; refuse
 PRIOR = 10.0  # rows that a cell is thought to have been met independently of each other
 
 Floats = NDArray[np.float64]
@@ -68,7 +68,10 @@ def ratio_of_batches(
             )  # fmt: skip
         return estimate
     n = residuals.size
-    half = _student(n - 1) * float(np.std(residuals, ddof=1)) * n**0.5 / total
+    # what correlation is left makes intervals too narrow; of one that may be chance, half is taken for real
+    left = max(0.0, _neighbours(residuals))
+    wider = ((1 + left) / (1 - left) if left * n**0.5 > SUSPICIOUS and left < 1 else 1 + left) ** 0.5
+    half = _student(n - 1) * wider * float(np.std(residuals, ddof=1)) * n**0.5 / total
     return Estimate(ratio, (ratio - half, ratio + half), unit)
 
 
@@ -138,15 +141,19 @@ def batched(values: Floats, smallest: int = 1) -> Floats | None:
     last: Floats | None = None
     while (count := values.size // size) >= FEWEST_BATCHES:
         sums = values[: count * size].reshape(count, size).sum(axis=1)
-        centred = sums - sums.mean()
-        spread = float(centred @ centred)
-        # of lag one, in standard errors; independent batches have -1 / count on average
-        excess = (float(centred[1:] @ centred[:-1]) / spread + 1 / count) * count**0.5 if spread else 0.0
+        excess = _neighbours(sums) * count**0.5
         if excess <= SUSPICIOUS:
             return np.asarray(sums)
         last = sums if excess <= DAMNING else None
         size = max(size + 1, size * 3 // 2)
     return last
+
+
+def _neighbours(sums: Floats) -> float:
+    """The autocorrelation of lag one, less -1/n, which is its mean for independent values."""
+    centred = sums - sums.mean()
+    spread = float(centred @ centred)
+    return float(centred[1:] @ centred[:-1]) / spread + 1 / sums.size if spread else 0.0
 
 
 def _student(freedom: int) -> float:

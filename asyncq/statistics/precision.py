@@ -33,7 +33,8 @@ def watched(collected: Collected, unit: str) -> dict[str, Estimate]:
 class PrecisionRule:
     """Stop once every watched estimate has a relative half-width (95 %) of at most ``goal``.
 
-    ``now`` is the widest at the last look: infinite before there is an interval. What is constant has none to narrow."""
+    ``now`` is the widest at the last look: infinite before there is an interval. What is constant
+    has none to narrow."""
 
     goal: float
     unit: str
