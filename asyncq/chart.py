@@ -11,9 +11,10 @@ from asyncq.timeline import DRAWN, Gradient, Span
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from asyncq.theory.pipeline import Schedule
     from asyncq.timeline import Timeline
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_schedule"]
 
 LABEL = 14  # columns for a worker's name, at most
 SYMBOLS = {"work": "█", "wire": "─", "queue": "░", "service": "▓", "waiting": "·", "cancelled": "x"}
@@ -26,6 +27,10 @@ MEANINGS = {
     "waiting": "waits before it may read again",
     "cancelled": "for nothing, cancelled at X",
 }
+SCHEDULE = (
+    "F5 is the forward pass of minibatch 5; B5:3 is its backward pass and the stage's update, by a gradient that is 3 "
+    "updates of the stage old: so many were made since F5 read the weights. Every pass takes one unit of time."
+)
 PREFIXES = {"committed": "", "downweighted": "/", "dropped": "x"}
 STEPS = (1.0, 1.25, 2.0, 2.5, 4.0, 5.0, 8.0, 10.0)  # what a column may stand for, times a power of ten
 UNITS = ((3600.0, "h", 36_000.0), (60.0, "min", 600.0), (1.0, "s", 1.0), (1e-3, "ms", 1e-3), (1e-6, "us", 0.0))
@@ -130,3 +135,23 @@ def _written(words: list[tuple[float, str]], step: float, columns: int) -> str:
         if not line or len(line) < column < columns + 1:
             line = f"{line:<{column}}{word}"
     return line
+
+
+def draw_schedule(schedule: Schedule, *, width: int = 100) -> str:
+    """One line per stage of a pipeline, one cell per unit of time, wrapped at ``width`` columns (40 or more)."""
+    words = [["."] * schedule.end for _ in range(schedule.stages)]
+    for task, staleness in schedule.passes:
+        word = f"F{task.minibatch + 1}" if staleness is None else f"B{task.minibatch + 1}:{staleness}"
+        words[task.stage - 1][task.began] = word
+    names = [f"stage {number}" for number in range(1, schedule.stages + 1)]
+    margin = len(names[-1]) + 2
+    cell = max(len(word) for line in words for word in line) + 1
+    across = max(1, (max(width, 40) - margin) // cell)
+    text = [schedule.title, ""]
+    for first in range(0, schedule.end, across):
+        here = range(first, min(first + across, schedule.end))
+        drawing = [(name, [line[time] for time in here]) for name, line in zip(names, words, strict=True)]
+        for name, row in [*drawing, ("time", [str(time) for time in here])]:
+            text.append(f"{name:<{margin}}{''.join(f'{word:<{cell}}' for word in row)}".rstrip())
+        text.append("")
+    return "\n".join([*text, *textwrap.wrap(SCHEDULE, max(width, 40))]) + "\n"

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from asyncq.run import Run
+    from asyncq.theory.pipeline import Schedule
     from asyncq.timeline import Timeline
 
-__all__ = ["write_run", "write_timeline", "written"]
+__all__ = ["write_run", "write_schedule", "write_summary", "write_timeline", "written"]
 
 
 @contextlib.contextmanager
@@ -41,12 +42,17 @@ def written(path: Path) -> Iterator[Path]:
         raise ScenarioError(f"{path} cannot be written: {error.strerror}; give another place") from None
 
 
+def write_summary(summary: dict[str, Any], folder: Path) -> None:
+    """summary.json: a report as it is printed by ``--json``."""
+    with written(folder / "summary.json") as path:
+        path.write_text(json.dumps(summary, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+
+
 def write_run(run: Run, folder: Path) -> None:
     """summary.json, staleness.csv, the figures, and trace.csv if the run kept its rows."""
     from asyncq import plots
 
-    with written(folder / "summary.json") as path:
-        path.write_text(json.dumps(run.to_dict(), allow_nan=False, indent=1) + "\n", encoding="utf-8")
+    write_summary(run.to_dict(), folder)
     pmf = run.staleness.pmf
     geometric = StalenessLaw.geometric(mean=run.staleness.mean).pmf
     rows = (
@@ -76,6 +82,13 @@ def write_timeline(timeline: Timeline, folder: Path) -> None:
     from asyncq import plots
 
     _write_figure(plots.timeline(timeline), folder, "timeline")
+
+
+def write_schedule(schedule: Schedule, folder: Path) -> None:
+    """timeline.png and timeline.svg of a pipeline."""
+    from asyncq import plots
+
+    _write_figure(plots.schedule(schedule), folder, "timeline")
 
 
 def _write_figure(figure: Figure, folder: Path, name: str) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.distributions import Law, Maximum, Scaled, Shifted
-from asyncq.protocols import KINDS, WEIGHTS, Kind
+from asyncq.errors import ScenarioError
+from asyncq.protocols import EXACT_KINDS, KINDS, WEIGHTS, Kind
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
@@ -72,7 +73,15 @@ class Network:
 
     @classmethod
     def of(cls, scenario: Scenario) -> Network:
-        """Lower a scenario: one stream for every leg of every pool (or compute group), and one for the server."""
+        """Lower a scenario: one stream for every leg of every pool (or compute group), and one for the server.
+
+        Raises ``ScenarioError`` for a protocol that no engine runs."""
+        if (exact := scenario.protocol.kind) in EXACT_KINDS:
+            call = f"asyncq.theory.{exact}.{exact.capitalize()}.of(scenario)"
+            raise ScenarioError(
+                f"{scenario.name}: protocol.kind {exact} needs no simulation, its staleness is exact; "
+                f"call {call}, or run asyncq simulate or asyncq timeline on the file"
+            )
         laws: list[Law] = []
 
         def stream(law: Law | None) -> int:

@@ -15,9 +15,19 @@ if TYPE_CHECKING:
 
     from asyncq.run import Run
     from asyncq.statistics.fitting import Fitted
+    from asyncq.theory.pipeline import Schedule
     from asyncq.timeline import Timeline
 
-__all__ = ["autocorrelation", "momentum", "staleness", "survival", "timeline", "warm_up", "workers"]
+__all__ = [
+    "autocorrelation",
+    "momentum",
+    "schedule",
+    "staleness",
+    "survival",
+    "timeline",
+    "warm_up",
+    "workers",
+]
 
 MEASURED, MODEL, AGAINST = "#4c72b0", "#c44e52", "#8c8c8c"
 LOOKS = {  # of what a worker does: colour, hatch, words
@@ -44,24 +54,39 @@ def staleness(run: Run) -> Figure:
     shown = min(law.pmf.size, max(int(law.quantile(0.999)[0]) + 2, 8))
     geometric = StalenessLaw.geometric(mean=law.mean).pmf
     model = [float(geometric[i]) if i < geometric.size else 0.0 for i in range(shown)]
-    figure = Figure(figsize=(7, 5), layout="constrained")
+    figure = Figure(figsize=(8, 5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    above.bar(range(shown), law.pmf[:shown], width=0.9, color=MEASURED, label="simulated", alpha=0.8)
+    width = 0.85 if shown <= 80 else 1.0
+    above.bar(range(shown), law.pmf[:shown], width=width, color=LOOKS["work"][0], label="simulated")
     intervals = run.staleness.pmf_ci95
-    if intervals is not None:
+    if intervals is not None and shown <= 80:
         cells = min(shown, intervals.shape[1])
         above.vlines(range(cells), *intervals[:, :cells], color="#1f3a5f", linewidth=1.2, label="95 % of each cell")
     for fitted, style in zip(_others(run), ("-", "--", ":"), strict=False):
-        name = f"{fitted.family}, {fitted.verdict}"
+        name = f"{fitted.family}: {fitted.verdict}"
         above.plot(range(shown), fitted.pmf(shown), style, color="#55a868", linewidth=1.2, label=name)
-    above.plot(range(shown), model, "o-", color=MODEL, markersize=3, linewidth=1, label=f"geometric, p = {fit.p:.4g}")
+    marker = "o" if shown <= 80 else ""
+    look: dict[str, Any] = {"color": MODEL, "marker": marker, "markersize": 3.5, "linewidth": 1.2}
+    above.plot(range(shown), model, **look, label=f"geometric law, p = {fit.p:.4g}: {fit.verdict}")
+    above.axvline(law.mean, color=MARKS["committed"][0], linewidth=1, linestyle=(0, (4, 3)), zorder=3)
+    name = f"mean {law.mean:.4g}"
+    where: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "xytext": (5, -4), "textcoords": "offset points"}
+    above.annotate(name, (law.mean, 1), va="top", fontsize=9, color=MARKS["committed"][0], **where)
     above.set_ylabel("share of gradients")
-    above.set_title(f"{run.scenario.name}: mean staleness {law.mean:.4g}, geometric law {fit.verdict}")
-    above.legend(frameon=False)
-    below.bar(range(shown), law.pmf[:shown] - model, width=0.9, color=AGAINST)
+    above.set_title(_system(run), fontsize=11, loc="left")
+    above.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.93))
+    below.bar(range(shown), law.pmf[:shown] - model, width=width, color=AGAINST)
     below.axhline(0, color="black", linewidth=0.6)
-    below.set_ylabel("residual")
+    below.set_ylabel("simulated\n- geometric", fontsize=9)
+    below.ticklabel_format(axis="y", scilimits=(-2, 3))
     below.set_xlabel(f"staleness ({run.staleness.unit})")
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+        axes.set_axisbelow(True)
+    above.set_xlim(-0.6, max(shown, 8) - 0.4)
+    above.set_ylim(0, 1.12 * max(float(law.pmf.max()), *model))
+    figure.align_ylabels()
     return figure
 
 
@@ -157,6 +182,13 @@ def workers(run: Run) -> Figure:
     return figure
 
 
+def _system(run: Run) -> str:
+    """The scenario, its workers and its protocol in one line."""
+    scenario = run.scenario
+    protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.protocol.parameters.items())])
+    return f"{scenario.name}: {scenario.workers} workers, {protocol}"
+
+
 def momentum(run: Run) -> Figure:
     """The momentum budget: what is wanted, what asynchrony contributes, what is left to set by hand."""
     from matplotlib.figure import Figure
@@ -220,6 +252,41 @@ def timeline(timeline: Timeline) -> Figure:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     _version_scale(axes, timeline.updates, seconds)
+    figure.legend(handles=list(known.values()), loc="outside lower left", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def schedule(schedule: Schedule) -> Figure:
+    """The passes of a pipeline: a line per stage, a bar per pass with its minibatch, a disc with the staleness at the
+    end of every backward pass, where the stage is updated."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    figure = Figure(figsize=(10, 1.9 + 0.42 * schedule.stages), layout="constrained")
+    axes = figure.subplots()
+    looks = {False: (LOOKS["work"][0], "forward, with its minibatch"), True: (LOOKS["service"][0], "backward")}
+    known: dict[str, Artist] = {}
+    for task, staleness in schedule.passes:
+        colour, words = looks[task.backward]
+        known[words] = Patch(facecolor=colour, edgecolor="#777777", linewidth=0.4, label=words)
+        where = (task.stage, task.ended - task.began, 0.62, task.began)
+        axes.barh(*where, color=colour, edgecolor="#777777", linewidth=0.4)
+        if schedule.end <= 80:
+            middle = task.began + (0.5 if staleness is None else 0.35) * (task.ended - task.began)
+            axes.text(middle, task.stage, f"{task.minibatch + 1}", va="center_baseline", ha="center", fontsize=7.5)
+    for task, staleness in schedule.passes:
+        if staleness is not None:
+            disc, number, _ = MARKS["committed"]
+            words = "the stage's update, with its staleness"
+            known[words] = _disc(axes, task.ended, task.stage, staleness, disc, number, words)
+    axes.set_yticks(range(1, schedule.stages + 1), [f"stage {n}" for n in range(1, schedule.stages + 1)])
+    axes.set_ylim(schedule.stages + 0.5, 0.5)
+    axes.set_xlim(0, 1.015 * schedule.end)
+    axes.locator_params(axis="x", nbins=12, steps=[1, 2, 5, 10], integer=True)
+    axes.set_xlabel("time, in passes; staleness in updates of the stage")
+    axes.set_title(schedule.title, fontsize=11, loc="left")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
     figure.legend(handles=list(known.values()), loc="outside lower left", ncols=4, frameon=False, fontsize=9)
     return figure
 

@@ -13,24 +13,29 @@ outboxes:
 Rules know no time and draw nothing. They index plain lists in the SimPy engine and arrays in the compiled one, so they
 are written in the common subset: integers, indexing, ``while``, ``if``, calls of the helpers below.
 
-Adding a protocol is adding a rule and one entry of :data:`KINDS`.
+Adding a protocol is adding a rule and one entry of :data:`KINDS`. Kinds that need no rule, because their staleness is
+known without a simulation, are in :data:`EXACT_KINDS`.
 """
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 __all__ = [
+    "ALL_KINDS",
     "CANCELLED",
     "COMMITTED",
     "DOWNWEIGHTED",
     "DROPPED",
+    "EXACT_KINDS",
     "KINDS",
     "KIND_NAMES",
     "PARAMETERS",
     "WEIGHTS",
+    "ExactKind",
     "Kind",
     "Parameter",
     "State",
@@ -79,7 +84,7 @@ class State(NamedTuple):
     pending_read: Any
     clock: Any  # [workers] gradients finished by each worker; [0] is the turn in round robin
     at_clock: Any  # [bound + 2] workers at each clock, as a ring
-    slowest: Any  # [1] the slowest clock
+    slowest: Any  # [2] the slowest clock, and its place in that ring
     sizes: Any  # [3] how many rows, released, cancelled stand in the outboxes
     row_worker: Any
     row_read: Any
@@ -177,7 +182,7 @@ def round_robin(s: State, worker: int) -> None:
         update(s)
         s.read[turn] = s.version[0]
         release(s, turn)
-        turn = (turn + 1) % s.workers
+        turn = turn + 1 if turn + 1 < s.workers else 0
     s.clock[0] = turn
 
 
@@ -226,11 +231,16 @@ def stale_synchronous(s: State, worker: int) -> None:
     clock = s.clock[worker]
     s.clock[worker] = clock + 1
     ring = s.bound + 2
-    s.at_clock[clock % ring] -= 1
-    s.at_clock[(clock + 1) % ring] += 1
-    opened = clock == s.slowest[0] and s.at_clock[clock % ring] == 0
+    place = s.slowest[1] + clock - s.slowest[0]
+    if place >= ring:
+        place -= ring
+    following = place + 1 if place + 1 < ring else 0
+    s.at_clock[place] -= 1
+    s.at_clock[following] += 1
+    opened = clock == s.slowest[0] and s.at_clock[place] == 0
     if opened:
         s.slowest[0] = clock + 1
+        s.slowest[1] = following
     if clock + 1 - s.slowest[0] <= s.bound:
         release(s, worker)
     else:
@@ -271,6 +281,7 @@ PARAMETERS: dict[str, Parameter] = {
     "maximum_staleness": Parameter("updates a gradient may be old"),
     "policy": Parameter("what becomes of a gradient that is too stale", choices=("reject", "downweight")),
     "weight": Parameter("its weight, with downweight", choices=tuple(WEIGHTS)),
+    "stages": Parameter("stages of the pipeline, one worker each", minimum=1, maximum=10_000),
 }
 
 
@@ -308,7 +319,7 @@ class Kind:
             pending_read=make(room, CLOSED),
             clock=make(workers, 0),
             at_clock=at_clock,
-            slowest=make(1, 0),
+            slowest=make(2, 0),
             sizes=make(3, 0),
             row_worker=make(rows + room, 0),
             row_read=make(rows + room, 0),
@@ -369,3 +380,23 @@ KINDS: dict[str, Kind] = {
         required=("maximum_staleness",),
     ),
 }
+
+
+@dataclass(frozen=True)
+class ExactKind:
+    """A protocol kind without a rule: ``asyncq.theory`` knows its staleness, and no engine runs it."""
+
+    summary: str
+    parameters: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    distinct: bool = False
+
+
+EXACT_KINDS: dict[str, ExactKind] = {
+    "pipeline": ExactKind(
+        "pipelined SGD with weight stashing (1F1B): stage s of S is S - s updates late; exact, no simulation",
+        parameters=("stages",),
+        required=("stages",),
+    ),
+}
+ALL_KINDS: ChainMap[str, Kind | ExactKind] = ChainMap(EXACT_KINDS, KINDS)  # type: ignore[arg-type]  # KINDS come first

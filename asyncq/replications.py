@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asyncq.errors import ScenarioError
+from asyncq.errors import ScenarioError, TooShortError
 from asyncq.estimate import Estimate
 from asyncq.run import Run, simulate
 from asyncq.statistics.intervals import mean_of_independent
@@ -75,20 +75,27 @@ def replicate(
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
     done = [0] * replications
-    lock = threading.Lock()
+    lock, stopped = threading.Lock(), threading.Event()
 
-    def one(number: int) -> Run:
+    def one(number: int) -> Run | None:
         def report(updates_so_far: int) -> bool:
             with lock:
                 done[number] = updates_so_far
-                return bool(on_chunk is not None and on_chunk(sum(done)))
+                if on_chunk is not None and on_chunk(sum(done)):
+                    stopped.set()
+            return stopped.is_set()
 
-        return simulate(
-            scenario, engine=engine, seed=seed, updates=updates, replication=number, on_chunk=report
-        )
+        try:
+            return simulate(scenario, engine=engine, seed=seed, updates=updates, replication=number, on_chunk=report)
+        except TooShortError:
+            if not stopped.is_set():
+                raise
+            return None  # stopped within its warm-up; those that outlasted theirs are kept
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        runs = tuple(pool.map(one, range(replications)))
+        runs = tuple(run for run in pool.map(one, range(replications)) if run is not None)
+    if not runs:
+        raise TooShortError("nothing to report: stopped before any replication had outlasted its warm-up")
     unit = runs[0].staleness.unit
     return Replications(
         runs,

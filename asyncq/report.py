@@ -10,12 +10,15 @@ from asyncq import __version__
 from asyncq.estimate import Estimate
 
 if TYPE_CHECKING:
+    from asyncq.replications import Replications
     from asyncq.run import Run
+    from asyncq.theory.pipeline import Pipeline
 
-__all__ = ["render"]
+__all__ = ["render", "render_pipeline", "render_replications"]
 
 BARS = 8
 BAR_WIDTH = 40
+STAGES = 10  # stages of a pipeline that are listed, and the last
 
 
 def render(run: Run, *, ascii_only: bool = False) -> str:
@@ -26,10 +29,67 @@ def render(run: Run, *, ascii_only: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
+def render_replications(seen: Replications) -> str:
+    """Estimates over replications, and one line for each of them."""
+    first = seen.runs[0]
+    lines = []
+    if seen.interrupted:
+        lines.append("INTERRUPTED: what follows covers only what was finished")
+    lines.append(_system(first))
+    lines.append(f"{len(seen.runs)} replications; engine {first.engine}, seed {first.seed}, asyncq {__version__}")
+    interval = "95 % intervals over replications" if seen.throughput.ci95 else "one replication has no intervals"
+    lines += ["", f"estimates    {interval}"]
+    for name, value in (
+        ("throughput", seen.throughput),
+        ("staleness", seen.staleness),
+        ("its sd", seen.staleness_sd),
+        ("fresh", seen.fresh),
+    ):
+        unit = "of the gradients have staleness 0" if name == "fresh" else value.unit
+        lines.append(f"  {name:<11}{_estimate(value, 6)} {unit}")
+    lines += ["", f"{'replication':>13}{'updates':>14}{'staleness':>12}{'throughput':>13}   geometric law"]
+    for number, run in enumerate(seen.runs):
+        numbers = f"{number:>13}{run.updates:>14,}{run.staleness.mean:>12.6g}{run.throughput.mean:>13.6g}"
+        lines.append(f"{numbers}   {run.fit.verdict}{', interrupted' if run.interrupted else ''}")
+    return "\n".join(lines) + "\n"
+
+
+def render_pipeline(pipeline: Pipeline) -> str:
+    """The exact report of a pipeline."""
+    stages = pipeline.stages
+    lines = [pipeline.title, f"exact, no simulation; asyncq {__version__}", ""]
+    lines.append("throughput   none: no engine runs a pipeline, and its staleness does not depend on times")
+    lines.append(f"staleness    mean {pipeline.mean:g} over the stages; constant at each, in updates of the stage")
+    shown = list(range(1, stages + 1)) if stages <= STAGES + 2 else [*range(1, STAGES + 1), 0, stages]
+    for stage in shown:
+        lines.append(f"{f'stage {stage}':>16}  {stages - stage}" if stage else f"{'...':>16}")
+    worst = pipeline.momentum(1)
+    lines.append("")
+    if not worst["is_delay"]:
+        lines.append("advice       one stage is plain SGD: nothing is stale")
+        return "\n".join(lines) + "\n"
+    lines.append("advice       staleness is a delay per stage here, not a momentum: what it limits is each stage's")
+    first = f"implicit {worst['implicit']:.3f} at stage 1, the worst"
+    if worst["explicit"] is not None:
+        first += f"; target {worst['target']:g} - {worst['implicit']:.3f} = {worst['explicit']:+.3f} explicit"
+    lines.append("             step size. To first order only, the momentum is")
+    lines.append(f"             {first}")
+    return "\n".join(lines) + "\n"
+
+
 def _heading(run: Run) -> Iterator[str]:
-    scenario = run.scenario
     if run.interrupted:
         yield f"INTERRUPTED after {run.updates:,} updates: what follows covers only what was finished"
+    yield _system(run)
+    yield f"simulated {run.updates:,} updates, {_seconds(run.seconds)} of their time; the first {run.warmup:,} left out"
+    yield f"engine {run.engine}, seed {run.seed}, asyncq {__version__}"
+    for warning in run.warnings:
+        yield f"WARNING {warning}"
+
+
+def _system(run: Run) -> str:
+    """The scenario, its workers, protocol and server in one line."""
+    scenario = run.scenario
     protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.protocol.parameters.items())])
     server = ""
     if run.server is not None:
@@ -38,11 +98,7 @@ def _heading(run: Run) -> Iterator[str]:
     workers = f"{scenario.workers} workers"
     if run.groups is not None:
         workers += f" in {run.groups.count} groups of {run.groups.size}"
-    yield f"{scenario.name}: {workers}, {protocol}{server}"
-    yield f"simulated {run.updates:,} updates, {_seconds(run.seconds)} of their time; the first {run.warmup:,} left out"
-    yield f"engine {run.engine}, seed {run.seed}, asyncq {__version__}"
-    for warning in run.warnings:
-        yield f"WARNING {warning}"
+    return f"{scenario.name}: {workers}, {protocol}{server}"
 
 
 def _flow(run: Run) -> Iterator[str]:
@@ -137,9 +193,9 @@ def _advice(run: Run) -> Iterator[str]:
         yield "             in the step size; variability enters at second order and decides stability"
 
 
-def _estimate(value: Estimate) -> str:
-    interval = "" if value.ci95 is None else f" [{value.ci95[0]:.4g}, {value.ci95[1]:.4g}]"
-    return f"{value.mean:.4g}{interval}"
+def _estimate(value: Estimate, digits: int = 4) -> str:
+    interval = "" if value.ci95 is None else f" [{value.ci95[0]:.{digits}g}, {value.ci95[1]:.{digits}g}]"
+    return f"{value.mean:.{digits}g}{interval}"
 
 
 def _seconds(value: float) -> str:

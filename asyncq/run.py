@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from asyncq.scenario import Scenario
     from asyncq.statistics.fitting import Fitted
 
-__all__ = ["ENGINES", "Groups", "Momentum", "Pool", "Run", "Server", "Staleness", "simulate"]
+__all__ = ["ENGINES", "Groups", "Momentum", "Pool", "Run", "Server", "Staleness", "runs_compiled", "simulate"]
 
 ENGINES = ("auto", "simpy", "compiled")
 FEW_ROWS = 200_000  # the SimPy engine has these done before the compiled one has started
@@ -239,8 +239,8 @@ def simulate(
     ``interrupted`` is true. Where the scenario asks for a precision, ``updates`` is a cap, and
     ``on_precision(half_width_now)`` is called with the widest relative half-width so far.
 
-    Raises ``ScenarioError`` for an unknown engine, a bad seed or number of updates; ``DeadlockError`` if the
-    simulation cannot proceed.
+    Raises ``ScenarioError`` for an unknown engine, a bad seed or number of updates, and for a protocol that needs no
+    simulation (pipeline); ``DeadlockError`` if the simulation cannot proceed.
     """
     if engine not in ENGINES:
         raise ScenarioError(f"engine must be one of {', '.join(ENGINES)} (got {engine!r})")
@@ -292,8 +292,13 @@ def simulate(
     return replace(run, precision=rule.now, warnings=run.warnings + missed)
 
 
+def runs_compiled(network: Network, engine: str, updates: int) -> bool:
+    """Whether the compiled engine is the one to run so many ``updates``: as asked, or for "auto" if it pays."""
+    return engine == "compiled" or (engine == "auto" and updates * network.rows_per_update > FEW_ROWS)
+
+
 def _engine(network: Network, variates: Variates, name: str, updates: int) -> Engine:
-    if name == "compiled" or (name == "auto" and updates * network.rows_per_update > FEW_ROWS):
+    if runs_compiled(network, name, updates):
         import numba
 
         if not getattr(numba.config, "DISABLE_JIT", 0):  # else the SimPy engine does the same, to the last bit

@@ -34,13 +34,13 @@ from asyncq.distributions import SHORTEST, AnyLaw, Law, Seconds, as_number, brok
 from asyncq.errors import ScenarioError
 from asyncq.mistakes import TOLD, is_plain_name, items, mistakes, shown
 from asyncq.overrides import override
-from asyncq.protocols import KINDS, PARAMETERS, Parameter
+from asyncq.protocols import ALL_KINDS, PARAMETERS, Parameter
 
 __all__ = ["Groups", "Network", "Optimizer", "Pool", "Protocol", "RunTable", "Scenario", "Server"]
 
 MAX_WORKERS = 1_000_000
 CAP = 100_000_000  # updates, where a precision is asked for and no number of updates
-KINDS_NOT_YET = ("actor-learner", "pipeline")
+KINDS_NOT_YET = ("actor-learner",)
 
 
 def _positive_mean(law: Law) -> Law:
@@ -58,9 +58,9 @@ def _plain_name(name: str) -> str:
 def known_kind(kind: str) -> str:
     """``kind``, if it is a protocol of this version; a broken rule otherwise."""
     if kind in KINDS_NOT_YET:
-        raise broken_rule("is not yet supported in this version", f"use one of: {', '.join(KINDS)}")
-    if kind not in KINDS:
-        raise broken_rule("is not a known protocol", nearest(kind, list(KINDS)))
+        raise broken_rule("is not yet supported in this version", f"use one of: {', '.join(ALL_KINDS)}")
+    if kind not in ALL_KINDS:
+        raise broken_rule("is not a known protocol", nearest(kind, list(ALL_KINDS)))
     return kind
 
 
@@ -117,16 +117,16 @@ class Server(Table):
 
 
 class _Protocol(Table):
-    """What happens when a gradient arrives: a ``kind`` of :data:`asyncq.protocols.KINDS` with its parameters."""
+    """What happens when a gradient arrives: a ``kind`` of :data:`asyncq.protocols.ALL_KINDS` with its parameters."""
 
-    not_yet = ("batch", "stages", "staleness_budget", "discard_older_than", "read")
-    kind: Annotated[str, AfterValidator(known_kind), Field(json_schema_extra={"enum": list(KINDS)})] = "asynchronous"
+    not_yet = ("batch", "staleness_budget", "discard_older_than", "read")
+    kind: Annotated[str, AfterValidator(known_kind), Field(json_schema_extra={"enum": [*ALL_KINDS]})] = "asynchronous"
 
     @field_validator(*PARAMETERS, check_fields=False)
     @classmethod
     def _wanted(cls, value: Any, info: ValidationInfo) -> Any:
         kind = info.data.get("kind")
-        if value is not None and kind is not None and info.field_name not in (known := KINDS[kind].parameters):
+        if value is not None and kind is not None and info.field_name not in (known := ALL_KINDS[kind].parameters):
             keys = f"its keys are: {', '.join(known)}" if known else "it has no parameters"
             raise broken_rule(f"does not go with kind {kind}", f"remove it; {keys}")
         return value
@@ -140,7 +140,7 @@ class _Protocol(Table):
 
     @model_validator(mode="after")
     def _complete(self) -> _Protocol:
-        for key in KINDS[self.kind].required:
+        for key in ALL_KINDS[self.kind].required:
             if key not in self.parameters:
                 summary = PARAMETERS[key].summary
                 raise broken_rule("is missing", f"kind {self.kind} needs it ({summary})", key)
@@ -219,6 +219,8 @@ class Scenario(Table):
     def _fits_together(self) -> Scenario:
         if any(_between_pools([(pool.name, pool.workers) for pool in self.pool])):
             raise PydanticCustomError(TOLD, "the pools do not fit together")
+        if self.protocol.kind == "pipeline":
+            self._is_a_pipeline()
         many, what = self.workers, "workers"
         if self.groups is not None:
             if self.workers % self.groups.count:
@@ -229,10 +231,26 @@ class Scenario(Table):
                 rule = f"leaves a member less than {SHORTEST:g} seconds of work"
                 raise broken_rule(rule, "check the unit of work_time, or make more groups", "groups.count")
             many, what = self.groups.count, "groups"
-        if KINDS[self.protocol.kind].distinct and self.protocol.parameters["k"] > many:
+        if ALL_KINDS[self.protocol.kind].distinct and self.protocol.parameters["k"] > many:
             rule = f"must be at most the number of {what}, {many}, or no update can ever be made"
             raise broken_rule(rule, "lower it", "protocol.k")
         return self
+
+    def _is_a_pipeline(self) -> None:
+        """One worker a stage, who keeps that stage's weights: nothing is pulled, pushed or served."""
+        if self.protocol.parameters["stages"] != self.workers:
+            rule = f"must be the number of workers, {self.workers}: a stage has one worker"
+            raise broken_rule(rule, "make the two equal", "protocol.stages")
+        given = {
+            "network": self.network != Network(),
+            "pull": any(pool.pull is not None for pool in self.pool),
+            "push": any(pool.push is not None for pool in self.pool),
+            "server": self.server is not None,
+            "groups": self.groups is not None,
+        }
+        if foreign := [name for name, there in given.items() if there]:
+            remedy = "every stage keeps its weights where they are used: remove what does not apply"
+            raise broken_rule(f"does not go with {', '.join(foreign)}", remedy, "protocol.kind")
 
     @property
     def name(self) -> str:

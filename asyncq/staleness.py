@@ -17,7 +17,8 @@ class StalenessLaw:
     """The law of the staleness of a gradient, on 0, 1, 2, ... updates.
 
     ``pmf[l]`` is P(staleness = l), shape (L+1,); what a cut tail leaves out is ``truncation``.
-    ``unit`` says which updates are counted; ``source`` says whether the law is exact, measured or assumed.
+    ``unit`` says which updates are counted; ``source`` says whether the law is exact, measured or assumed. ``error`` is
+    that of the computation of an exact law, in total variation.
 
     Raises ``ValueError`` for a pmf that is empty, negative, not finite or does not sum to 1 (with ``truncation``).
     Source: theory.md section 1.
@@ -28,6 +29,7 @@ class StalenessLaw:
     source: str = "assumed"
     truncation: float = 0.0
     name: str = field(default="law")
+    error: float = 0.0
 
     def __post_init__(self) -> None:
         pmf = np.array(self.pmf, dtype=np.float64)
@@ -76,6 +78,76 @@ class StalenessLaw:
         pmf = np.exp(np.arange(length) * np.log(ratio)) / (1.0 + mean)
         return cls(pmf, source="exact", truncation=float(ratio**length), name=f"geometric, mean {mean:g}")
 
+    @classmethod
+    def uniform(cls, low: int, high: int) -> StalenessLaw:
+        """Every staleness in {low, ..., high} equally likely ([Edge] appendix C)."""
+        if low != int(low) or high != int(high) or not 0 <= low <= high:
+            raise ValueError(f"uniform needs whole numbers 0 <= low <= high (got {low!r}, {high!r})")
+        pmf = np.zeros(int(high) + 1)
+        pmf[int(low) :] = 1.0 / (int(high) - int(low) + 1)
+        return cls(pmf, name=f"uniform {int(low)}..{int(high)}")
+
+    @classmethod
+    def discrete_normal(cls, mean: float, sd: float = 1.0) -> StalenessLaw:
+        """[Edge] appendix C: P(k - 1/2 < N(mean, sd^2) < k + 1/2) on k = 1 .. 2 mean, renormalised. For a small
+        ``mean`` the renormalised law has another mean than the normal (theory.md section 5)."""
+        from scipy.special import ndtr
+
+        if not (np.isfinite(mean) and mean >= 1 and np.isfinite(sd) and sd > 0):
+            raise ValueError(f"discrete_normal needs a mean of 1 or more and a positive sd (got {mean}, {sd})")
+        k = np.arange(1, int(np.floor(2 * mean)) + 1)
+        cells = ndtr((k + 0.5 - mean) / sd) - ndtr((k - 0.5 - mean) / sd)
+        return cls(np.append(0.0, cells / cells.sum()), name=f"discrete normal, mean {mean:g}, sd {sd:g}")
+
+    @classmethod
+    def poisson(cls, mean: float, *, tail: float = 1e-15) -> StalenessLaw:
+        """The Poisson law, cut where the rest weighs less than ``tail``: a delay, not a momentum (theory.md section
+        4)."""
+        from scipy.special import gammaln, pdtrc
+
+        if not (np.isfinite(mean) and mean >= 0):
+            raise ValueError(f"the mean staleness must be finite and not negative (got {mean})")
+        if mean == 0:
+            return cls(np.ones(1), name="poisson, mean 0")
+        reach = int(mean + 12 * np.sqrt(mean) + 60)
+        length = int(np.argmax(pdtrc(np.arange(reach), mean) < tail)) + 1
+        k = np.arange(length)
+        pmf = np.exp(k * np.log(mean) - mean - gammaln(k + 1))
+        return cls(pmf, truncation=max(0.0, 1.0 - float(pmf.sum())), name=f"poisson, mean {mean:g}")
+
+    @classmethod
+    def negative_binomial(cls, mean: float, r: float, *, tail: float = 1e-15) -> StalenessLaw:
+        """The negative binomial law of ``mean`` and shape ``r``, cut where the rest weighs less than ``tail``:
+        r = 1 is the geometric, r <= 1 is log-convex and hence a momentum (theory.md sections 3.1 and 4)."""
+        from scipy.special import betainc, gammaln
+
+        if not (np.isfinite(mean) and mean >= 0 and np.isfinite(r) and r > 0):
+            raise ValueError(f"negative_binomial needs mean >= 0 and r > 0, both finite (got {mean}, {r})")
+        if mean == 0:
+            return cls(np.ones(1), name="negative binomial, mean 0")
+        ratio = mean / (mean + r)
+        length = 64
+        while betainc(length, r, ratio) > tail:
+            length *= 2
+        ends = np.arange(1, length + 1)
+        length = int(np.argmax(betainc(ends, r, ratio) <= tail)) + 1
+        k = np.arange(length)
+        pmf = np.exp(gammaln(k + r) - gammaln(r) - gammaln(k + 1) + r * np.log1p(-ratio) + k * np.log(ratio))
+        return cls(pmf, truncation=max(0.0, 1.0 - float(pmf.sum())), name=f"negative binomial, mean {mean:g}, r {r:g}")
+
+    @classmethod
+    def mixture(cls, laws: Sequence[StalenessLaw], weights: ArrayLike) -> StalenessLaw:
+        """The law of a gradient drawn from ``laws`` with probabilities ``weights`` (normalised here)."""
+        share = np.asarray(weights, dtype=np.float64)
+        if not laws or share.shape != (len(laws),) or np.any(share < 0) or not share.sum() > 0:
+            raise ValueError("mixture needs one weight, 0 or more, for each law, not all 0")
+        share = share / share.sum()
+        pmf = np.zeros(max(law.pmf.size for law in laws))
+        for part, law in zip(share, laws, strict=True):
+            pmf[: law.pmf.size] += part * law.pmf
+        lost = float(sum(part * law.truncation for part, law in zip(share, laws, strict=True)))
+        return cls(pmf, unit=laws[0].unit, truncation=lost, name="mixture of " + ", ".join(law.name for law in laws))
+
     # -- what it says ---------------------------------------------------------------------------------------------
 
     @property
@@ -104,6 +176,17 @@ class StalenessLaw:
         cumulative = np.cumsum(self.pmf)
         found = np.searchsorted(cumulative, np.atleast_1d(probability) - 1e-12)
         return np.minimum(found, self.pmf.size - 1)
+
+    def generating_function(self, points: int, *, radius: float = 1.0) -> NDArray[np.complex128]:
+        """Q(x) = sum q_l x^l at x = radius * exp(-2 pi i k / points), k = 0 .. points // 2 (the rest are conjugates).
+        ``points`` may be fewer than the law is long: the values at the points are exact all the same."""
+        from scipy.fft import rfft
+
+        cells = self.pmf if radius == 1.0 else self.pmf * np.exp(np.arange(self.pmf.size) * np.log(radius))
+        if cells.size > points:
+            cells = np.append(cells, np.zeros(-cells.size % points)).reshape(-1, points).sum(axis=0)
+        values: NDArray[np.complex128] = rfft(cells, points)
+        return values
 
     def weighted(self, weights: ArrayLike) -> tuple[StalenessLaw, float]:
         """The law that counts when a gradient of staleness l is applied with ``weights[l]``, and the mean weight:

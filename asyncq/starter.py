@@ -7,23 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from asyncq.errors import ScenarioError
-from asyncq.protocols import KINDS, PARAMETERS, Parameter
+from asyncq.protocols import ALL_KINDS, EXACT_KINDS, PARAMETERS, Parameter
 
 __all__ = ["json_schema", "protocol_lines", "starter", "write_starter"]
 
 WORKERS = 8
-_EXAMPLES = {"k": 4, "bound": 2, "maximum_staleness": 10}  # of 8 workers; others: the nearest to 4 that is allowed
+# of 8 workers; others: the nearest to 4 that is allowed
+_EXAMPLES = {"k": 4, "bound": 2, "maximum_staleness": 10, "stages": WORKERS}
 _HEAD = """\
 # A starter for asyncq: {kind}.
 # {summary}.
 # A "#" without a space after it hides something that may be left out; remove the "#" to use it.
-# Try: asyncq check FILE, asyncq simulate FILE, asyncq simulate FILE --set gpu.workers=16
+# Try: {commands}
 schema = 1
 
 [[pool]]  # workers that are alike; one more [[pool]] for workers that differ
 name = "gpu"
 workers = {workers}
 work_time = {{ law = "gamma", mean = "250ms", cv = 0.3 }}  # a law, or a bare time such as "250ms"
+"""
+_ROUTE = """\
 #pull = "20ms"  # the wire of this pool, where it differs from [network]
 #push = "20ms"
 
@@ -33,22 +36,21 @@ work_time = {{ law = "gamma", mean = "250ms", cv = 0.3 }}  # a law, or a bare ti
 #version_fixed = "pull_end"  # which end of a pull fixes the version; if left out: pull_start
 
 #[server]  # one first-come-first-served queue; if left out: updates take no time
-#service_time = {{ law = "exponential", mean = "5ms" }}
+#service_time = { law = "exponential", mean = "5ms" }
 #seats = 1  # gradients served at once
 
 #[groups]  # synchronous within a group, the protocol between groups
 #count = 4  # groups of equal size
 #batch = "replicated"  # every member computes a whole batch; if left out: the batch is split
 #all_reduce = "10ms"
-
-[protocol]
-kind = "{kind}"
 """
-_TAIL = """\
+_OPTIMIZER = """\
 
 [optimizer]  # what is best on one worker
 momentum = 0.9
 #learning_rate = 0.1
+"""
+_RUN = """\
 
 [run]
 updates = 50_000
@@ -72,20 +74,25 @@ def starter(kind: str = "asynchronous") -> str:
     except PydanticCustomError as error:
         told = error.context or {}
         raise ScenarioError(f"protocol kind {told['rule']} (got {shown(kind)}); {told['remedy']}") from None
-    summary = KINDS[kind].summary
-    head = _HEAD.format(kind=kind, summary=summary[0].upper() + summary[1:], workers=WORKERS)
-    return head + "".join(f"{line}\n" for line in _parameters(kind)) + _TAIL
+    summary = ALL_KINDS[kind].summary
+    tries = "asyncq timeline FILE" if kind in EXACT_KINDS else "asyncq simulate FILE --set gpu.workers=16"
+    commands = f"asyncq check FILE, asyncq simulate FILE, {tries}"
+    head = _HEAD.format(kind=kind, summary=summary[0].upper() + summary[1:], workers=WORKERS, commands=commands)
+    protocol = f'\n[protocol]\nkind = "{kind}"\n' + "".join(f"{line}\n" for line in _parameters(kind))
+    if kind in EXACT_KINDS:  # no route to go, nothing to run
+        return head + protocol + _OPTIMIZER
+    return head + _ROUTE + protocol + _OPTIMIZER + _RUN
 
 
 def _parameters(kind: str) -> Iterator[str]:
-    for key in KINDS[kind].parameters:
+    for key in ALL_KINDS[kind].parameters:
         parameter = PARAMETERS[key]
         if parameter.choices:  # the last, for the first is what is meant if the key is left out
             value, allowed = f'"{parameter.choices[-1]}"', f"; if left out: {parameter.choices[0]}"
         else:
             example = _EXAMPLES.get(key, 4)
             value, allowed = str(min(max(example, parameter.minimum), parameter.maximum)), ""
-        mark = "" if key in KINDS[kind].required else "#"
+        mark = "" if key in ALL_KINDS[kind].required else "#"
         yield f"{mark}{key} = {value}  # {parameter.summary}{allowed}"
 
 
@@ -115,8 +122,8 @@ def json_schema() -> dict[str, Any]:
 
 def protocol_lines() -> Iterator[str]:
     """One line for every protocol kind, with its keys, and below them one for every key."""
-    width = max(map(len, [*KINDS, *PARAMETERS]))
-    for name, kind in KINDS.items():
+    width = max(map(len, [*ALL_KINDS, *PARAMETERS]))
+    for name, kind in ALL_KINDS.items():
         keys = [key if key in kind.required else f"{key}?" for key in kind.parameters]
         yield f"{name:<{width}}  {kind.summary}" + (f" [{', '.join(keys)}]" if keys else "")
     yield ""

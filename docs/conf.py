@@ -7,6 +7,8 @@ import asyncq
 
 sys.path.insert(0, str(Path(__file__).parent))
 import drawings  # the timelines of the protocol pages
+import laws  # the figures of the theory pages
+import stability_figure  # expectation against mean square
 
 project = "asyncq"
 author = "The asyncq developers"
@@ -31,3 +33,5 @@ html_copy_source = False
 def setup(app):
     """Draw what the pages include before they are read."""
     app.connect("builder-inited", drawings.draw_all)
+    app.connect("builder-inited", stability_figure.draw)
+    app.connect("builder-inited", laws.draw_all)

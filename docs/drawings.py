@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from asyncq import Scenario, plots
-from asyncq.chart import draw
+from asyncq.chart import draw, draw_schedule
+from asyncq.theory.pipeline import Pipeline
 from asyncq.timeline import Timeline, timeline
 
 GENERATED = Path(__file__).parent / "_generated"
@@ -42,6 +43,7 @@ DRAWINGS: dict[str, tuple[dict[str, Any], int]] = {
         case("asynchronous", (2, 3, 5, 2), {"groups": {"count": 2, "batch": "replicated", "all_reduce": 1.0}}),
         10,
     ),
+    "pipeline": (case("pipeline", (2, 2, 2), stages=3), 7),
 }
 
 
@@ -54,10 +56,15 @@ def drawn(name: str) -> Timeline:
 def draw_all(*_: object) -> None:
     """Write a text and an SVG for every drawing."""
     GENERATED.mkdir(exist_ok=True)
-    for name in DRAWINGS:
-        shown = drawn(name)
-        (GENERATED / f"{name}.txt").write_text(draw(shown, width=WIDTH), encoding="utf-8")
-        plots.timeline(shown).savefig(GENERATED / f"{name}.svg", metadata={"Date": None})
+    for name, (tables, updates) in DRAWINGS.items():
+        if name == "pipeline":  # a schedule: no engine runs it
+            schedule = Pipeline.of(Scenario.from_dict(tables, name=name)).schedule(updates)
+            text, figure = draw_schedule(schedule, width=WIDTH), plots.schedule(schedule)
+        else:
+            shown = drawn(name)
+            text, figure = draw(shown, width=WIDTH), plots.timeline(shown)
+        (GENERATED / f"{name}.txt").write_text(text, encoding="utf-8")
+        figure.savefig(GENERATED / f"{name}.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from asyncq import Scenario, replicate
 from asyncq.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -133,13 +135,14 @@ def interrupted(*options: str):
     command = ["simulate", QUICK, "--updates", "100000000", "--seed", "1", *options]
     code = (
         "import sys; from asyncq import cli, run\n"
-        "engine = run._engine\n"
-        "def announced(*a):\n  print('running', file=sys.stderr, flush=True); return engine(*a)\n"
-        f"run._engine = announced; cli.main({command!r})"
+        "fold, chunks = run.Accumulator.fold, []\n"
+        "def announced(*a):\n"
+        "    fold(*a); chunks.append(1)\n"
+        "    if len(chunks) == 3: print('running', file=sys.stderr, flush=True)\n"
+        f"run.Accumulator.fold = announced; cli.main({command!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
     assert process.stderr.readline().strip() == b"running"
-    time.sleep(1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     return process.returncode, out.decode(), err.decode()
@@ -166,3 +169,102 @@ def test_ctrl_c_within_the_warm_up_writes_nothing(tmp_path):
     assert (code, out) == (1, "")
     assert "nothing to report" in err
     assert list(folder.iterdir()) == []
+
+
+# -- replications -----------------------------------------------------------------------------------------------------
+
+
+def test_replications_are_reported_with_their_estimates():
+    result = call("simulate", QUICK, "--replications", 5, "--updates", 4000, "--seed", 3)
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert lines[1].startswith("5 replications; engine simpy, seed 3")
+    seen = replicate(Scenario.from_toml(QUICK), replications=5, updates=4000, seed=3)
+    for name, estimate in (
+        ("throughput", seen.throughput),
+        ("staleness", seen.staleness),
+        ("its sd", seen.staleness_sd),
+        ("fresh", seen.fresh),
+    ):
+        (line,) = (line for line in lines if line.startswith(f"  {name} "))
+        shown = [float(number) for number in re.findall(r"\d+\.\d+", line)]
+        assert shown == pytest.approx([estimate.mean, *estimate.ci95], rel=1e-5)
+    for line, run in zip(lines[-5:], seen.runs, strict=True):
+        assert line.split()[1:] == [
+            f"{run.updates:,}", f"{run.staleness.mean:.6g}", f"{run.throughput.mean:.6g}", run.fit.verdict
+        ]  # fmt: skip
+
+
+def test_one_replication_has_no_interval():
+    result = call("simulate", QUICK, "--replications", 1, "--updates", 2000)
+    assert result.exit_code == 0
+    assert "[" not in result.output
+
+
+def test_replications_as_json_and_as_a_file(tmp_path):
+    result = call("simulate", QUICK, "--replications", 2, "--updates", 3000, "--seed", 1, "--json", "--out", tmp_path)
+    report = json.loads(result.stdout)
+    assert report == replicate(Scenario.from_toml(QUICK), replications=2, updates=3000, seed=1).to_dict()
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+    assert json.loads((tmp_path / "summary.json").read_text()) == report
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--replications", 0], "replications must be"),
+        (["--replications", -3, "--json"], "replications must be"),
+        (["--replications", 2, "--trace", "--out", "x"], "--trace goes with a single run"),
+        (["--replications", "many"], "not a valid integer"),
+    ],
+)
+def test_bad_replications_are_refused(options, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = call("simulate", QUICK, *options)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+# -- the progress bar -------------------------------------------------------------------------------------------------
+
+
+def on_terminal(*arguments: str) -> str:
+    """What a simulation writes to standard error when that is a terminal."""
+    pty = pytest.importorskip("pty")
+    primary, secondary = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "140"}
+    command = [sys.executable, "-m", "asyncq", "simulate", QUICK, *arguments]
+    written = b""
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=secondary, cwd=ROOT, env=environment
+    ) as process:
+        os.close(secondary)
+        with contextlib.suppress(OSError):  # the terminal is gone with the program
+            while more := os.read(primary, 65536):
+                written += more
+    os.close(primary)
+    assert process.returncode == 0, written
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="terminals of POSIX")
+def test_the_progress_bar_says_that_a_kernel_may_be_compiled():
+    written = on_terminal("--engine", "compiled", "--updates", "50000")
+    assert 0 <= written.index("starting (a new protocol is compiled once, about 4 s)") < written.rindex("simulating")
+    assert "50000/50000" in written
+    assert "starting" not in on_terminal("--engine", "simpy", "--updates", "2000")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="terminals of POSIX")
+def test_the_progress_bar_covers_all_replications():
+    written = on_terminal("--replications", "3", "--updates", "20000")
+    assert "60000/60000" in written
+
+
+def test_no_progress_bar_without_a_terminal():
+    assert python("-m", "asyncq", "simulate", QUICK, "--updates", "2000", "--replications", "2").stderr == ""
+
+
+def test_the_help_names_the_engines():
+    assert "auto, simpy or compiled" in " ".join(call("simulate", "--help").output.split())

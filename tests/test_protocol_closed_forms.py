@@ -80,13 +80,13 @@ class TestMeanStaleness:
     )
     def test_the_mean_is_that_of_the_conservation_law(self, protocol, mean, law, server):
         tables = {} if server is None else {"server": server}
-        run = run_of(law, protocol=protocol, per_update=protocol.get("k", 1), gradients=8_000, **tables)
+        run = run_of(law, protocol=protocol, per_update=protocol.get("k", 1), gradients=4_000, **tables)
         assert close(ratio(committed(run)), mean)
 
     @pytest.mark.parametrize("batch", ["split", "replicated"])
     @pytest.mark.parametrize("law", CONTINUOUS)
     def test_of_groups_it_is_one_less_than_their_number(self, law, batch):
-        run = run_of(law, workers=8, groups={"count": 4, "batch": batch, "all_reduce": 0.2}, gradients=8_000)
+        run = run_of(law, workers=8, groups={"count": 4, "batch": batch, "all_reduce": 0.2}, gradients=4_000)
         assert close(ratio(committed(run)), 3)
 
     @pytest.mark.parametrize("law", [*CONTINUOUS, "deterministic", "empirical"])
@@ -138,7 +138,7 @@ class TestReadsFollowFromTheOrderOfCommits:
     @pytest.mark.parametrize("law", LAWS)
     def test_k_async_reads_as_its_update_is_made(self, law, k, server):
         tables = {} if server is None else {"server": server}
-        trace = run_of(law, protocol={"kind": "k-async", "k": k}, per_update=k, gradients=3_000, **tables).trace
+        trace = run_of(law, protocol={"kind": "k-async", "k": k}, per_update=k, gradients=1_500, **tables).trace
         version = np.arange(trace.time.size) // k
         last = np.zeros(WORKERS, dtype=int)
         for update in range(trace.time.size // k):
@@ -153,7 +153,7 @@ class TestReadsFollowFromTheOrderOfCommits:
     @pytest.mark.parametrize("law", LAWS)
     def test_k_batch_async_reads_as_it_pushes(self, law, k, server):
         tables = {} if server is None else {"server": server}
-        trace = run_of(law, protocol={"kind": "k-batch-async", "k": k}, per_update=k, gradients=3_003, **tables).trace
+        trace = run_of(law, protocol={"kind": "k-batch-async", "k": k}, per_update=k, gradients=1_500, **tables).trace
         last = np.zeros(WORKERS, dtype=int)
         for push, who in enumerate(trace.worker.tolist()):
             assert trace.read[push] == last[who]
@@ -166,7 +166,7 @@ class TestReadsFollowFromTheOrderOfCommits:
     def test_stale_synchronous_reads_as_soon_as_the_slowest_allows(self, law, bound, server):
         tables = {} if server is None else {"server": server}
         protocol = {"kind": "stale-synchronous", "bound": bound}
-        trace = run_of(law, protocol=protocol, gradients=3_000, **tables).trace
+        trace = run_of(law, protocol=protocol, gradients=1_500, **tables).trace
         clock, read, open_ = np.zeros(WORKERS, dtype=int), np.zeros(WORKERS, dtype=int), np.ones(WORKERS, dtype=bool)
         for version, who in enumerate(trace.worker.tolist()):
             assert open_[who]
@@ -181,7 +181,7 @@ class TestReadsFollowFromTheOrderOfCommits:
     @pytest.mark.parametrize("law", LAWS)
     def test_bounded_judges_each_gradient_by_its_staleness(self, law, maximum, policy):
         protocol = {"kind": "bounded", "maximum_staleness": maximum, "policy": policy}
-        run = run_of(law, protocol=protocol, gradients=2_000, run={"warmup": "none"})
+        run = run_of(law, protocol=protocol, gradients=1_000, run={"warmup": "none"})
         trace, kinds = run.trace, list(run.kinds)
         other = kinds.index({"reject": "dropped", "downweight": "downweighted"}[policy])
         last, version = np.zeros(WORKERS, dtype=int), 0
@@ -193,7 +193,7 @@ class TestReadsFollowFromTheOrderOfCommits:
             last[who] = version
         counts = dict(zip(kinds, np.bincount(trace.kind, minlength=len(kinds)).tolist(), strict=True))
         assert run.kinds == counts
-        assert version == run.updates == 2_000
+        assert version == run.updates == 1_000
         assert 0 < counts[kinds[other]] < trace.time.size
 
 
@@ -541,7 +541,7 @@ class TestDropping:
     @pytest.mark.parametrize("law", CONTINUOUS)
     def test_staleness_is_conserved_whoever_is_dropped(self, law):
         """Each update ages the M - 1 others: all the staleness, of dropped gradients too, is M - 1 an update."""
-        run = run_of(law, protocol={"kind": "bounded", "maximum_staleness": 4, "policy": "reject"}, gradients=8_000)
+        run = run_of(law, protocol={"kind": "bounded", "maximum_staleness": 4, "policy": "reject"}, gradients=4_000)
         kept = run.trace.kind == list(run.kinds).index("committed")
         assert close(ratio(run.trace.staleness[500:], kept[500:]), WORKERS - 1)
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from cases import scenario
 
-from asyncq import ScenarioError, replicate, simulate
+from asyncq import ScenarioError, TooShortError, replicate, simulate
 
 CASE = scenario(optimizer={"momentum": 0.9})
 
@@ -37,6 +37,16 @@ def test_being_told_to_stop_ends_them_all():
                      on_chunk=lambda done: done > 50_000)  # fmt: skip
     assert seen.interrupted
     assert all(run.updates < 10**9 for run in seen.runs)
+
+
+def test_what_is_stopped_within_its_warm_up_is_left_out():
+    """One thread: the first replication is whole, the second is stopped at its first chunk."""
+    case = scenario(run={"warmup": 30_000})
+    seen = replicate(case, replications=2, seed=1, updates=40_000, engine="simpy", threads=1,
+                     on_chunk=lambda done: done > 50_000)  # fmt: skip
+    assert [run.updates for run in seen.runs] == [40_000]
+    with pytest.raises(TooShortError, match="nothing to report"):
+        replicate(case, replications=2, seed=1, updates=40_000, engine="simpy", on_chunk=lambda done: True)
 
 
 @pytest.mark.parametrize("count", [0, -1, 2.5])

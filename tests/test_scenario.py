@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from asyncq.distributions import LAWS, Deterministic, Gamma
 from asyncq.errors import ScenarioError
-from asyncq.protocols import KINDS, PARAMETERS, WEIGHTS
+from asyncq.protocols import ALL_KINDS, KINDS, PARAMETERS, WEIGHTS
 from asyncq.scenario import Scenario
 
 ROOT = Path(__file__).parent.parent
@@ -297,14 +297,14 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     ),
     "not a protocol": (protocol("3"), "protocol.kind", "must be a text (got 3)", "quotes"),
     "protocol of a later version": (
-        protocol('"pipeline"'),
+        protocol('"actor-learner"'),
         "protocol.kind",
-        'is not yet supported in this version (got "pipeline")',
+        'is not yet supported in this version (got "actor-learner")',
         "use one of",
     ),
     "key of a later version": (
-        protocol('"asynchronous"\nstages = 3'),
-        "protocol.stages",
+        protocol('"asynchronous"\nbatch = 3'),
+        "protocol.batch",
         "is not yet supported in this version (got 3)",
         "remove it",
     ),
@@ -593,9 +593,9 @@ def test_the_laws_of_the_reference_page_are_valid(folder: Path) -> None:
 def test_the_reference_page_knows_every_kind_and_key() -> None:
     page = (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8")
     section = page.split("### `[protocol]`")[1].split("## Laws")[0]
-    for kind in KINDS:
+    for kind in ALL_KINDS:
         (line,) = (line for line in section.splitlines() if line.startswith(f"| `{kind}` |"))
-        assert tuple(re.findall(r"`(\w+)`", line.split("|")[2])) == KINDS[kind].parameters
+        assert tuple(re.findall(r"`(\w+)`", line.split("|")[2])) == ALL_KINDS[kind].parameters
     for key in [*PARAMETERS, "count", "batch", "all_reduce"]:
         assert section.count(f"\n| `{key}` |") == 1
     for line in section.splitlines():
@@ -604,7 +604,7 @@ def test_the_reference_page_knows_every_kind_and_key() -> None:
 
 
 def test_every_kind_has_a_scenario() -> None:
-    assert {Scenario.from_toml(path).protocol.kind for path in SCENARIOS} == set(KINDS)
+    assert {Scenario.from_toml(path).protocol.kind for path in SCENARIOS} == set(ALL_KINDS)
     assert any(Scenario.from_toml(path).groups for path in SCENARIOS)
 
 

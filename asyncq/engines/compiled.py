@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 import numba
 import numpy as np
 from numba.core import types
+from numba.core.compiler import Compiler
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
@@ -49,8 +50,8 @@ class Calendar(NamedTuple):
     order: Any  # int64 [slots], the number of the scheduling
     scheduled: Any  # int64 [1], how many so far
     now: Any  # float64 [1], seconds
-    ring: Any  # int64 [2 * slots]
-    ring_order: Any  # int64 [2 * slots], the number of the scheduling
+    ring: Any  # int64 [a power of two, twice the slots or more]
+    ring_order: Any  # int64 [same], the number of the scheduling
     ring_ends: Any  # int64 [2], its head and its length
     mask: Any  # uint64, the bits that hold a slot
 
@@ -79,7 +80,7 @@ class Workers(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """The station: a ring of waiting workers, free seats, and totals of visits, seconds waited and seat-seconds."""
+    """The station: a ring (of a power of two) of waiting workers, free seats, and totals of what was served."""
 
     ring: Any
     waiting: Any  # int8 [workers]
@@ -102,9 +103,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _jit(function: F, **options: Any) -> F:
-    """Machine code without reference counts: nothing in it allocates, and counting doubled the cost of an event."""
+    """Machine code without reference counts: nothing in it allocates, and counting cost ten times as much."""
     njit: Any = numba.njit  # whose declared options leave out _nrt
     return njit(error_model="numpy", nogil=True, _nrt=False, **options)(function)  # type: ignore[no-any-return]
+
+
+class _NothingAliases(Compiler):
+    """No two arrays of the kernel share memory; knowing that, the compiler may keep their values in registers."""
+
+    def define_pipelines(self) -> Any:
+        self.state.flags.noalias = True
+        return super().define_pipelines()
 
 
 def _inlined(function: F) -> F:
@@ -212,7 +221,7 @@ def _restart(calendar: Calendar, slot: int, time: float) -> None:
     calendar.order[slot] = calendar.scheduled[0]
     if calendar.ring_ends[1] == calendar.ring.size:
         _drop_void(calendar)
-    at = (calendar.ring_ends[0] + calendar.ring_ends[1]) % calendar.ring.size
+    at = (calendar.ring_ends[0] + calendar.ring_ends[1]) & (calendar.ring.size - 1)
     calendar.ring[at] = slot
     calendar.ring_order[at] = calendar.scheduled[0]
     calendar.ring_ends[1] += 1
@@ -222,9 +231,9 @@ def _restart(calendar: Calendar, slot: int, time: float) -> None:
 @_jit
 def _drop_void(calendar: Calendar) -> None:
     """Keep the entries of the ring that still stand: at most one a slot."""
-    head, kept = calendar.ring_ends[0], 0
+    head, kept, wrap = calendar.ring_ends[0], 0, calendar.ring.size - 1
     for i in range(calendar.ring_ends[1]):
-        at, to = (head + i) % calendar.ring.size, (head + kept) % calendar.ring.size
+        at, to = (head + i) & wrap, (head + kept) & wrap
         if calendar.order[calendar.ring[at]] == calendar.ring_order[at]:
             calendar.ring[to], calendar.ring_order[to] = calendar.ring[at], calendar.ring_order[at]
             kept += 1
@@ -243,7 +252,7 @@ def _next(calendar: Calendar) -> int:
         due, order = calendar.due, calendar.order
         if stands and root < NEVER and (due[first], order[first]) < (due[slot], order[slot]):
             return first  # type: ignore[no-any-return]
-        calendar.ring_ends[0] = (at + 1) % calendar.ring.size
+        calendar.ring_ends[0] = (at + 1) & (calendar.ring.size - 1)
         calendar.ring_ends[1] -= 1
         if stands:
             return slot  # type: ignore[no-any-return]
@@ -259,7 +268,7 @@ def _calendar(slots: int) -> Calendar:
     for level in range(levels):
         low = leaves >> level
         tree[low >> 1 : low] = tree[low : 2 * low].reshape(-1, 2).min(axis=1)
-    ring = np.zeros(2 * slots, dtype=np.int64)
+    ring = np.zeros(2 * leaves, dtype=np.int64)
     ring[:slots] = np.arange(slots)
     return Calendar(
         tree=tree,
@@ -279,11 +288,12 @@ def _calendar(slots: int) -> Calendar:
 
 @_inlined
 def _draw(streams: Streams, stream: int) -> float:
-    at = streams.position[stream]
-    streams.position[stream] = at + 1
+    number: Any = np.uintp(stream)
+    at = streams.position[number]
+    streams.position[number] = at + 1
     if at >= BLOCK:
         streams.starved[0] = 1
-    return streams.values[stream, at]  # type: ignore[no-any-return]
+    return streams.values[number, np.uintp(at)]  # type: ignore[no-any-return]
 
 
 @_inlined
@@ -303,12 +313,12 @@ def _evict(queue: Queue, workers: Workers, worker: int, now: float) -> None:
 @_inlined
 def _close_ranks(queue: Queue) -> None:
     """Drop from the ring whoever does not wait any more."""
-    head, length = queue.counts[0], queue.counts[1]
+    head, length, wrap = queue.counts[0], queue.counts[1], queue.ring.size - 1
     kept = 0
     for i in range(length):
-        worker = queue.ring[(head + i) % queue.ring.size]
+        worker = queue.ring[(head + i) & wrap]
         if queue.waiting[worker]:
-            queue.ring[(head + kept) % queue.ring.size] = worker
+            queue.ring[(head + kept) & wrap] = worker
             kept += 1
     queue.counts[1] = kept
 
@@ -327,9 +337,10 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                 return ROWS_FULL
             if streams.starved[0]:
                 return STREAM_EMPTY
-            worker = _next(calendar)
-            if worker < 0:
+            slot = _next(calendar)
+            if slot < 0:
                 return CALENDAR_EMPTY
+            worker: Any = np.uintp(slot)  # unsigned: no index counts from the end
             now = calendar.due[worker]
             calendar.now[0] = now
             stage = workers.stage[worker]
@@ -351,7 +362,7 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                     workers.seated[worker] = now
                     leg, stream = SERVICE, service
                 else:
-                    queue.ring[(queue.counts[0] + queue.counts[1]) % queue.ring.size] = worker
+                    queue.ring[(queue.counts[0] + queue.counts[1]) & (queue.ring.size - 1)] = worker
                     queue.counts[1] += 1
                     queue.waiting[worker] = 1
             else:
@@ -401,7 +412,7 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                             columns.busy[i] = queue.totals[1]
                         while queue.counts[2] > 0 and queue.counts[1] > 0:
                             other = queue.ring[queue.counts[0]]
-                            queue.counts[0] = (queue.counts[0] + 1) % queue.ring.size
+                            queue.counts[0] = (queue.counts[0] + 1) & (queue.ring.size - 1)
                             queue.counts[1] -= 1
                             queue.counts[2] -= 1
                             queue.waiting[other] = 0
@@ -411,7 +422,7 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                     goes_on = False
                     for i in range(sizes[RELEASED]):
                         other = state.released[i]
-                        if other == worker:
+                        if other == slot:
                             goes_on = True
                         else:
                             workers.stage[other] = RESTART
@@ -434,7 +445,7 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                 _put(calendar, worker, now + _draw(streams, stream))
 
     try:
-        return _jit(advance, cache=True)
+        return _jit(advance, cache=True, pipeline_class=_NothingAliases)
     except RuntimeError:  # nowhere to keep a cache
         return _jit(advance)
 
@@ -463,12 +474,14 @@ class CompiledEngine:
         self._workers = Workers(*routes, stage, began, pulled, worked, joined, seated, np.zeros(7))
         room = len(self.state.row_worker)
         waiting = np.zeros(count, dtype=np.int8)
-        self._queue = Queue(integers(count, 0), waiting, np.array([0, 0, network.seats, 0]), np.zeros(2))
+        ring = integers(1 << count.bit_length(), 0)
+        self._queue = Queue(ring, waiting, np.array([0, 0, network.seats, 0]), np.zeros(2))
         served = room if network.has_server else 1
         self._columns = Columns(np.zeros(room), integers(served, 0), np.zeros(served), np.zeros(served))
-        kind = list(KINDS.values()).index(network.kind)
-        shape = bool((network.pull >= 0).any()), bool((network.push >= 0).any()), network.has_server
-        self._advance = _kernel(kind, _fingerprint(network.kind.finish), *shape, network.read_at_pull_end)
+        kind = [kind.finish for kind in KINDS.values()].index(network.kind.finish)  # kinds may share a rule
+        pulls, pushes = bool((network.pull >= 0).any()), bool((network.push >= 0).any())
+        shape = pulls, pushes, network.has_server, pulls and network.read_at_pull_end
+        self._advance = _kernel(kind, _fingerprint(network.kind.finish), *shape)
 
     def chunks(self, updates: int) -> Iterator[Chunk]:
         """Advance until ``updates`` updates have been applied in all, handing out rows as they fill a chunk.

@@ -1,33 +1,208 @@
-"""Whether a staleness law acts as momentum. Source: [AbM] section 4; theory.md section 4."""
+"""Asynchrony as momentum: what a staleness law does to the expected update.
+
+Theorem 2 of [AbM] writes the expected update through past gradients; dividing by Q(B), B the backshift, writes it
+through past steps: 1/Q(B) = (1/q_0)(1 - c_1 B - c_2 B^2 - ...). c_1 is the leading momentum, the rest non-standard
+momentum. The law deserves the name momentum iff 1/Q is a summable filter (no zero of Q in abs(x) <= 1) and every c_k
+>= 0: a sub-convex average of past steps. Otherwise it is a delay. Source: theory.md section 4; derivations in
+docs/theory/momentum.md.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, Literal
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from asyncq.staleness import StalenessLaw
 
-__all__ = ["autoregression", "is_momentum"]
+__all__ = [
+    "ExpectedUpdate",
+    "autoregression",
+    "expected_update",
+    "gradient_coefficients",
+    "implicit_momentum",
+    "is_momentum",
+    "largest_useful_workers",
+    "measured_momentum",
+]
+
+Real = NDArray[np.float64]
+Kind = Literal["none", "standard momentum", "momentum", "delay"]
+
+SHORT = 2048  # up to here the plain recursion, relatively accurate in every term; beyond, Newton with FFT
 
 
-def autoregression(law: StalenessLaw, terms: int) -> NDArray[np.float64]:
-    """c_1 .. c_terms of 1/Q(B) = (1/q_0)(1 - c_1 B - c_2 B^2 - ...): the update's weights on past steps.
+def gradient_coefficients(law: StalenessLaw) -> tuple[float, Real]:
+    """Theorem 2: E[w_{t+1} - w_t] = E[w_t - w_{t-1}] - alpha q_0 E grad(w_t) + alpha sum_l d_l E grad(w_{t-1-l}).
+    Returns (q_0, d) with d_l = q_l - q_{l+1}, shape of the pmf; sum d = q_0."""
+    pmf = law.pmf / law.pmf.sum()
+    return float(pmf[0]), pmf - np.append(pmf[1:], 0.0)
 
-    Raises ``ValueError`` if q_0 = 0: such a law has no autoregression. Source: theory.md section 4.
+
+def autoregression(law: StalenessLaw, terms: int | None = None) -> Real:
+    """c_1 .. c_terms of 1/Q(B) = (1/q_0)(1 - c_1 B - c_2 B^2 - ...), default as many as the law has cells (at least
+    2).
+
+    Up to 2,048 terms by recursion, beyond by Newton's iteration with FFT, O(L log L), whose error is absolute (about
+    1e-15 of the largest term). Raises ``ValueError`` if q_0 = 0: then no gradient is fresh and there is no such form.
     """
-    q = law.pmf
-    if q[0] <= 0:
-        raise ValueError("a law with no fresh gradients (q_0 = 0) has no autoregression on past steps")
-    ratio = np.zeros(terms + 1)
-    ratio[: min(terms + 1, q.size)] = q[: terms + 1] / q[0]
-    c = np.zeros(terms + 1)
-    for n in range(1, terms + 1):
-        c[n] = ratio[n] - c[1:n] @ ratio[n - 1 : 0 : -1]
-    return c[1:]
+    pmf = law.pmf / law.pmf.sum()
+    if pmf[0] <= 0:
+        raise ValueError(f"{law.name}: no gradient is fresh (q_0 = 0): the update is no autoregression on past steps")
+    count = max(2, pmf.size) if terms is None else int(terms)
+    if count < 1:
+        raise ValueError(f"terms must be 1 or more (got {terms!r})")
+    return np.asarray(-pmf[0] * _reciprocal(pmf, count + 1)[1:])
+
+
+def _reciprocal(series: Real, terms: int) -> Real:
+    """The first ``terms`` coefficients of 1 / series; they may grow without bound."""
+    a = np.zeros(terms)
+    a[: min(terms, series.size)] = series[:terms]
+    head = min(terms, SHORT)
+    out = np.zeros(terms)
+    out[0] = 1.0 / a[0]
+    reach = int(np.flatnonzero(a)[-1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for n in range(1, head):
+            first = max(0, n - reach)
+            out[n] = -(out[first:n] @ a[n - first : 0 : -1]) / a[0]
+    from scipy.fft import irfft, next_fast_len, rfft
+
+    size = head
+    while size < terms:  # y <- y (2 - a y), twice as many terms each time
+        grown = min(2 * size, terms)
+        points = next_fast_len(2 * grown, real=True)
+        y = rfft(out[:size], points)
+        error = irfft(rfft(a[:grown], points) * y, points)[:grown]
+        error[:size] = 0.0
+        out[size:grown] = -irfft(rfft(error, points) * y, points)[size:grown]
+        size = grown
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectedUpdate:
+    """The expected update of one law, in both forms, and whether it may be called momentum.
+
+    ``first_order`` matches the mean (and is 1 - 1/M for *every* asynchronous system of M workers: it carries no
+    evidence), ``leading`` is c_1, ``remainder`` c_2, c_3, ..., ``kind`` and ``reason`` the verdict."""
+
+    law: str
+    mean: float
+    fresh: float
+    gradients: Real
+    first_order: float
+    leading: float | None
+    remainder: Real
+    kind: Kind
+    reason: str
+
+    @property
+    def implicit(self) -> float:
+        """The number to subtract in the papers' rule mu = mu* - mu_S: the leading coefficient where the law is a
+        momentum, else the first-order one."""
+        return self.leading if self.leading is not None and self.kind != "delay" else self.first_order
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and words, for JSON; at most 64 coefficients of each kind."""
+        return {
+            "law": self.law,
+            "mean_staleness": self.mean,
+            "fresh": self.fresh,
+            "gradient_coefficients": self.gradients[:64].tolist(),
+            "first_order_momentum": self.first_order,
+            "leading_momentum": self.leading,
+            "non_standard_momentum": self.remainder[:64].tolist(),
+            "kind": self.kind,
+            "reason": self.reason,
+        }
+
+
+def expected_update(law: StalenessLaw, *, samples: float | None = None, tolerance: float = 1e-9) -> ExpectedUpdate:
+    """Theorem 2 and its autoregressive form, with the momentum-or-delay test.
+
+    A coefficient counts as negative below -``tolerance``; for a measured law give ``samples`` (the *effective*
+    number of gradients, after autocorrelation), and it counts only beyond its own standard error, at a joint
+    false-alarm rate of 1 % (Bonferroni over the coefficients). Sources: [AbM] Theorems 2 and 3, section 4; theory.md
+    section 4.
+    """
+    fresh, gradients = gradient_coefficients(law)
+    mean = law.mean / float(law.pmf.sum())
+    first = mean / (1.0 + mean)
+
+    def verdict(kind: Kind, reason: str, c: Real | None = None) -> ExpectedUpdate:
+        lead, rest = (None, np.zeros(0)) if c is None else (float(c[0]), c[1:])
+        return ExpectedUpdate(law.name, mean, fresh, gradients, first, lead, rest, kind, reason)
+
+    if mean == 0.0:
+        return verdict("none", "every gradient is fresh: no implicit momentum", np.zeros(2))
+    if fresh <= 0.0:
+        return verdict("delay", "no gradient is fresh (q_0 = 0): the past steps cannot stand for the missing gradients")
+    if _zeros_in_disc(law) > 0:
+        return verdict("delay", "Q has a zero in the unit disc: 1/Q(B) is no summable filter", autoregression(law, 2))
+    c = autoregression(law)
+    bar = np.full(c.size, tolerance)
+    if samples is not None:
+        from scipy.special import ndtri
+
+        bar += float(-ndtri(0.01 / c.size)) * _standard_errors(law.pmf / law.pmf.sum(), c.size, samples)
+    worst = int(np.argmin(c + bar))
+    if c[worst] < -bar[worst]:
+        reason = f"c_{worst + 1} = {c[worst]:.3g} is negative: part of the past is subtracted, not averaged"
+        return verdict("delay", reason, c)
+    if np.all(np.abs(c[1:]) <= bar[1:]):
+        return verdict("standard momentum", "the law is geometric: c_1 alone, standard momentum (Theorem 3)", c)
+    reason = f"every c_k >= 0: a sub-convex average of past steps, sum c_k = 1 - q_0 = {1 - fresh:.4g}"
+    return verdict("momentum", reason, c)
+
+
+def _zeros_in_disc(law: StalenessLaw) -> int:
+    """The zeros of Q in the closed unit disc, by winding number."""
+    from asyncq.theory.circle import winding_of_series
+
+    return winding_of_series(law.pmf / law.pmf.sum())
+
+
+def _standard_errors(pmf: Real, terms: int, samples: float) -> Real:
+    """Delta method for c_1 .. c_terms of a multinomial sample: dc = -d(q_0)/Q + q_0 dQ/Q^2."""
+    one = _reciprocal(pmf, terms + 1)
+    two = np.convolve(one, one)[: terms + 1]
+    cells = np.zeros(terms + 1)
+    cells[: min(pmf.size, terms + 1)] = pmf[: terms + 1]
+    down = pmf[0] * two  # coefficient of dq_l in c_k: q_0 two_{k-l}, less one_k for l = 0
+    square = np.convolve(cells, down**2)[: terms + 1] + cells[0] * ((down - one) ** 2 - down**2)
+    mean = np.convolve(cells, down)[: terms + 1] - cells[0] * one
+    return np.asarray(np.sqrt(np.maximum(square - mean**2, 0.0) / samples)[1:])
+
+
+def implicit_momentum(law: StalenessLaw) -> dict[str, Any]:
+    """The implicit momentum two ways, side by side, with the reason where they differ."""
+    update = expected_update(law)
+    lead = update.leading
+    if lead is None:
+        why = "only the mean speaks: the law is a delay and has no leading momentum"
+    elif abs(lead - update.first_order) < 1e-6:
+        why = "they agree: the law is geometric, or fresh"
+    else:
+        why = (
+            "the first matches the mean staleness and holds for small steps; the second is the weight of the last "
+            "step alone, the rest of the mean sits at longer lags"
+        )
+    return {
+        "first_order": update.first_order,
+        "leading": lead,
+        "kind": update.kind,
+        "why": why,
+        "reason": update.reason,
+    }
 
 
 def is_momentum(law: StalenessLaw, rows: int | None = None) -> bool:
-    """Whether the law is a sub-convex average of past steps (all c_k >= 0); otherwise it is a delay.
+    """Whether the law is a sub-convex average of past steps (all c_k >= 0); otherwise it is a delay. The quick answer
+    of a report; `expected_update` gives the full one, with its reason.
 
     For a law measured on ``rows`` gradients a weight counts as negative when it is below zero by more than four
     standard errors of independent rows, looked for among the first steps (up to the law's mean, at least two).
@@ -39,3 +214,37 @@ def is_momentum(law: StalenessLaw, rows: int | None = None) -> bool:
     weights = autoregression(law, max(2, int(law.mean)))
     # an error in c_n is at most its own cell's plus those of the earlier ones it is made of
     return bool(np.all(weights >= -noise * np.sqrt(np.arange(1, weights.size + 1)) - 1e-12))
+
+
+def largest_useful_workers(target: float) -> float:
+    """M_0 = 1 / (1 - mu*): with more exponential workers the implicit momentum alone exceeds the target ([AbM]
+    2.1)."""
+    if not 0 <= target < 1:
+        raise ValueError(f"the target momentum must lie in [0, 1) (got {target!r})")
+    return 1.0 / (1.0 - target)
+
+
+def measured_momentum(
+    positions: ArrayLike, gradients: ArrayLike, step_size: float, *, explicit: float = 0.0, memory: float = 0.99
+) -> float:
+    """The implicit momentum read off a trajectory, by the closed-loop estimator.
+
+    ``positions`` w_t and undelayed ``gradients`` grad f(w_t), shape (T, coordinates). With d_t = the step less
+    ``explicit`` times the one before, Theorem 3 reads d_t = mu d_{t-1} - alpha (1 - mu) g_t; smoothed (exponential
+    weights, ``memory``) and solved for mu: (E d_t + alpha E g_t) / (E d_{t-1} + alpha E g_t); the median over
+    coordinates and over the second half of the run. Raises ``ValueError`` for fewer than 4 positions or mismatched
+    shapes.
+    """
+    w, g = np.asarray(positions, dtype=np.float64), np.asarray(gradients, dtype=np.float64)
+    if w.ndim != 2 or w.shape[0] < 4 or g.shape != w.shape or not 0 <= memory < 1:
+        raise ValueError("positions and gradients must both have shape (T >= 4, coordinates), memory in [0, 1)")
+    steps = np.diff(w, axis=0)
+    d = steps[1:] - explicit * steps[:-1]  # d[i] leads from w_{i+1} to w_{i+2}
+    now, before, pull = d[1:], d[:-1], g[2 : 2 + d.shape[0] - 1]
+    top, bottom, ratios = np.zeros(w.shape[1]), np.zeros(w.shape[1]), []
+    for i in range(now.shape[0]):
+        top = memory * top + (1 - memory) * (now[i] + step_size * pull[i])
+        bottom = memory * bottom + (1 - memory) * (before[i] + step_size * pull[i])
+        if i >= now.shape[0] // 2:
+            ratios.append(top / np.where(bottom == 0.0, np.nan, bottom))
+    return float(np.nanmedian(np.array(ratios)))

@@ -1,0 +1,185 @@
+"""Which scenarios have an exact staleness law, and which law it is. Source: theory.md sections 2 and 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asyncq.distributions import Law
+from asyncq.errors import NoExactLaw
+from asyncq.network import NO_STREAM, Network
+from asyncq.protocols import KINDS
+from asyncq.staleness import StalenessLaw
+from asyncq.theory.closed_network import server_staleness
+from asyncq.theory.renewal import TOLERANCE, RenewalPool, independent_workers
+
+if TYPE_CHECKING:
+    from asyncq.scenario import Scenario
+
+__all__ = ["batched", "mean_staleness", "network_of", "pools_of", "staleness_law"]
+
+
+def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> StalenessLaw:
+    """The exact long-run law of the staleness of a scenario's gradients, in its unit, with the error of its
+    computation.
+
+    Raises :class:`~asyncq.errors.NoExactLaw` with the reason and the nearest scenario that has a law.
+    """
+    network, kind = network_of(scenario), scenario.protocol.kind
+    if kind not in _LAWS:
+        raise NoExactLaw(f"no exact staleness law is known for protocol {kind}", 'kind = "asynchronous"')
+    law = StalenessLaw.constant(0) if network.workers == 1 else _LAWS[kind](network, tolerance)
+    return replace(law, unit=network.unit)
+
+
+def mean_staleness(scenario: Scenario) -> float | None:
+    """The mean staleness where counting alone gives it, whatever the work and the queue; else None (theory.md section
+    2)."""
+    network = network_of(scenario)
+    kind, workers, k = scenario.protocol.kind, network.workers, network.rows_per_update
+    if workers == 1 or kind in _FRESH:
+        return 0.0
+    if _reads_late(network):
+        return None
+    if kind in ("asynchronous", "round-robin") or (kind == "bounded" and network.weight is not None):
+        return workers - 1.0
+    if kind == "k-batch-async":
+        return (workers - 1.0) / k
+    if kind == "k-async":
+        return workers / k - 1.0
+    return None
+
+
+def network_of(scenario: Scenario) -> Network:
+    """What a scenario lowers to; a pipeline, which lowers to no network, has a law for every stage instead."""
+    if scenario.protocol.kind not in KINDS:
+        raise NoExactLaw(
+            f"protocol {scenario.protocol.kind} has no network of workers, and no one law",
+            "for a pipeline: asyncq.theory.pipeline.stage_law, the law of one stage",
+        )
+    return Network.of(scenario)
+
+
+def batched(law: StalenessLaw, k: int) -> StalenessLaw:
+    """The law when every k-th push is an update, from that of the pushes between a gradient's read and its own.
+
+    If n others push meanwhile, and r = 0 .. k - 1 pushes wait when it reads, it is floor((n + r) / k) updates old; r is
+    uniform and independent of n. For exponential work this is theory.md section 3.3; docs/theory/renewal.md.
+    """
+    length = (law.pmf.size + k - 2) // k + 1
+    pmf = np.zeros(length * k)
+    for waiting in range(k):
+        pmf[waiting : waiting + law.pmf.size] += law.pmf / k
+    return replace(law, pmf=pmf.reshape(length, k).sum(axis=1), name=f"{law.name}, in updates of {k}")
+
+
+def pools_of(network: Network) -> list[RenewalPool]:
+    """The routes of a network's workers, a pool each; with a seat for everybody the service is one more leg."""
+    lasting = network.laws[network.service] if network.has_server and network.seats >= network.workers else None
+
+    def leg(number: int) -> Law | None:
+        return None if number == NO_STREAM else network.laws[number]
+
+    routes = np.stack([network.work, network.pull, network.push])
+    kinds, counts = np.unique(routes, axis=1, return_counts=True)
+    return [
+        RenewalPool(int(count), network.laws[work], leg(pull), leg(push), network.read_at_pull_end, lasting)
+        for (work, pull, push), count in zip(kinds.T, counts, strict=True)
+    ]
+
+
+def _reads_late(network: Network) -> bool:
+    return network.read_at_pull_end and bool((network.pull != NO_STREAM).any())
+
+
+def _has_wires(network: Network) -> bool:
+    return bool(((network.pull != NO_STREAM) | (network.push != NO_STREAM)).any())
+
+
+def _all_exponential_alike(network: Network) -> bool:
+    laws = [network.laws[number] for number in np.unique(network.work)]
+    return all(law.is_exponential and law.mean == laws[0].mean for law in laws)
+
+
+# -- one function for every family of protocols -----------------------------------------------------------------------
+
+
+def _asynchronous(network: Network, tolerance: float) -> StalenessLaw:
+    if not network.has_server or network.seats >= network.workers:
+        return independent_workers(pools_of(network), tolerance=tolerance)
+    service = network.laws[network.service]
+    seats = f"a server with {network.seats} seat{'s' if network.seats > 1 else ''}"
+    nearest = "the same with exponential service, exponential work alike for all, no pull or push; or with no server"
+    if not service.is_exponential:
+        raise NoExactLaw(f"the workers share {seats} whose service is not exponential", nearest)
+    if _has_wires(network):
+        raise NoExactLaw(f"the workers share {seats} that is reached by a pull or a push", nearest)
+    if not _all_exponential_alike(network):
+        raise NoExactLaw(f"the workers share {seats} and their work is not exponential and alike", nearest)
+    work = network.laws[int(network.work[0])]
+    return server_staleness(
+        workers=network.workers, work_mean=work.mean, service_mean=service.mean, seats=network.seats
+    )
+
+
+def _k_batch_async(network: Network, tolerance: float) -> StalenessLaw:
+    return batched(_asynchronous(network, tolerance), network.rows_per_update)
+
+
+def _k_async(network: Network, tolerance: float) -> StalenessLaw:
+    k = network.rows_per_update
+    if k == 1:
+        return _asynchronous(network, tolerance)
+    if k == network.workers:
+        return StalenessLaw.constant(0)
+    if network.has_server or _has_wires(network) or not _all_exponential_alike(network):
+        raise NoExactLaw(
+            f"of k-async with k = {k} the law is known for exponential work alike for all, no pull, push or server",
+            "that, or k-batch-async, which has a law for any work",
+        )
+    law = StalenessLaw.geometric(workers=network.workers / k)
+    return replace(law, error=1e-14)
+
+
+def _round_robin(network: Network, tolerance: float) -> StalenessLaw:
+    if _reads_late(network):
+        raise NoExactLaw(
+            "in round robin with the version fixed at the end of a pull the law depends on how pulls overlap",
+            'version_fixed = "pull_start"',
+        )
+    return StalenessLaw.constant(network.workers - 1)
+
+
+def _fresh(network: Network, tolerance: float) -> StalenessLaw:
+    return StalenessLaw.constant(0)
+
+
+def _stale_synchronous(network: Network, tolerance: float) -> StalenessLaw:
+    raise NoExactLaw(
+        "stale-synchronous gates tie the workers to each other, and no closed form of the law is known",
+        'kind = "asynchronous" (no bound) or "synchronous"',
+    )
+
+
+def _bounded(network: Network, tolerance: float) -> StalenessLaw:
+    if network.weight is not None:
+        return _asynchronous(network, tolerance)
+    raise NoExactLaw(
+        "gradients that are dropped make no update, so that staleness feeds back on itself",
+        'policy = "downweight", or kind = "asynchronous"',
+    )
+
+
+_FRESH = ("synchronous", "k-sync", "backup-workers", "k-batch-sync")
+_LAWS: dict[str, Callable[[Network, float], StalenessLaw]] = {
+    "asynchronous": _asynchronous,
+    "round-robin": _round_robin,
+    "k-async": _k_async,
+    "k-batch-async": _k_batch_async,
+    "stale-synchronous": _stale_synchronous,
+    "bounded": _bounded,
+    **dict.fromkeys(_FRESH, _fresh),
+}

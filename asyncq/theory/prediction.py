@@ -1,0 +1,127 @@
+"""All that can be said of a scenario without simulating it, in one result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from asyncq.errors import NoExactLaw
+from asyncq.estimate import Estimate
+from asyncq.staleness import StalenessLaw
+from asyncq.theory.exact import mean_staleness, network_of, staleness_law
+from asyncq.theory.momentum import is_momentum
+from asyncq.theory.renewal import TOLERANCE
+from asyncq.theory.throughput import Bounds, synchronous_throughput, throughput
+
+if TYPE_CHECKING:
+    from asyncq.scenario import Scenario
+
+__all__ = ["MomentumLine", "Prediction", "predict"]
+
+QUANTILES = (0.5, 0.9, 0.99)
+GEOMETRIC_WITHIN = 1e-6  # total variation to the geometric law of the same mean that counts as none
+
+
+@dataclass(frozen=True)
+class MomentumLine:
+    """The momentum budget: ``target`` = ``implicit`` + ``explicit``; the explicit part may be negative.
+
+    ``basis`` is "geometric law", or "first order only" where the law is another one or unknown; ``is_delay`` says
+    that the law has no momentum form (None where it is not known). Source: [AbM] Theorem 5; theory.md sections 2 and 4.
+    """
+
+    target: float | None
+    implicit: float
+    explicit: float | None
+    basis: str
+    is_delay: bool | None
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What theory says of a scenario.
+
+    ``law`` is None where no exact law is known; then ``no_law`` holds the reason and ``nearest`` the nearest scenario
+    that has one. ``mean`` is the mean staleness, which counting gives more often than the law, and ``distance`` the
+    law's total variation from the geometric law of that mean. ``synchronous`` is the throughput behind a barrier, in
+    gradients per second.
+    """
+
+    scenario: Scenario
+    law: StalenessLaw | None
+    no_law: str
+    nearest: str
+    mean: float | None
+    distance: float | None
+    unit: str
+    momentum: MomentumLine | None
+    throughput: Estimate | Bounds
+    synchronous: Estimate | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; the keys are those of a simulation's report where they mean the same."""
+        law = self.law
+        staleness: dict[str, Any] = {"mean": self.mean, "unit": self.unit, "exact": law is not None}
+        if law is None:
+            staleness |= {"reason": self.no_law, "nearest": self.nearest}
+        else:
+            staleness |= {
+                "sd": law.sd,
+                "quantiles": {f"{q:.0%}": int(law.quantile(q)[0]) for q in QUANTILES},
+                "pmf": law.pmf.tolist(),
+                "truncation": law.truncation,
+                "error": law.error,
+                "law": law.name,
+                "distance_to_geometric": self.distance,
+            }
+        return {
+            "schema": 1,
+            "scenario": self.scenario.to_dict(),
+            "staleness": staleness,
+            "momentum": None if self.momentum is None else vars(self.momentum).copy(),
+            "throughput": self.throughput.to_dict(),
+            "synchronous": None if self.synchronous is None else self.synchronous.to_dict(),
+        }
+
+
+def predict(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Prediction:
+    """The exact law, the momentum line and the throughput of a scenario, as far as they are known, with no
+    simulation.
+
+    Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, whose stages have laws of their own.
+    """
+    network = network_of(scenario)
+    law, reason, nearest, distance = None, "", "", None
+    mean = mean_staleness(scenario)
+    try:
+        law = staleness_law(scenario, tolerance=tolerance)
+    except NoExactLaw as refusal:
+        reason, nearest = refusal.reason, refusal.nearest
+    else:
+        mean = law.mean if mean is None else mean
+        distance = law.total_variation(StalenessLaw.geometric(mean=law.mean))
+    return Prediction(
+        scenario=scenario,
+        law=law,
+        no_law=reason,
+        nearest=nearest,
+        mean=mean,
+        distance=distance,
+        unit=network.unit,
+        momentum=None if mean is None else _momentum(scenario, law, mean, distance),
+        throughput=throughput(scenario),
+        synchronous=synchronous_throughput(network),
+    )
+
+
+def _momentum(scenario: Scenario, law: StalenessLaw | None, mean: float, distance: float | None) -> MomentumLine:
+    implicit = mean / (1.0 + mean)
+    target = None if scenario.optimizer is None else scenario.optimizer.momentum
+    geometric = distance is not None and law is not None and distance <= GEOMETRIC_WITHIN + law.error
+    return MomentumLine(
+        target=target,
+        implicit=implicit,
+        explicit=None if target is None else target - implicit,
+        basis="geometric law" if geometric else "first order only",
+        is_delay=None if law is None else not geometric and not is_momentum(law),
+    )
