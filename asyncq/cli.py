@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -119,6 +119,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON and nothing else.")
 @click.option("--out", metavar="DIR", help="Write summary.json, staleness.csv and figures (PNG, SVG) to DIR.")
 @click.option("--trace", is_flag=True, help="With --out: also write trace.csv, one row per gradient.")
+@click.option("--fit", is_flag=True, help="Fit and rank all families of staleness laws, not only the geometric.")
 @click.option(
     "--replications",
     type=int,
@@ -134,6 +135,7 @@ def simulate(
     as_json: bool,
     out: str | None,
     trace: bool,
+    fit: bool,
     replications: int | None,
 ) -> None:
     """Simulate the scenario in FILE and report throughput, staleness, its law and the momentum that goes with it.
@@ -153,6 +155,8 @@ def simulate(
     exact = scenario.protocol.kind in EXACT_KINDS
     if exact and (trace or replications is not None):
         raise ScenarioError(f"{file}: kind {scenario.protocol.kind} is not simulated; remove --trace or --replications")
+    if fit and (exact or replications is not None):
+        raise ScenarioError("--fit goes with a single simulated run; remove it, or --replications")
     folder = None if out is None else _output_folder(out)
     interrupted = False
     if exact:
@@ -164,13 +168,21 @@ def simulate(
         with _stop_on_interrupt() as stopped, _progress(scenario, engine, updates, replications or 1) as show:
 
             def on_chunk(done: int) -> bool:
-                show(done)
+                show.updates(done)
                 return stopped()
 
             if replications is None:
                 run = run_simulation(
-                    scenario, engine=engine, seed=seed, updates=updates, trace=trace, on_chunk=on_chunk
+                    scenario,
+                    engine=engine,
+                    seed=seed,
+                    updates=updates,
+                    trace=trace,
+                    on_chunk=on_chunk,
+                    on_precision=show.precision,
                 )
+                if fit:
+                    run.laws  # noqa: B018  computed here, so that the report has them
                 summary, text = run.to_dict(), report.render(run, ascii_only=_ascii_only())
                 interrupted = run.interrupted
             else:
@@ -271,14 +283,21 @@ def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, previous)
 
 
+class _Shown(NamedTuple):
+    """How to show the updates so far, and the half-width so far where a precision is asked for."""
+
+    updates: Callable[[int], None]
+    precision: Callable[[float], None]
+
+
 @contextlib.contextmanager
 def _progress(
     scenario: Scenario, engine: str, updates: int | None, replications: int
-) -> Iterator[Callable[[int], None]]:
+) -> Iterator[_Shown]:
     """A progress bar on standard error, on a terminal only; it covers all replications. Until the first rows arrive it
     says that a kernel may be compiled, if one is needed."""
     if not sys.stderr.isatty():
-        yield lambda done: None
+        yield _Shown(lambda done: None, lambda width: None)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -292,4 +311,13 @@ def _progress(
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(STARTING if compiled else SIMULATING, total=total)
-        yield lambda done: progress.update(task, completed=min(done, total), description=SIMULATING)
+        words = [SIMULATING]
+
+        def precision(width: float) -> None:
+            now = f"{width:.2%}" if width < 10 else "unknown"
+            words[0] = f"{SIMULATING}, half-width now {now}"
+
+        def report(done: int) -> None:
+            progress.update(task, completed=min(done, total), description=words[0])
+
+        yield _Shown(report, precision)

@@ -60,7 +60,15 @@ def write_run(run: Run, folder: Path) -> None:
         for staleness, share in enumerate(pmf.tolist())
     )
     _write_csv(folder / "staleness.csv", ("staleness", "share", "geometric"), rows)
-    for name, figure in (("staleness", plots.staleness(run)), ("momentum", plots.momentum(run))):
+    figures = {
+        "staleness": plots.staleness(run),
+        "momentum": plots.momentum(run),
+        "survival": plots.survival(run),
+        "autocorrelation": plots.autocorrelation(run),
+        "warm-up": plots.warm_up(run),
+        "workers": plots.workers(run),
+    }
+    for name, figure in figures.items():
         _write_figure(figure, folder, name)
     if run.trace is not None:
         trace = run.trace

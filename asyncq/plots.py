@@ -14,10 +14,20 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
     from asyncq.run import Run
+    from asyncq.statistics.fitting import Fitted
     from asyncq.theory.pipeline import Schedule
     from asyncq.timeline import Timeline
 
-__all__ = ["momentum", "schedule", "staleness", "timeline"]
+__all__ = [
+    "autocorrelation",
+    "momentum",
+    "schedule",
+    "staleness",
+    "survival",
+    "timeline",
+    "warm_up",
+    "workers",
+]
 
 MEASURED, MODEL, AGAINST = "#4c72b0", "#c44e52", "#8c8c8c"
 LOOKS = {  # of what a worker does: colour, hatch, words
@@ -48,6 +58,13 @@ def staleness(run: Run) -> Figure:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     width = 0.85 if shown <= 80 else 1.0
     above.bar(range(shown), law.pmf[:shown], width=width, color=LOOKS["work"][0], label="simulated")
+    intervals = run.staleness.pmf_ci95
+    if intervals is not None and shown <= 80:
+        cells = min(shown, intervals.shape[1])
+        above.vlines(range(cells), *intervals[:, :cells], color="#1f3a5f", linewidth=1.2, label="95 % of each cell")
+    for fitted, style in zip(_others(run), ("-", "--", ":"), strict=False):
+        name = f"{fitted.family}: {fitted.verdict}"
+        above.plot(range(shown), fitted.pmf(shown), style, color="#55a868", linewidth=1.2, label=name)
     marker = "o" if shown <= 80 else ""
     look: dict[str, Any] = {"color": MODEL, "marker": marker, "markersize": 3.5, "linewidth": 1.2}
     above.plot(range(shown), model, **look, label=f"geometric law, p = {fit.p:.4g}: {fit.verdict}")
@@ -70,6 +87,98 @@ def staleness(run: Run) -> Figure:
     above.set_xlim(-0.6, max(shown, 8) - 0.4)
     above.set_ylim(0, 1.12 * max(float(law.pmf.max()), *model))
     figure.align_ylabels()
+    return figure
+
+
+def _others(run: Run) -> list[Fitted]:
+    """The three best laws that are not the geometric, if laws were fitted."""
+    laws = run.laws if "laws" in vars(run) else ()
+    return [law for law in laws if law.family != "geometric" and law.bic < float("inf")][:3]
+
+
+def survival(run: Run) -> Figure:
+    """P(staleness > l) on a log scale, on which a geometric law is a straight line."""
+    from matplotlib.figure import Figure
+
+    law = run.staleness.law
+    tail = law.survival
+    shown = max(2, int((tail > 0).sum()))
+    geometric = StalenessLaw.geometric(mean=law.mean, tail=1e-9).survival[:shown]
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.semilogy(range(shown), tail[:shown], ".", color=MEASURED, markersize=5, label="simulated")
+    axes.semilogy(range(geometric.size), geometric, "-", color=MODEL, linewidth=1, label="geometric of the same mean")
+    for fitted, style in zip(_others(run), ("-", "--", ":"), strict=False):
+        rest = 1 - fitted.pmf(shown).cumsum()
+        axes.semilogy(range(shown), rest.clip(1e-12), style, color="#55a868", linewidth=1.2, label=fitted.family)
+    lowest = float(tail[tail > 0].min()) if (tail > 0).any() else 1e-3
+    axes.set_ylim(lowest / 2, 1.3)
+    axes.set_xlabel(f"staleness ({run.staleness.unit})")
+    axes.set_ylabel("share of staler gradients")
+    axes.set_title(f"{run.scenario.name}: a geometric law is a straight line ({run.fit.verdict})", fontsize=11)
+    axes.legend(frameon=False)
+    return figure
+
+
+def autocorrelation(run: Run) -> Figure:
+    """The autocorrelation of the staleness of consecutive gradients, with the band within which it may be chance."""
+    from matplotlib.figure import Figure
+
+    seen = run.dependence
+    shown = max(2, min(seen.autocorrelation.size, 6 * run.network.workers + 10))
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    lags = range(1, min(shown, seen.autocorrelation.size))
+    axes.vlines(lags, 0, seen.autocorrelation[1:shown], color=MEASURED, linewidth=1.5)
+    half = seen.half_widths[1:shown]
+    axes.fill_between(lags, -half, half, color=AGAINST, alpha=0.3, linewidth=0, label="chance, 95 % of each lag")
+    axes.axhline(0, color="black", linewidth=0.6)
+    axes.set_xlabel("lag (gradients)")
+    axes.set_ylabel("autocorrelation")
+    axes.set_title(f"{run.scenario.name}: staleness of consecutive gradients", fontsize=11)
+    axes.legend(frameon=False)
+    return figure
+
+
+def warm_up(run: Run) -> Figure:
+    """What was kept of the run, batch by batch, with the part that every series wanted left out."""
+    from matplotlib.figure import Figure
+
+    rows, sums, _, seconds, updates, *_ = run.collected.batches.T
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    at = run.warmup + updates.cumsum()
+    series = (above, sums / rows, "mean staleness"), (below, seconds / updates, "seconds per update")
+    for axes, values, words in series:
+        axes.plot(at, values, color=MEASURED, linewidth=0.8)
+        axes.axvspan(0, run.warmup, color=AGAINST, alpha=0.3, linewidth=0)
+        axes.set_ylabel(words)
+    below.set_xlim(left=0)
+    below.set_xlabel("updates; the shaded ones were left out")
+    why = "as asked" if run.warm_up is None else run.warm_up.series
+    above.set_title(f"{run.scenario.name}: {run.warmup:,} updates left out ({why})", fontsize=11)
+    return figure
+
+
+def workers(run: Run) -> Figure:
+    """The mean staleness of every worker with its 95 % interval; those who are named stand out."""
+    from matplotlib.figure import Figure
+
+    seen = run.who_is_stale
+    named = {stale.worker: stale.name for stale in seen.named}
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    numbers = range(seen.means.size)
+    colours = [MODEL if number in named else MEASURED for number in numbers]
+    axes.vlines(numbers, seen.means - 1.96 * seen.errors, seen.means + 1.96 * seen.errors, colors=colours, linewidth=1)
+    axes.scatter(numbers, seen.means, c=colours, s=12, zorder=3)
+    for number in list(named)[:10]:
+        look: dict[str, Any] = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 8, "color": MODEL}
+        axes.annotate(named[number], (number, seen.means[number]), **look)
+    axes.set_xlabel("worker")
+    axes.set_ylabel(f"mean staleness ({run.staleness.unit})")
+    told = "too few gradients to compare" if seen.p_value is None else f"equally stale: p {max(seen.p_value, 1e-6):.2g}"
+    axes.set_title(f"{run.scenario.name}: {told}", fontsize=11)
     return figure
 
 

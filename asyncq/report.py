@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ STAGES = 10  # stages of a pipeline that are listed, and the last
 def render(run: Run, *, ascii_only: bool = False) -> str:
     """The report of a run, at most 80 columns wide but for long names."""
     lines = [*_heading(run), "", *_flow(run), "", *_staleness(run, "#" if ascii_only else "█"), "", *_advice(run)]
+    if "laws" in vars(run):
+        lines += ["", *_laws(run)]
     return "\n".join(lines) + "\n"
 
 
@@ -80,6 +83,8 @@ def _heading(run: Run) -> Iterator[str]:
     yield _system(run)
     yield f"simulated {run.updates:,} updates, {_seconds(run.seconds)} of their time; the first {run.warmup:,} left out"
     yield f"engine {run.engine}, seed {run.seed}, asyncq {__version__}"
+    for warning in run.warnings:
+        yield f"WARNING {warning}"
 
 
 def _system(run: Run) -> str:
@@ -134,12 +139,28 @@ def _staleness(run: Run, bar: str) -> Iterator[str]:
         yield f"             applied at mean weight {s.weight:.4g}; their weighted mean is {s.effective_mean:.5g}"
     first, last = (int(value) for value in s.law.quantile([0.01, 0.99]))
     width = -(-(last + 1 - first) // BARS)
+    # a pool that is named as a whole has its line above
+    pools = Counter(stale.pool for stale in run.who_is_stale.named)
+    whole = {pool.name for pool in run.pools if len(run.pools) > 1 and pools[pool.name] == pool.workers > 1}
+    named = [stale for stale in run.who_is_stale.named if stale.pool not in whole]
+    if named:
+        who = ", ".join(f"{stale.name} ({stale.ratio:.2f} times)" for stale in named[:3])
+        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+        yield f"             staler than the others: {who}{more}"
     cells = [(low, min(low + width, last + 1)) for low in range(first, last + 1, width)]
     weights = [float(s.pmf[low:high].sum()) for low, high in cells]
     tallest = max(weights) or 1.0
     for (low, high), weight in zip(cells, weights, strict=True):
         label = f"{low}" if high - low == 1 else f"{low}-{high - 1}"
         yield f"{label:>11}  {bar * round(BAR_WIDTH * weight / tallest):<{BAR_WIDTH}} {weight:.1%}"
+
+
+def _laws(run: Run) -> Iterator[str]:
+    yield "laws         by BIC, above that of the first; distance is total variation"
+    best = run.laws[0].bic
+    for law in run.laws:
+        more = f"{law.bic - best:+.1f}" if law.bic < float("inf") else "impossible"
+        yield f"  {law.family:<26} {more:>12}  distance {law.gof.total_variation:<8.2g} {law.verdict}"
 
 
 def _advice(run: Run) -> Iterator[str]:
@@ -150,8 +171,11 @@ def _advice(run: Run) -> Iterator[str]:
         evidence = "no gradient is stale"
     else:
         p_value = f"{gof.p_value:.2g}" if gof.p_value > 1e-6 else "below 1e-6"
-        evidence = f"chi-square p-value {p_value} on {gof.rows:,} rows"
-    evidence += f"; total variation {gof.total_variation:.2g}"
+        evidence = f"p {p_value} on {gof.rows:,} rows"
+    distance = f"{gof.total_variation:.2g}" if gof.total_variation >= 0.001 else "below 0.001"
+    if gof.total_variation_ci95 is not None:
+        distance += f" [{gof.total_variation_ci95[0]:.2g}, {gof.total_variation_ci95[1]:.2g}]"
+    evidence += f"; distance {distance}"
     yield f"law          geometric, p = {fit.p:.4g}: {fit.verdict} ({evidence})"
     rule = ""
     if momentum.target is not None and momentum.explicit is not None:

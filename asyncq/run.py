@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +17,20 @@ from asyncq.estimate import Estimate
 from asyncq.network import Network
 from asyncq.protocols import KIND_NAMES
 from asyncq.staleness import StalenessLaw
-from asyncq.statistics.accumulate import Accumulator
+from asyncq.statistics.accumulate import Accumulator, Collected
+from asyncq.statistics.dependence import Dependence, dependence
 from asyncq.statistics.goodness import StalenessFit, fit_geometric
-from asyncq.statistics.intervals import BATCH_COUNT, ratio_of_batches
+from asyncq.statistics.intervals import quantiles_of_parts, ratio_of_batches, shares_of_parts, variance_of_batches
+from asyncq.statistics.precision import PrecisionRule
+from asyncq.statistics.steady_state import WarmUp, warm_up
+from asyncq.statistics.workers import WhoIsStale, who_is_stale
 from asyncq.theory.momentum import is_momentum
 from asyncq.theory.throughput import synchronous_throughput
 from asyncq.variates import Variates
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
+    from asyncq.statistics.fitting import Fitted
 
 __all__ = ["ENGINES", "Groups", "Momentum", "Pool", "Run", "Server", "Staleness", "runs_compiled", "simulate"]
 
@@ -35,7 +41,8 @@ QUANTILES = (0.5, 0.9, 0.99)
 
 @dataclass(frozen=True, eq=False)
 class Staleness:
-    """The staleness of applied gradients after the warm-up, in ``unit``; ``ci95`` is the mean's.
+    """The staleness of applied gradients after the warm-up, in ``unit``; ``ci95`` is the mean's, and wider than it need
+    be, because the conservation law pins the mean.
 
     ``weight`` is the mean weight with which they are applied: 1 unless the protocol gives stale ones less.
     ``effective_mean`` is their mean staleness with those weights.
@@ -49,6 +56,9 @@ class Staleness:
     unit: str
     weight: float
     effective_mean: float
+    variance: Estimate
+    pmf_ci95: NDArray[np.float64] | None  # shape (2, cells): of the pmf's cells, 95 % each by itself
+    quantile_intervals: dict[str, tuple[int, int] | None]
 
     @property
     def pmf(self) -> NDArray[np.float64]:
@@ -123,10 +133,33 @@ class Run:
     machine_time: MachineTime
     synchronous: Estimate | None
     trace: Chunk | None
+    warm_up: WarmUp | None  # what was looked for and found; None if the scenario says what to leave out
+    precision: float | None  # the widest relative half-width, where the scenario asks for one
+    warnings: tuple[str, ...]
+    network: Network
+    collected: Collected
+
+    @cached_property
+    def dependence(self) -> Dependence:
+        """How far consecutive gradients are from independent."""
+        return dependence(self.collected)
+
+    @cached_property
+    def who_is_stale(self) -> WhoIsStale:
+        """The workers' mean staleness, a test for equality, and who stands out."""
+        return who_is_stale(self.collected, self.network.pool_of, self.network.pools)
+
+    @cached_property
+    def laws(self) -> tuple[Fitted, ...]:
+        """All families of laws fitted to the staleness, the best first; takes up to a second."""
+        from asyncq.statistics.fitting import rank
+
+        return rank(self.collected)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON report, schema 1: keys are only ever added."""
-        gof = self.fit.gof
+        """The JSON report, schema 1: keys are only ever added. "laws" is null unless :attr:`laws` was asked for."""
+        pmf_ci95 = self.staleness.pmf_ci95
+        intervals = self.staleness.quantile_intervals.items()
         total = sum(self.machine_time) or 1.0
         return {
             "schema": 1,
@@ -150,18 +183,14 @@ class Run:
                 "unit": self.staleness.unit,
                 "weight": self.staleness.weight,
                 "effective_mean": self.staleness.effective_mean,
+                "variance": self.staleness.variance.to_dict(),
+                "pmf_ci95": None if pmf_ci95 is None else pmf_ci95.tolist(),
+                "quantile_intervals": {name: ends and list(ends) for name, ends in intervals},
             },
             "fit": {
                 "family": self.fit.family,
                 "p": self.fit.p,
-                "gof": {
-                    "statistic": gof.statistic,
-                    "p_value": gof.p_value,
-                    "total_variation": gof.total_variation,
-                    "cells": gof.cells,
-                    "rows": gof.rows,
-                    "stride": gof.stride,
-                },
+                "gof": self.fit.gof.to_dict(),
                 "verdict": self.fit.verdict,
             },
             "momentum": {
@@ -181,6 +210,12 @@ class Run:
             "groups": None if self.groups is None else vars(self.groups),
             "pools": [vars(pool) for pool in self.pools],
             "machine_time": {stage: spent / total for stage, spent in self.machine_time._asdict().items()},
+            "warm_up": None if self.warm_up is None else vars(self.warm_up),
+            "precision": self.precision if self.precision is not None and np.isfinite(self.precision) else None,
+            "dependence": self.dependence.to_dict(),
+            "who_is_stale": self.who_is_stale.to_dict(),
+            "laws": [law.to_dict() for law in self.laws] if "laws" in vars(self) else None,
+            "warnings": list(self.warnings),
         }
 
 
@@ -193,6 +228,7 @@ def simulate(
     replication: int = 0,
     trace: bool = False,
     on_chunk: Callable[[int], bool | None] | None = None,
+    on_precision: Callable[[float], None] | None = None,
 ) -> Run:
     """Simulate a scenario.
 
@@ -200,7 +236,8 @@ def simulate(
     "auto". ``seed`` and ``updates`` override the scenario's; without any seed a fresh one is drawn and recorded. Runs
     that differ in ``replication`` only are independent. ``trace`` keeps every row (memory grows with the run).
     ``on_chunk(updates_so_far)`` is called after each chunk of rows; if it returns True the run ends there and its
-    ``interrupted`` is true.
+    ``interrupted`` is true. Where the scenario asks for a precision, ``updates`` is a cap, and
+    ``on_precision(half_width_now)`` is called with the widest relative half-width so far.
 
     Raises ``ScenarioError`` for an unknown engine, a bad seed or number of updates, and for a protocol that needs no
     simulation (pipeline); ``DeadlockError`` if the simulation cannot proceed.
@@ -217,12 +254,16 @@ def simulate(
         raise ScenarioError(f"seed must be a whole number, 0 or more (got {seed!r})")
 
     network = Network.of(scenario)
-    warmup = _warmup(scenario, network, target)
+    asked = scenario.run.warmup
+    warmup = asked if isinstance(asked, int) else 0
     if warmup >= target:
         raise ScenarioError(f"{scenario.name}: run.warmup must be less than the number of updates, {target} "
                             f"(got {warmup}); simulate longer or discard less")
     machine = _engine(network, Variates(network.laws, seed=seed, replication=replication), engine, target)
-    accumulator = Accumulator(network, warmup=warmup)
+    accumulator = Accumulator(network, warmup=warmup, compiled=machine.name == "compiled")
+    rule = None
+    if scenario.run.precision is not None:
+        rule = PrecisionRule(scenario.run.precision, network.unit, None if asked == "auto" else warmup)
     kept: list[Chunk] = []
     interrupted = False
     for chunk in machine.chunks(target):
@@ -232,10 +273,23 @@ def simulate(
         if on_chunk is not None and on_chunk(machine.version) and machine.version < target:
             interrupted = True
             break
+        if rule is not None:
+            enough = rule.reached(accumulator)
+            if on_precision is not None:
+                on_precision(rule.now)
+            if enough:
+                break
     if not accumulator.rows:
         raise TooShortError(f"nothing to report: {machine.version} updates do not outlast the warm-up "
                             f"of {accumulator.warmup}")
-    return _summarise(scenario, network, machine, accumulator, seed, interrupted, kept)
+    run = _summarise(scenario, network, machine, accumulator, seed, interrupted, kept)
+    if rule is None:
+        return run
+    missed: tuple[str, ...] = ()
+    if rule.now > rule.goal:
+        how = f"{rule.now:.2g}" if np.isfinite(rule.now) else "none yet"
+        missed = (f"the precision of {rule.goal:g} was not reached: half-width {how} after {run.updates:,} updates",)
+    return replace(run, precision=rule.now, warnings=run.warnings + missed)
 
 
 def runs_compiled(network: Network, engine: str, updates: int) -> bool:
@@ -256,16 +310,6 @@ def _engine(network: Network, variates: Variates, name: str, updates: int) -> En
     return SimpyEngine(network, variates)
 
 
-def _warmup(scenario: Scenario, network: Network, updates: int) -> int:
-    """Updates left out of the statistics: as asked, or ten cycles of everybody and 5 % of the run, at most half."""
-    asked = scenario.run.warmup
-    if asked == "none":
-        return 0
-    if asked != "auto":
-        return int(asked)
-    return min(max(10 * network.workers, updates // 20), updates // 2)
-
-
 def _summarise(
     scenario: Scenario,
     network: Network,
@@ -275,52 +319,74 @@ def _summarise(
     interrupted: bool,
     kept: list[Chunk],
 ) -> Run:
-    batches = accumulator.batches(BATCH_COUNT)
-    rows, staleness_sum, _, seconds, updates, visits, waited, busy = batches.T
-    counts = accumulator.histogram
+    found = warm_up(accumulator) if scenario.run.warmup == "auto" else None
+    collected = accumulator.collected(0 if found is None else found.rows)
+    rows, sums, squares, seconds, updates, visits, waited, busy = collected.batches.T
+    cycle = -(-network.workers // collected.batch_rows)  # batches in which everybody has a turn
+    counts = collected.histogram
     law = StalenessLaw(counts / counts.sum(), unit=network.unit, source="measured")
     effective, weight = law, 1.0
     if network.weight is not None:
         late = np.arange(law.pmf.size)
         weights = np.where(late > network.parameters["maximum_staleness"], network.weight(late), 1.0)
         effective, weight = law.weighted(weights)
-    fit = fit_geometric(accumulator, network.workers)
+    fit = fit_geometric(collected)
     per_second = f"{network.unit} per second"
     server = None
     if network.has_server:
-        utilisation = ratio_of_batches(busy, seconds * network.seats, unit="share of seats")
-        server = Server(network.seats, utilisation, ratio_of_batches(waited, visits, unit="seconds"))
-    spread = ratio_of_batches(staleness_sum, rows, unit=network.unit)
+        utilisation = ratio_of_batches(busy, seconds * network.seats, unit="share of seats", smallest=cycle)
+        server = Server(
+            network.seats, utilisation, ratio_of_batches(waited, visits, unit="seconds", smallest=cycle)
+        )
+    spread = ratio_of_batches(sums, rows, unit=network.unit, smallest=cycle)
+    pmf_ci95 = shares_of_parts(collected.parts, collected.part_rows)
+    names = [f"{q:.0%}" for q in QUANTILES]
+    quantiles = quantiles_of_parts(collected.parts, collected.part_rows, QUANTILES)
     return Run(
         scenario=scenario,
         engine=machine.name,
         seed=seed,
         updates=machine.version,
-        warmup=accumulator.warmup,
+        warmup=collected.warmup,
         seconds=machine.now,
         interrupted=interrupted,
-        throughput=ratio_of_batches(updates, seconds, unit=per_second),
-        gradients=ratio_of_batches(rows, seconds, unit="gradients per second"),
-        kinds=dict(zip(KIND_NAMES, accumulator.kinds.tolist(), strict=True)),
+        throughput=ratio_of_batches(updates, seconds, unit=per_second, smallest=cycle),
+        gradients=ratio_of_batches(rows, seconds, unit="gradients per second", smallest=cycle),
+        kinds=dict(zip(KIND_NAMES, collected.kinds.tolist(), strict=True)),
         staleness=Staleness(
             mean=law.mean,
             sd=law.sd,
             ci95=spread.ci95,
-            quantiles={f"{q:.0%}": int(law.quantile(q)[0]) for q in QUANTILES},
+            quantiles=dict(zip(names, law.quantile(QUANTILES).tolist(), strict=True)),
             law=law,
             unit=network.unit,
             weight=weight,
             effective_mean=effective.mean,
+            variance=variance_of_batches(rows, sums, squares, unit=f"{network.unit} squared", smallest=cycle),
+            pmf_ci95=None if pmf_ci95 is None else pmf_ci95[:, : law.pmf.size],
+            quantile_intervals=dict(zip(names, quantiles, strict=True)),
         ),
         fit=fit,
-        momentum=_momentum(scenario, effective, fit.verdict == "accepted" and weight == 1.0, accumulator.rows),
+        momentum=_momentum(scenario, effective, fit.is_geometric and weight == 1.0, collected.rows),
         server=server,
         groups=_groups(network),
-        pools=_pools(network, accumulator, float(seconds.sum()), float(rows.sum())),
+        pools=_pools(network, collected, float(seconds.sum()), float(rows.sum())),
         machine_time=machine.machine_time,
         synchronous=synchronous_throughput(network),
         trace=Chunk.join(kept) if kept else None,
+        warm_up=found,
+        precision=None,
+        warnings=_warnings(found, network),
+        network=network,
+        collected=collected,
     )
+
+
+def _warnings(found: WarmUp | None, network: Network) -> tuple[str, ...]:
+    if found is None or found.enough is None:
+        return ()
+    enough = -(-found.enough // network.rows_per_update)
+    return (f"too short to have settled ({found.series}); {enough:,} updates would do",)
 
 
 def _momentum(scenario: Scenario, law: StalenessLaw, geometric: bool, rows: int) -> Momentum:
@@ -342,11 +408,11 @@ def _groups(network: Network) -> Groups | None:
     return Groups(network.workers, network.group_size, network.group_efficiency)
 
 
-def _pools(network: Network, accumulator: Accumulator, seconds: float, rows: float) -> tuple[Pool, ...]:
+def _pools(network: Network, collected: Collected, seconds: float, rows: float) -> tuple[Pool, ...]:
     sizes = np.bincount(network.pool_of)
-    committed = np.bincount(network.pool_of, weights=accumulator.per_worker[0])
-    sums = np.bincount(network.pool_of, weights=accumulator.per_worker[1])
-    rate = rows / seconds / accumulator.rows if seconds > 0 else 0.0
+    committed = np.bincount(network.pool_of, weights=collected.per_worker[0])
+    sums = np.bincount(network.pool_of, weights=collected.per_worker[1])
+    rate = rows / seconds / collected.rows if seconds > 0 else 0.0
     return tuple(
         Pool(name, int(size), float(total / n) if n else None, float(n * rate))
         for name, size, n, total in zip(network.pools, sizes, committed, sums, strict=True)

@@ -39,6 +39,7 @@ from asyncq.protocols import ALL_KINDS, PARAMETERS, Parameter
 __all__ = ["Groups", "Network", "Optimizer", "Pool", "Protocol", "RunTable", "Scenario", "Server"]
 
 MAX_WORKERS = 1_000_000
+CAP = 100_000_000  # updates, where a precision is asked for and no number of updates
 KINDS_NOT_YET = ("actor-learner",)
 
 
@@ -182,12 +183,21 @@ class Optimizer(Table):
 
 
 class RunTable(Table):
-    """How long to simulate: ``updates`` kept or thrown away, the first ``warmup`` of which are thrown away."""
+    """How long to simulate: ``updates`` kept or thrown away, the first ``warmup`` of which are thrown away; with a
+    ``precision``, only until intervals (95 %) are that narrow, relative to their means, and ``updates`` is a cap."""
 
-    not_yet = ("until", "precision")
+    not_yet = ("until",)
     updates: Annotated[Positive, Field(le=10**12)] = 200_000
     seed: Whole | None = None
     warmup: Annotated[int | Literal["auto", "none"], BeforeValidator(_warmup)] = "auto"
+    precision: Annotated[float, Field(gt=0, lt=1), BeforeValidator(as_number)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _capped(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("precision") is not None and "updates" not in data:
+            return {**data, "updates": CAP}
+        return data
 
 
 class Scenario(Table):

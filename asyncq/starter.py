@@ -56,6 +56,7 @@ _RUN = """\
 updates = 50_000
 seed = 1  # the same seed gives the same run
 #warmup = 1000  # updates left out at the start; if left out: found automatically
+#precision = 0.01  # end as soon as intervals are that narrow, relative to their means; updates is then a cap
 """
 
 

@@ -52,7 +52,9 @@ def test_out_writes_the_files(tmp_path):
     assert call("simulate", QUICK, "--updates", 3000, "--seed", 1, "--out", folder, "--trace").exit_code == 0
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        "summary.json", "staleness.csv", "trace.csv", "staleness.png", "staleness.svg", "momentum.png", "momentum.svg"
+        "summary.json", "staleness.csv", "trace.csv",
+        *(f"{name}.{suffix}" for suffix in ("png", "svg")
+          for name in ("staleness", "momentum", "survival", "autocorrelation", "warm-up", "workers")),
     }  # fmt: skip
     assert json.loads((folder / "summary.json").read_text())["updates"] == 3000
     with (folder / "staleness.csv").open() as file:
@@ -163,7 +165,7 @@ def test_ctrl_c_reports_what_was_finished_and_says_so(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_ctrl_c_within_the_warm_up_writes_nothing(tmp_path):
     folder = tmp_path / "out"
-    code, out, err = interrupted("--out", str(folder))
+    code, out, err = interrupted("--set", "run.warmup=99000000", "--out", str(folder))
     assert (code, out) == (1, "")
     assert "nothing to report" in err
     assert list(folder.iterdir()) == []

@@ -162,7 +162,7 @@ def python(code: str, **environment: str) -> str:
 
 QUICK = (
     "from cases import scenario; from asyncq import simulate\n"
-    "run = simulate(scenario(), engine='compiled', updates=3000, seed=1)\n"
+    "run = simulate(scenario(run={'warmup': 150}), engine='compiled', updates=3000, seed=1)\n"
 )
 
 

@@ -174,7 +174,7 @@ def test_theory_reaches_no_engine_even_through_others() -> None:
 
 def test_the_search_through_others_finds_what_is_there() -> None:
     assert {"asyncq.variates", "asyncq.network", "asyncq.protocols"} <= reached("engines")
-    assert "asyncq.staleness" in reached("statistics")
+    assert "asyncq.estimate" in reached("statistics")
 
 
 def test_the_design_page_names_every_module() -> None:

@@ -414,12 +414,7 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "failure": (pool("failure = {}"), 'pool "gpu" failure', "is not yet supported in this version", "remove it"),
     "shards": (GOOD + "[server]\nservice_time = 1\nshards = 4\n", "server.shards", "is not yet supported", "remove it"),
     "until": (GOOD + '[run]\nuntil = "2h"\n', "run.until", "is not yet supported in this version", "remove it"),
-    "precision": (
-        GOOD + "[run]\nprecision = 0.01\n",
-        "run.precision",
-        "is not yet supported in this version",
-        "remove it",
-    ),
+    "precision": (GOOD + "[run]\nprecision = 0\n", "run.precision", "above 0 (got 0)", "larger"),
 }
 
 

@@ -1,0 +1,62 @@
+"""Running until the intervals are narrow enough: sequential stopping, with a cap on the number of updates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from asyncq.estimate import Estimate
+from asyncq.statistics.accumulate import Accumulator, Collected
+from asyncq.statistics.intervals import ratio_of_batches, variance_of_batches
+from asyncq.statistics.steady_state import warm_up
+
+__all__ = ["PrecisionRule", "watched"]
+
+GROWTH = 1.25  # of the run between two looks: few looks keep the coverage of the last one
+FEWEST_CYCLES = 50  # of every worker, before the first look
+
+
+def watched(collected: Collected, unit: str) -> dict[str, Estimate]:
+    """The estimates whose relative half-widths the precision is about. The mean staleness is not among them: the
+    conservation law knows it beforehand."""
+    rows, sums, squares, seconds, updates, visits, waited, _ = collected.batches.T
+    smallest = -(-collected.workers // collected.batch_rows)
+    found = {
+        "throughput": ratio_of_batches(updates, seconds, unit=f"{unit} per second", smallest=smallest),
+        "variance of staleness": variance_of_batches(rows, sums, squares, unit=f"{unit} squared", smallest=smallest),
+    }
+    if visits.any():
+        found["waiting"] = ratio_of_batches(waited, visits, unit="seconds", smallest=smallest)
+    return found
+
+
+@dataclass
+class PrecisionRule:
+    """Stop once every watched estimate has a relative half-width (95 %) of at most ``goal``.
+
+    ``now`` is the widest at the last look: infinite before there is an interval. What is constant
+    has none to narrow."""
+
+    goal: float
+    unit: str
+    warmup: int | None  # rows that are left out already; None: they are looked for
+    now: float = field(default=float("inf"))
+    _next: int = field(default=0)
+
+    def reached(self, accumulator: Accumulator) -> bool:
+        """Look, if it is time to."""
+        if accumulator.rows < max(self._next, FEWEST_CYCLES * accumulator.workers):
+            return False
+        self._next = int(GROWTH * accumulator.rows)
+        cut = 0
+        if self.warmup is None:
+            found = warm_up(accumulator)
+            cut = found.rows
+            if found.enough is not None:
+                return False
+        widths = [
+            estimate.half_width / abs(estimate.mean)
+            for estimate in watched(accumulator.collected(cut), self.unit).values()
+            if estimate.mean
+        ]
+        self.now = max(widths, default=0.0)
+        return self.now <= self.goal
