@@ -297,14 +297,14 @@ class Kind:
     distinct: bool = False  # K gradients of K different workers: K may not exceed their number
 
     def state(
-        self, workers: int, parameters: dict[str, Any], rows: int, make: Callable[[int, int], Any]
+        self, workers: int, parameters: dict[str, Any], rows: int, make: Callable[[int, int, int], Any]
     ) -> State:
-        """A fresh state with room for ``rows`` rows and what one more event may add to them; ``make(size, fill)``
-        builds its sequences (lists or arrays)."""
+        """A fresh state with room for ``rows`` rows and what one more event may add to them. ``make(size, fill, bits)``
+        builds its sequences (lists or arrays); 32 bits, none of them a sign, are enough for counts and workers."""
         k = workers if self.all_workers else int(parameters.get("k", 1))
         bound = int(parameters.get("bound", 0))
         room = workers + k  # one event decides at most k gradients that waited and cancels the rest
-        at_clock = make(bound + 2, 0)
+        at_clock = make(bound + 2, 0, 64)
         at_clock[0] = workers
         return State(
             workers=workers,
@@ -312,21 +312,21 @@ class Kind:
             bound=bound,
             maximum_staleness=int(parameters.get("maximum_staleness", 0)),
             too_stale=DOWNWEIGHTED if parameters.get("policy") == "downweight" else DROPPED,
-            version=make(1, 0),
-            read=make(workers, CLOSED),
-            pending=make(1, 0),
-            pending_worker=make(room, 0),
-            pending_read=make(room, CLOSED),
-            clock=make(workers, 0),
+            version=make(1, 0, 64),
+            read=make(workers, CLOSED, 64),
+            pending=make(1, 0, 32),
+            pending_worker=make(room, 0, 32),
+            pending_read=make(room, CLOSED, 64),
+            clock=make(workers, 0, 64),
             at_clock=at_clock,
-            slowest=make(2, 0),
-            sizes=make(3, 0),
-            row_worker=make(rows + room, 0),
-            row_read=make(rows + room, 0),
-            row_staleness=make(rows + room, 0),
-            row_kind=make(rows + room, 0),
-            released=make(workers, 0),
-            cancelled=make(workers, 0),
+            slowest=make(2, 0, 64),
+            sizes=make(3, 0, 32),
+            row_worker=make(rows + room, 0, 64),
+            row_read=make(rows + room, 0, 64),
+            row_staleness=make(rows + room, 0, 64),
+            row_kind=make(rows + room, 0, 64),
+            released=make(workers, 0, 32),
+            cancelled=make(workers, 0, 32),
         )
 
 

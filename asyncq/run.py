@@ -232,7 +232,7 @@ def simulate(
 ) -> Run:
     """Simulate a scenario.
 
-    ``engine`` is "simpy", "compiled" (identical rows, a hundred times faster, a few seconds to compile once) or
+    ``engine`` is "simpy", "compiled" (identical rows, some eighty times faster, a few seconds to compile once) or
     "auto". ``seed`` and ``updates`` override the scenario's; without any seed a fresh one is drawn and recorded. Runs
     that differ in ``replication`` only are independent. ``trace`` keeps every row (memory grows with the run).
     ``on_chunk(updates_so_far)`` is called after each chunk of rows; if it returns True the run ends there and its

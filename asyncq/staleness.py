@@ -153,12 +153,12 @@ class StalenessLaw:
     @property
     def mean(self) -> float:
         """E[staleness], in updates (of the part that is kept)."""
-        return float(np.arange(self.pmf.size) @ self.pmf)
+        return float((np.arange(self.pmf.size) * self.pmf).sum())  # BLAS would wake its threads for this
 
     @property
     def variance(self) -> float:
         """Var[staleness], in updates squared (of the part that is kept)."""
-        return float((np.arange(self.pmf.size) - self.mean) ** 2 @ self.pmf)
+        return float(((np.arange(self.pmf.size) - self.mean) ** 2 * self.pmf).sum())
 
     @property
     def sd(self) -> float:

@@ -113,7 +113,8 @@ class _NothingAliases(Compiler):
 
     def define_pipelines(self) -> Any:
         self.state.flags.noalias = True
-        return super().define_pipelines()
+        usual: Any = super()
+        return usual.define_pipelines()
 
 
 def _inlined(function: F) -> F:
@@ -170,15 +171,15 @@ def _climb(calendar: Calendar, slot: int, key: np.uint64) -> None:
     """Let a slot's new key play its matches, from its leaf to the root."""
     tree, mask = calendar.tree, calendar.mask
     node = np.uint64(tree.size >> 1) + np.uint64(slot)
-    first, near = key, False
+    first, closest = key, NEVER
     tree[node] = key
     while node > np.uint64(1):
         other = tree[node ^ np.uint64(1)]
-        near |= (other ^ key) <= mask
+        closest = min(closest, other ^ key)
         key = min(other, key)
         node >>= np.uint64(1)
         tree[node] = key
-    if near:
+    if closest <= mask:
         _climb_exactly(calendar, slot, first)
 
 
@@ -463,7 +464,10 @@ class CompiledEngine:
         def integers(size: int, fill: int) -> NDArray[np.int64]:
             return np.full(size, fill, dtype=np.int64)
 
-        self.state = network.kind.state(count, network.parameters, CHUNK_ROWS, integers)
+        def sequence(size: int, fill: int, bits: int) -> NDArray[Any]:
+            return np.full(size, fill, dtype=np.int64 if bits == 64 else np.uint32)  # unsigned: the cheaper index
+
+        self.state = network.kind.state(count, network.parameters, CHUNK_ROWS, sequence)
         self._calendar = _calendar(count)
         spare = network.seats + 1  # one event draws at most one service a seat, and one more variate
         values = np.zeros((len(network.laws), BLOCK + spare))

@@ -107,7 +107,7 @@ class SimpyEngine:
         self.env = simpy.Environment()
         self.network = network
         self.state = network.kind.state(
-            network.workers, network.parameters, CHUNK_ROWS, lambda size, fill: [fill] * size
+            network.workers, network.parameters, CHUNK_ROWS, lambda size, fill, bits: [fill] * size
         )
         self.began_at = [0.0] * network.workers
         self.seated_at = [0.0] * network.workers
