@@ -9,12 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from asyncq.errors import ScenarioError, TooShortError
 from asyncq.estimate import Estimate
 from asyncq.run import Run, simulate
 from asyncq.statistics.intervals import mean_of_independent
+from asyncq.variates import chosen_seed
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
@@ -70,10 +69,7 @@ def replicate(
     """
     if not isinstance(replications, int) or replications < 1:
         raise ScenarioError(f"replications must be a whole number, 1 or more (got {replications!r})")
-    if seed is None:
-        seed = scenario.run.seed
-    if seed is None:
-        seed = int(np.random.SeedSequence().generate_state(1)[0])
+    seed = chosen_seed(seed, scenario.run.seed)
     done = [0] * replications
     lock, stopped = threading.Lock(), threading.Event()
 

@@ -26,7 +26,7 @@ from asyncq.statistics.steady_state import WarmUp, warm_up
 from asyncq.statistics.workers import WhoIsStale, who_is_stale
 from asyncq.theory.momentum import is_momentum
 from asyncq.theory.throughput import synchronous_throughput
-from asyncq.variates import Variates
+from asyncq.variates import Variates, chosen_seed
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
@@ -247,11 +247,7 @@ def simulate(
     target = scenario.run.updates if updates is None else updates
     if not isinstance(target, int) or target < 1:
         raise ScenarioError(f"updates must be a whole number, 1 or more (got {target!r})")
-    seed = scenario.run.seed if seed is None else seed
-    if seed is None:
-        seed = int(np.random.SeedSequence().generate_state(1)[0])
-    if not isinstance(seed, int) or seed < 0:
-        raise ScenarioError(f"seed must be a whole number, 0 or more (got {seed!r})")
+    seed = chosen_seed(seed, scenario.run.seed)
 
     network = Network.of(scenario)
     asked = scenario.run.warmup

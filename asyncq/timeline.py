@@ -15,7 +15,7 @@ from asyncq.engines.process import Cycle, SimpyEngine
 from asyncq.errors import ScenarioError
 from asyncq.network import Network
 from asyncq.protocols import CANCELLED, DOWNWEIGHTED, KIND_NAMES
-from asyncq.variates import Variates
+from asyncq.variates import Variates, chosen_seed
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
@@ -139,11 +139,7 @@ def timeline(scenario: Scenario, *, updates: int = 20, seed: int | None = None) 
     """
     if not isinstance(updates, int) or updates < 1:
         raise ScenarioError(f"updates must be a whole number, 1 or more (got {updates!r})")
-    seed = scenario.run.seed if seed is None else seed
-    if seed is None:
-        seed = int(np.random.SeedSequence().generate_state(1)[0])
-    if not isinstance(seed, int) or seed < 0:
-        raise ScenarioError(f"seed must be a whole number, 0 or more (got {seed!r})")
+    seed = chosen_seed(seed, scenario.run.seed)
     network = Network.of(scenario)
     cycles: list[Cycle] = []
     engine = SimpyEngine(network, Variates(network.laws, seed=seed), record=cycles.append)

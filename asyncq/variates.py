@@ -8,12 +8,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from asyncq.errors import ScenarioError
+
 if TYPE_CHECKING:
     from asyncq.distributions import Law
 
-__all__ = ["BLOCK", "Variates"]
+__all__ = ["BLOCK", "Variates", "chosen_seed"]
 
 BLOCK = 16_384
+
+
+def chosen_seed(*seeds: int | None) -> int:
+    """The first seed that is given, or a fresh one; raises ``ScenarioError`` if it is not a whole number from 0 on."""
+    seed = next((seed for seed in seeds if seed is not None), None)
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1)[0])
+    if not isinstance(seed, int) or seed < 0:
+        raise ScenarioError(f"seed must be a whole number, 0 or more (got {seed!r})")
+    return seed
 
 
 class Variates:
