@@ -117,10 +117,13 @@ def _flow(run: Run) -> Iterator[str]:
     if run.server is not None:
         yield f"server       busy {_estimate(run.server.utilisation)}, a share of its seats' time"
         yield f"             queue {_estimate(run.server.waiting)} seconds per gradient"
+    if run.learner is not None:
+        yield f"learner      busy {_estimate(run.learner.utilisation)}, a share of its time"
     spent = run.machine_time._asdict()
     total = sum(spent.values()) or 1.0
     shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]
-    yield f"{'workers' if run.groups is None else 'groups ':<12} {', '.join(shares)} of their time"
+    whose = "groups" if run.groups is not None else "workers" if run.learner is None else "generators"
+    yield f"{whose:<12} {', '.join(shares)} of their time"
     if run.groups is not None:
         share = f"{run.groups.efficiency:.1%}"
         yield f"  in groups  a machine's own work is {share} of its group's (exact); the rest it waits"
@@ -135,6 +138,13 @@ def _staleness(run: Run, bar: str) -> Iterator[str]:
     quantiles = ", ".join(f"{name} {value}" for name, value in s.quantiles.items())
     interval = "" if s.ci95 is None else f" [{s.ci95[0]:.5g}, {s.ci95[1]:.5g}]"
     yield f"staleness    mean {s.mean:.5g}{interval}, sd {s.sd:.4g}; {quantiles} {s.unit}"
+    if run.learner is not None:
+        most = f"the stalest was {run.learner.maximum}"
+        yield f"             the budget of {run.learner.budget} bounds the mean, not each sample's: {most}"
+        if run.learner.last is not None:
+            late = run.learner.last
+            ninety_nine = f"99% {late.quantiles['99%']}, at most {late.maximum}"
+            yield f"             from the last version of each sample: mean {_estimate(late.mean, 5)}; {ninety_nine}"
     if s.weight != 1:
         yield f"             applied at mean weight {s.weight:.4g}; their weighted mean is {s.effective_mean:.5g}"
     first, last = (int(value) for value in s.law.quantile([0.01, 0.99]))

@@ -15,7 +15,7 @@ from asyncq.engines import Chunk, Engine, MachineTime
 from asyncq.errors import ScenarioError, TooShortError
 from asyncq.estimate import Estimate
 from asyncq.network import Network
-from asyncq.protocols import KIND_NAMES
+from asyncq.protocols import DROPPED, KIND_NAMES
 from asyncq.staleness import StalenessLaw
 from asyncq.statistics.accumulate import Accumulator, Collected
 from asyncq.statistics.dependence import Dependence, dependence
@@ -32,7 +32,19 @@ if TYPE_CHECKING:
     from asyncq.scenario import Scenario
     from asyncq.statistics.fitting import Fitted
 
-__all__ = ["ENGINES", "Groups", "Momentum", "Pool", "Run", "Server", "Staleness", "runs_compiled", "simulate"]
+__all__ = [
+    "ENGINES",
+    "Groups",
+    "LastVersion",
+    "Learner",
+    "Momentum",
+    "Pool",
+    "Run",
+    "Server",
+    "Staleness",
+    "runs_compiled",
+    "simulate",
+]
 
 ENGINES = ("auto", "simpy", "compiled")
 FEW_ROWS = 200_000  # the SimPy engine has these done before the compiled one has started
@@ -96,6 +108,40 @@ class Groups:
 
 
 @dataclass(frozen=True)
+class Learner:
+    """The learner of an actor-learner: ``utilisation`` is the share of its time at work.
+
+    ``budget`` bounds the *mean* staleness of the samples that are learnt from, and not each sample's: ``maximum`` is
+    the stalest that was seen. ``blocked`` is the share of the generators' time in which the
+    budget or the limit held them, ``wasted_time`` that spent on samples that were dropped, and ``wasted_samples`` the
+    share of the samples. ``last``: staleness counted from the last version that a sample was made with, where
+    generators read continuously.
+    """
+
+    utilisation: Estimate
+    budget: int
+    maximum: int
+    blocked: float
+    wasted_samples: float
+    wasted_time: float
+    last: LastVersion | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        last = None if self.last is None else {**vars(self.last), "mean": self.last.mean.to_dict()}
+        return {**vars(self), "utilisation": self.utilisation.to_dict(), "last": last}
+
+
+@dataclass(frozen=True)
+class LastVersion:
+    """The staleness of samples counted from the last version they were made with."""
+
+    mean: Estimate
+    quantiles: dict[str, int]
+    maximum: int
+
+
+@dataclass(frozen=True)
 class Momentum:
     """The momentum budget: ``target`` = ``implicit`` + ``explicit``; the explicit part may be negative.
 
@@ -129,6 +175,7 @@ class Run:
     momentum: Momentum
     server: Server | None
     groups: Groups | None
+    learner: Learner | None
     pools: tuple[Pool, ...]
     machine_time: MachineTime
     synchronous: Estimate | None
@@ -208,6 +255,7 @@ class Run:
                 "waiting": self.server.waiting.to_dict(),
             },
             "groups": None if self.groups is None else vars(self.groups),
+            "learner": None if self.learner is None else self.learner.to_dict(),
             "pools": [vars(pool) for pool in self.pools],
             "machine_time": {stage: spent / total for stage, spent in self.machine_time._asdict().items()},
             "warm_up": None if self.warm_up is None else vars(self.warm_up),
@@ -257,6 +305,7 @@ def simulate(
                             f"(got {warmup}); simulate longer or discard less")
     machine = _engine(network, Variates(network.laws, seed=seed, replication=replication), engine, target)
     accumulator = Accumulator(network, warmup=warmup, compiled=machine.name == "compiled")
+    by_last = Accumulator(network, warmup=warmup, compiled=machine.name == "compiled") if network.reads_on else None
     rule = None
     if scenario.run.precision is not None:
         rule = PrecisionRule(scenario.run.precision, network.unit, None if asked == "auto" else warmup)
@@ -264,6 +313,8 @@ def simulate(
     interrupted = False
     for chunk in machine.chunks(target):
         accumulator.fold(chunk)
+        if by_last is not None:
+            by_last.fold(chunk.by_last_version())
         if trace:
             kept.append(chunk.copy())
         if on_chunk is not None and on_chunk(machine.version) and machine.version < target:
@@ -278,7 +329,7 @@ def simulate(
     if not accumulator.rows:
         raise TooShortError(f"nothing to report: {machine.version} updates do not outlast the warm-up "
                             f"of {accumulator.warmup}")
-    run = _summarise(scenario, network, machine, accumulator, seed, interrupted, kept)
+    run = _summarise(scenario, network, machine, accumulator, by_last, seed, interrupted, kept)
     if rule is None:
         return run
     missed: tuple[str, ...] = ()
@@ -311,12 +362,14 @@ def _summarise(
     network: Network,
     machine: Engine,
     accumulator: Accumulator,
+    by_last: Accumulator | None,
     seed: int,
     interrupted: bool,
     kept: list[Chunk],
 ) -> Run:
     found = warm_up(accumulator) if scenario.run.warmup == "auto" else None
-    collected = accumulator.collected(0 if found is None else found.rows)
+    cold = 0 if found is None else found.rows
+    collected = accumulator.collected(cold)
     rows, sums, squares, seconds, updates, visits, waited, busy = collected.batches.T
     cycle = -(-network.workers // collected.batch_rows)  # batches in which everybody has a turn
     counts = collected.histogram
@@ -366,6 +419,7 @@ def _summarise(
         momentum=_momentum(scenario, effective, fit.is_geometric and weight == 1.0, collected.rows),
         server=server,
         groups=_groups(network),
+        learner=_learner(network, machine, collected, None if by_last is None else by_last.collected(cold)),
         pools=_pools(network, collected, float(seconds.sum()), float(rows.sum())),
         machine_time=machine.machine_time,
         synchronous=synchronous_throughput(network),
@@ -402,6 +456,32 @@ def _groups(network: Network) -> Groups | None:
     if network.group_size == 1:
         return None
     return Groups(network.workers, network.group_size, network.group_efficiency)
+
+
+def _learner(network: Network, machine: Engine, collected: Collected, by_last: Collected | None) -> Learner | None:
+    if network.kind.table != "learner":
+        return None
+    batches = collected.batches
+    cycle = -(-network.workers // collected.batch_rows)
+    spent, total = machine.machine_time, sum(machine.machine_time) or 1.0
+    last = None
+    if by_last is not None:
+        law = StalenessLaw(by_last.histogram / by_last.rows, unit=network.unit, source="measured")
+        mean = ratio_of_batches(by_last.batches[:, 1], by_last.batches[:, 0], unit=network.unit, smallest=cycle)
+        quantiles = zip(QUANTILES, law.quantile(QUANTILES).tolist(), strict=True)
+        last = LastVersion(
+            mean=replace(mean, mean=law.mean), quantiles={f"{q:.0%}": value for q, value in quantiles},
+            maximum=by_last.histogram.size - 1,
+        )
+    return Learner(
+        utilisation=ratio_of_batches(batches[:, 7], batches[:, 3], unit="share of time", smallest=cycle),
+        budget=int(network.parameters["staleness_budget"]),
+        maximum=collected.histogram.size - 1,
+        blocked=spent.blocked / total,
+        wasted_samples=float(collected.kinds[DROPPED] / collected.kinds.sum()),
+        wasted_time=spent.dropped / total,
+        last=last,
+    )
 
 
 def _pools(network: Network, collected: Collected, seconds: float, rows: float) -> tuple[Pool, ...]:

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from cases import scenario
+from cases import REQUIRED, scenario, tables_of
 from click.testing import CliRunner
 
 from asyncq import DeadlockError, ScenarioError, plots, simulate
@@ -229,16 +229,11 @@ ROUTE = {
     "server": {"service_time": {"law": "exponential", "mean": 0.2}, "seats": 2},
     "network": {"pull": 0.1, "push": 0.05},
 }
-EVERY_KIND = {
-    "k": {"k": 3},
-    "bound": {"bound": 1},
-    "maximum_staleness": {"maximum_staleness": 4},
-}
-
 
 def every(kind: str) -> Scenario:
-    parameters = {key: value for name in KINDS[kind].required for key, value in EVERY_KIND[name].items()}
-    return scenario(RANDOM, workers=6, protocol={"kind": kind, **parameters}, run={"warmup": "none"}, **ROUTE)
+    parameters = {key: REQUIRED[key] for key in KINDS[kind].required}
+    more = tables_of(kind) or ROUTE  # whoever has a table goes without a route
+    return scenario(RANDOM, workers=6, protocol={"kind": kind, **parameters}, run={"warmup": "none"}, **more)
 
 
 @pytest.mark.parametrize("kind", KINDS)
