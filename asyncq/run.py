@@ -24,7 +24,7 @@ from asyncq.statistics.intervals import quantiles_of_parts, ratio_of_batches, sh
 from asyncq.statistics.precision import PrecisionRule
 from asyncq.statistics.steady_state import WarmUp, warm_up
 from asyncq.statistics.workers import WhoIsStale, who_is_stale
-from asyncq.theory.momentum import is_momentum
+from asyncq.theory.momentum import MomentumLine, is_momentum
 from asyncq.theory.throughput import synchronous_throughput
 from asyncq.variates import Variates, chosen_seed
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from asyncq.scenario import Scenario
     from asyncq.statistics.fitting import Fitted
 
-__all__ = ["ENGINES", "Groups", "Momentum", "Pool", "Run", "Server", "Staleness", "runs_compiled", "simulate"]
+__all__ = ["ENGINES", "Groups", "Pool", "Run", "Server", "Staleness", "runs_compiled", "simulate"]
 
 ENGINES = ("auto", "simpy", "compiled")
 FEW_ROWS = 200_000  # the SimPy engine has these done before the compiled one has started
@@ -95,21 +95,6 @@ class Groups:
     efficiency: float
 
 
-@dataclass(frozen=True)
-class Momentum:
-    """The momentum budget: ``target`` = ``implicit`` + ``explicit``; the explicit part may be negative.
-
-    ``basis`` is "geometric law" or "first order only"; ``is_delay`` says that the law has no momentum form, in which
-    case the implicit figure only restates the mean. Source: [AbM] Theorem 5 and section 2; theory.md sections 2 and 4.
-    """
-
-    target: float | None
-    implicit: float
-    explicit: float | None
-    basis: str
-    is_delay: bool
-
-
 @dataclass(frozen=True, eq=False)
 class Run:
     """What one simulation showed. Attributes are those of the JSON report (:meth:`to_dict`), and ``trace``."""
@@ -126,7 +111,7 @@ class Run:
     kinds: dict[str, int]
     staleness: Staleness
     fit: StalenessFit
-    momentum: Momentum
+    momentum: MomentumLine
     server: Server | None
     groups: Groups | None
     pools: tuple[Pool, ...]
@@ -193,13 +178,7 @@ class Run:
                 "gof": self.fit.gof.to_dict(),
                 "verdict": self.fit.verdict,
             },
-            "momentum": {
-                "target": self.momentum.target,
-                "implicit": self.momentum.implicit,
-                "explicit": self.momentum.explicit,
-                "basis": self.momentum.basis,
-                "is_delay": self.momentum.is_delay,
-            },
+            "momentum": vars(self.momentum),
             "server": None
             if self.server is None
             else {
@@ -385,17 +364,9 @@ def _warnings(found: WarmUp | None, network: Network) -> tuple[str, ...]:
     return (f"too short to have settled ({found.series}); {enough:,} updates would do",)
 
 
-def _momentum(scenario: Scenario, law: StalenessLaw, geometric: bool, rows: int) -> Momentum:
-    """The additive rule of [AbM]: explicit = target - implicit; theory.md section 2 says what it rests on."""
-    implicit = 1.0 - 1.0 / (1.0 + law.mean)
+def _momentum(scenario: Scenario, law: StalenessLaw, geometric: bool, rows: int) -> MomentumLine:
     target = None if scenario.optimizer is None else scenario.optimizer.momentum
-    return Momentum(
-        target=target,
-        implicit=implicit,
-        explicit=None if target is None else target - implicit,
-        basis="geometric law" if geometric else "first order only",
-        is_delay=not geometric and not is_momentum(law, rows),
-    )
+    return MomentumLine.of(law.mean, target, geometric=geometric, is_delay=not geometric and not is_momentum(law, rows))
 
 
 def _groups(network: Network) -> Groups | None:
