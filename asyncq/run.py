@@ -13,7 +13,7 @@ from asyncq import __version__
 from asyncq.engines import Chunk, Engine, MachineTime
 from asyncq.errors import ScenarioError, TooShortError
 from asyncq.estimate import Estimate
-from asyncq.findings import Groups, Momentum, Pool, Server, Staleness
+from asyncq.findings import Groups, Pool, Server, Staleness
 from asyncq.network import Network
 from asyncq.protocols import KIND_NAMES
 from asyncq.statistics.accumulate import Accumulator, Collected
@@ -23,11 +23,13 @@ from asyncq.statistics.intervals import ratio_of_batches
 from asyncq.statistics.precision import PrecisionRule
 from asyncq.statistics.steady_state import WarmUp, warm_up
 from asyncq.statistics.workers import WhoIsStale, who_is_stale
+from asyncq.theory.momentum import MomentumLine, is_momentum
 from asyncq.theory.throughput import synchronous_throughput
 from asyncq.variates import Variates, chosen_seed
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
+    from asyncq.staleness import StalenessLaw
     from asyncq.statistics.fitting import Fitted
 
 __all__ = ["ENGINES", "Run", "runs_compiled", "simulate"]
@@ -52,7 +54,7 @@ class Run:
     kinds: dict[str, int]
     staleness: Staleness
     fit: StalenessFit
-    momentum: Momentum
+    momentum: MomentumLine
     server: Server | None
     groups: Groups | None
     pools: tuple[Pool, ...]
@@ -235,7 +237,7 @@ def _summarise(
         kinds=dict(zip(KIND_NAMES, collected.kinds.tolist(), strict=True)),
         staleness=staleness,
         fit=fit,
-        momentum=Momentum.of(scenario, staleness.effective, geometric=geometric, rows=collected.rows),
+        momentum=_momentum(scenario, staleness.effective, geometric, collected.rows),
         server=Server.of(collected, network),
         groups=Groups.of(network),
         pools=Pool.all_of(collected, network),
@@ -255,3 +257,8 @@ def _warnings(found: WarmUp | None, network: Network) -> tuple[str, ...]:
         return ()
     enough = -(-found.enough // network.rows_per_update)
     return (f"too short to have settled ({found.series}); {enough:,} updates would do",)
+
+
+def _momentum(scenario: Scenario, law: StalenessLaw, geometric: bool, rows: int) -> MomentumLine:
+    target = None if scenario.optimizer is None else scenario.optimizer.momentum
+    return MomentumLine.of(law.mean, target, geometric=geometric, is_delay=not geometric and not is_momentum(law, rows))
