@@ -45,7 +45,7 @@ def draw(*_: object) -> Figure:
         errors = [3600 * (run.throughput.half_width or 0.0) for run in found]
         rate.errorbar(places, means, errors, color=colour, marker="o", markersize=4, capsize=3, label=words)
         for name, values, dashes in (
-            ("maximum", [run.learner.maximum for run in found], ":"),
+            ("maximum", [run.staleness.maximum for run in found], ":"),
             ("99 % point", [run.staleness.quantiles["99%"] for run in found], "--"),
             ("mean", [run.staleness.mean for run in found], "-"),
         ):
