@@ -18,6 +18,7 @@ from asyncq.network import Network
 from asyncq.protocols import KIND_NAMES
 from asyncq.staleness import StalenessLaw
 from asyncq.statistics.accumulate import Accumulator, Collected
+from asyncq.statistics.agreement import Agreement, agreement
 from asyncq.statistics.dependence import Dependence, dependence
 from asyncq.statistics.goodness import StalenessFit, fit_geometric
 from asyncq.statistics.intervals import quantiles_of_parts, ratio_of_batches, shares_of_parts, variance_of_batches
@@ -135,6 +136,11 @@ class Run:
         return who_is_stale(self.collected, self.network.pool_of, self.network.pools)
 
     @cached_property
+    def exact(self) -> Agreement | None:
+        """What theory says of the same scenario, beside what was seen; None where it knows not even the mean."""
+        return agreement(self.scenario, self.collected)
+
+    @cached_property
     def laws(self) -> tuple[Fitted, ...]:
         """All families of laws fitted to the staleness, the best first; takes up to a second."""
         from asyncq.statistics.fitting import rank
@@ -178,6 +184,7 @@ class Run:
                 "gof": self.fit.gof.to_dict(),
                 "verdict": self.fit.verdict,
             },
+            "exact": None if self.exact is None else self.exact.to_dict(),
             "momentum": vars(self.momentum),
             "server": None
             if self.server is None
