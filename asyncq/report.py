@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from asyncq.run import Run
     from asyncq.scenario import Scenario
     from asyncq.staleness import StalenessLaw
+    from asyncq.statistics.agreement import Agreement
     from asyncq.theory.momentum import MomentumLine
     from asyncq.theory.pipeline import Pipeline
     from asyncq.theory.prediction import Prediction
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["render", "render_pipeline", "render_prediction", "render_replications"]
 
-BARS = 8
+SCREEN = 24  # lines
+BARS, FEWEST_BARS = 8, 4
 BAR_WIDTH = 40
 WIDTH = 80
 STAGES = 10  # stages of a pipeline that are listed, and the last
@@ -30,7 +32,10 @@ STAGES = 10  # stages of a pipeline that are listed, and the last
 
 def render(run: Run, *, ascii_only: bool = False) -> str:
     """The report of a run, at most 80 columns wide but for long names."""
-    lines = [*_heading(run), "", *_flow(run), "", *_staleness(run, "#" if ascii_only else "█"), "", *_advice(run)]
+    above, below = [*_heading(run), "", *_flow(run), ""], ["", *_advice(run)]
+    staleness = list(_staleness(run))
+    bars = max(FEWEST_BARS, min(BARS, SCREEN - len(above) - len(staleness) - len(below)))
+    lines = [*above, *staleness, *_histogram(run.staleness.law, "#" if ascii_only else "█", bars), *below]
     if "laws" in vars(run):
         lines += ["", *_laws(run)]
     return "\n".join(lines) + "\n"
@@ -49,7 +54,7 @@ def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
     lines.append("")
     if law is not None:
         quantiles = ", ".join(f"{name} {value}" for name, value in found.quantiles.items())
-        sd = f"sd {'above ' if found.sd_is_lower_bound else ''}{law.sd:.4g}"
+        sd = f"sd {'above ' if law.sd_is_lower_bound else ''}{law.sd:.4g}"
         lines.append(f"staleness    mean {mean:.5g}, {sd}; {quantiles} {found.unit} (exact)")
         lines += _histogram(law, "#" if ascii_only else "█", BARS)
         error = f"to {law.error:.1g} in total variation" if law.error > 1e-9 else "in closed form"
@@ -169,7 +174,7 @@ def _flow(run: Run) -> Iterator[str]:
             yield f"  {pool.name:<10} {pool.workers} workers, {pool.throughput:.4g} gradients per second, {stale}"
 
 
-def _staleness(run: Run, bar: str) -> Iterator[str]:
+def _staleness(run: Run) -> Iterator[str]:
     s = run.staleness
     quantiles = ", ".join(f"{name} {value}" for name, value in s.quantiles.items())
     interval = "" if s.ci95 is None else f" [{s.ci95[0]:.5g}, {s.ci95[1]:.5g}]"
@@ -185,6 +190,8 @@ def _staleness(run: Run, bar: str) -> Iterator[str]:
             yield f"             from the last version of each sample: {mean}; {ninety_nine}"
     if s.weight != 1:
         yield f"             applied at mean weight {s.weight:.4g}; their weighted mean is {s.effective_mean:.5g}"
+    if run.exact is not None:
+        yield f"             {_agreement(run.exact)}"
     # a pool that is named as a whole has its line above
     pools = Counter(stale.pool for stale in run.who_is_stale.named)
     whole = {pool.name for pool in run.pools if len(run.pools) > 1 and pools[pool.name] == pool.workers > 1}
@@ -193,7 +200,18 @@ def _staleness(run: Run, bar: str) -> Iterator[str]:
         who = ", ".join(f"{stale.name} ({stale.ratio:.2f} times)" for stale in named[:3])
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         yield f"             staler than the others: {who}{more}"
-    yield from _histogram(s.law, bar, BARS)
+
+
+def _agreement(exact: Agreement) -> str:
+    """The exact mean, and where the law is known how far the simulated one is from it."""
+    if exact.total_variation is None:
+        from asyncq.statistics.agreement import SKIPPED
+
+        law = "its law takes seconds: asyncq predict" if exact.reason == SKIPPED else "no exact law is known"
+        return f"exact: mean {exact.mean:.5g}, by counting; {law}"
+    distance = _distance(exact.total_variation, exact.total_variation_ci95)
+    sd = "" if exact.sd is None else f", sd {exact.sd:.4g}"
+    return f"exact: mean {exact.mean:.5g}{sd}; its law is {distance} from the simulated"
 
 
 def _histogram(law: StalenessLaw, bar: str, bars: int) -> Iterator[str]:
@@ -225,10 +243,7 @@ def _advice(run: Run) -> Iterator[str]:
     else:
         p_value = f"{gof.p_value:.2g}" if gof.p_value > 1e-6 else "below 1e-6"
         evidence = f"p {p_value} on {gof.rows:,} rows"
-    distance = f"{gof.total_variation:.2g}" if gof.total_variation >= 0.001 else "below 0.001"
-    if gof.total_variation_ci95 is not None:
-        distance += f" [{gof.total_variation_ci95[0]:.2g}, {gof.total_variation_ci95[1]:.2g}]"
-    evidence += f"; distance {distance}"
+    evidence += f"; distance {_distance(gof.total_variation, gof.total_variation_ci95)}"
     yield f"law          geometric, p = {fit.p:.4g}: {fit.verdict} ({evidence})"
     yield from _momentum(momentum)
     if momentum.basis != "geometric law" and not momentum.is_delay:
@@ -237,6 +252,11 @@ def _advice(run: Run) -> Iterator[str]:
             why = "is not that of weighted gradients"
         yield f"             the geometric law {why}: 1 - 1/(1 + mean) holds only to first order"
         yield "             in the step size; variability enters at second order and decides stability"
+
+
+def _distance(value: float, ci95: tuple[float, float] | None) -> str:
+    interval = "" if ci95 is None else f" [{ci95[0]:.2g}, {ci95[1]:.2g}]"
+    return (f"{value:.2g}" if value >= 0.001 else "below 0.001") + interval
 
 
 def _momentum(line: MomentumLine) -> Iterator[str]:

@@ -17,6 +17,7 @@ from asyncq.findings import Groups, Learner, Pool, Server, Staleness
 from asyncq.network import Network
 from asyncq.protocols import KIND_NAMES
 from asyncq.statistics.accumulate import Accumulator, Collected
+from asyncq.statistics.agreement import Agreement, agreement
 from asyncq.statistics.dependence import Dependence, dependence
 from asyncq.statistics.goodness import StalenessFit, fit_geometric
 from asyncq.statistics.intervals import ratio_of_batches
@@ -79,6 +80,11 @@ class Run:
         return who_is_stale(self.collected, self.network.pool_of, self.network.pools)
 
     @cached_property
+    def exact(self) -> Agreement | None:
+        """What theory says of the same scenario, beside what was seen; None where it knows not even the mean."""
+        return agreement(self.scenario, self.collected)
+
+    @cached_property
     def laws(self) -> tuple[Fitted, ...]:
         """All families of laws fitted to the staleness, the best first; takes up to a second."""
         from asyncq.statistics.fitting import rank
@@ -108,6 +114,7 @@ class Run:
                 "gof": self.fit.gof.to_dict(),
                 "verdict": self.fit.verdict,
             },
+            "exact": None if self.exact is None else self.exact.to_dict(),
             "momentum": dict(vars(self.momentum)),
             "server": None if self.server is None else self.server.to_dict(),
             "groups": None if self.groups is None else vars(self.groups),

@@ -166,6 +166,11 @@ class StalenessLaw:
         return float(np.sqrt(self.variance))
 
     @property
+    def sd_is_lower_bound(self) -> bool:
+        """Whether the cells that are left out hold more than a thousandth of the variance for certain: a heavy tail."""
+        return self.truncation * self.pmf.size**2 > 1e-3 * self.variance
+
+    @property
     def survival(self) -> NDArray[np.float64]:
         """P(staleness > l) for l = 0, 1, ..., shape of ``pmf``."""
         tail = np.cumsum(self.pmf[::-1])[::-1]

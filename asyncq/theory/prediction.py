@@ -50,12 +50,6 @@ class Prediction:
         """The median, 90 % and 99 % points of the law, by name; empty where no law is known."""
         return {} if self.law is None else {f"{q:.0%}": int(self.law.quantile(q)[0]) for q in QUANTILES}
 
-    @property
-    def sd_is_lower_bound(self) -> bool:
-        """Whether the cells that the law leaves out may hold more than a thousandth of its variance: a heavy tail."""
-        law = self.law
-        return law is not None and law.truncation * law.pmf.size**2 > 1e-3 * law.variance
-
     def to_dict(self) -> dict[str, Any]:
         """As JSON; the keys are those of a simulation's report where they mean the same. The pmf ends where the rest
         weighs less than the law's own error."""
@@ -67,7 +61,7 @@ class Prediction:
             cells = law.cut(law.error)
             staleness |= {
                 "sd": law.sd,
-                "sd_is_lower_bound": self.sd_is_lower_bound,
+                "sd_is_lower_bound": law.sd_is_lower_bound,
                 "quantiles": self.quantiles,
                 "pmf": cells.pmf.tolist(),
                 "truncation": cells.truncation,
