@@ -27,7 +27,8 @@ class Network:
 
     A route is pull -> work -> push -> station; ``work``, ``pull`` and ``push`` have shape (workers,) and hold stream
     numbers, ``NO_STREAM`` where a route has no such leg. ``service`` is one stream, or ``NO_STREAM`` without a server.
-    ``extras`` names the slots besides the workers (a learner), and ``extra_work`` the streams of their work.
+    ``extras`` names the slots besides the workers (a learner, the links of a tree), and ``extra_work`` the streams of
+    their work.
     """
 
     laws: tuple[Law, ...]
@@ -116,7 +117,12 @@ class Network:
         legs = [(stream(part.work), stream(part.pull), stream(part.push)) for part in parts]
         work, pull, push = (_spread(leg, sizes) for leg in zip(*legs, strict=True))
         service = stream(scenario.server.service_time if scenario.server else None)
-        extras = {} if scenario.learner is None else {"learner": stream(scenario.learner.work_time)}
+        extras: dict[str, int] = {}
+        if scenario.learner is not None:
+            extras["learner"] = stream(scenario.learner.work_time)
+        if scenario.tree is not None and scenario.forward is not None:
+            link = stream(scenario.forward)
+            extras = {f"leaf[{number}]": link for number in range(scenario.tree.leaves)}
         own = sum(part.workers * part.member_work for part in parts)
         return cls(
             laws=tuple(laws),
@@ -129,7 +135,7 @@ class Network:
             seats=scenario.server.seats if scenario.server else 0,
             read_at_pull_end=scenario.network.version_fixed == "pull_end",
             kind=KINDS[scenario.protocol.kind],
-            parameters=scenario.protocol.parameters,
+            parameters=scenario.parameters,
             group_size=scenario.workers // sum(sizes),
             group_efficiency=own / sum(part.workers * part.work.mean for part in parts),
             extras=tuple(extras),

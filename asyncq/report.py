@@ -134,7 +134,7 @@ def _heading(run: Run) -> Iterator[str]:
 
 def _system(scenario: Scenario) -> str:
     """The scenario, its workers, protocol and server in one line."""
-    protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.protocol.parameters.items())])
+    protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.parameters.items())])
     server = ""
     if scenario.server is not None:
         seats = "" if scenario.server.seats == 1 else f" with {scenario.server.seats} seats"
@@ -160,6 +160,10 @@ def _flow(run: Run) -> Iterator[str]:
         yield f"             queue {_estimate(run.server.waiting)} seconds per gradient"
     if run.learner is not None:
         yield f"learner      busy {_estimate(run.learner.utilisation)}, a share of its time"
+    if run.tree is not None:
+        links = run.tree.utilisation
+        busy = "which forward in no time" if links is None else f"their links busy {_estimate(links)}, a share of time"
+        yield f"leaves       {run.tree.leaves} of {run.tree.workers} workers each, {busy}"
     spent = run.machine_time._asdict()
     total = sum(spent.values()) or 1.0
     shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]

@@ -13,7 +13,7 @@ from asyncq import __version__
 from asyncq.engines import Chunk, Engine, MachineTime
 from asyncq.errors import ScenarioError, TooShortError
 from asyncq.estimate import Estimate
-from asyncq.findings import Groups, Learner, Pool, Server, Staleness
+from asyncq.findings import Groups, Learner, Pool, Server, Staleness, Tree
 from asyncq.network import Network
 from asyncq.protocols import KIND_NAMES
 from asyncq.statistics.accumulate import Accumulator, Collected
@@ -59,6 +59,7 @@ class Run:
     server: Server | None
     groups: Groups | None
     learner: Learner | None
+    tree: Tree | None
     pools: tuple[Pool, ...]
     machine_time: MachineTime
     synchronous: Estimate | None
@@ -119,6 +120,7 @@ class Run:
             "server": None if self.server is None else self.server.to_dict(),
             "groups": None if self.groups is None else vars(self.groups),
             "learner": None if self.learner is None else self.learner.to_dict(),
+            "tree": None if self.tree is None else self.tree.to_dict(),
             "pools": [vars(pool) for pool in self.pools],
             "machine_time": {stage: spent / total for stage, spent in self.machine_time._asdict().items()},
             "warm_up": None if self.warm_up is None else vars(self.warm_up),
@@ -256,6 +258,7 @@ def _summarise(
         server=Server.of(collected, network),
         groups=Groups.of(network),
         learner=Learner.of(collected, late, network, machine.machine_time),
+        tree=Tree.of(collected, network),
         pools=Pool.all_of(collected, network),
         machine_time=machine.machine_time,
         synchronous=synchronous_throughput(network),

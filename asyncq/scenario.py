@@ -34,9 +34,9 @@ from asyncq.distributions import SHORTEST, AnyLaw, Law, Seconds, as_number, brok
 from asyncq.errors import ScenarioError
 from asyncq.mistakes import TOLD, is_plain_name, items, mistakes, shown
 from asyncq.overrides import override
-from asyncq.protocols import ALL_KINDS, MOST_SAMPLES, PARAMETERS, Parameter
+from asyncq.protocols import ALL_KINDS, MOST_WAITING, PARAMETERS, Parameter
 
-__all__ = ["Groups", "Learner", "Network", "Optimizer", "Pool", "Protocol", "RunTable", "Scenario", "Server"]
+__all__ = ["Groups", "Learner", "Network", "Optimizer", "Pool", "Protocol", "RunTable", "Scenario", "Server", "Tree"]
 
 MAX_WORKERS = 1_000_000
 CAP = 100_000_000  # updates, where a precision is asked for and no number of updates
@@ -176,6 +176,18 @@ class Learner(Table):
     work_time: PositiveLaw
 
 
+class Tree(Table):
+    """Aggregation in two levels: the workers, in the order of the pools, push to ``leaves`` in blocks of equal size.
+    ``leaf_k`` pushes make a leaf's message, which takes ``forward`` (seconds) to the root, and ``root_k`` messages make
+    an update. While a leaf holds ``buffers`` messages, who pushes to it waits."""
+
+    leaves: Annotated[Positive, Field(le=MAX_WORKERS)]
+    leaf_k: Annotated[Positive, Field(le=MAX_WORKERS)]
+    root_k: Annotated[Positive, Field(le=MAX_WORKERS)]
+    forward: AnyLaw | None = None
+    buffers: Annotated[Positive, Field(le=MAX_WORKERS)] | None = None
+
+
 class Optimizer(Table):
     """What one worker runs today: ``momentum`` (target, in (-1, 1)) and, if given, ``learning_rate``."""
 
@@ -211,6 +223,7 @@ class Scenario(Table):
     server: Server | None = None
     groups: Groups | None = None
     learner: Learner | None = None
+    tree: Tree | None = None
     protocol: Protocol = Protocol()
     optimizer: Optimizer | None = None
     run: RunTable = RunTable()
@@ -226,6 +239,8 @@ class Scenario(Table):
             self._is_a_pipeline()
         if self.protocol.kind == "actor-learner":
             self._is_an_actor_learner()
+        if self.tree is not None:
+            self._is_a_tree(self.tree)
         many, what = self.workers, "workers"
         if self.groups is not None:
             if self.workers % self.groups.count:
@@ -257,10 +272,23 @@ class Scenario(Table):
         if parameters.get("limit", 1) > self.workers:
             rule = f"must be at most the number of generators, {self.workers}"
             raise broken_rule(rule, "lower it, or leave it out for no limit", "protocol.limit")
-        if (parameters["staleness_budget"] + 1) * parameters["batch"] > MOST_SAMPLES:
-            rule = f"lets more than {MOST_SAMPLES:,} samples wait: batch times the budget and one"
+        if (parameters["staleness_budget"] + 1) * parameters["batch"] > MOST_WAITING:
+            rule = f"lets more than {MOST_WAITING:,} samples wait: batch times the budget and one"
             raise broken_rule(rule, "lower it, or the batch", "protocol.staleness_budget")
         self._goes_without("a generator's way is part of its work_time: remove what does not apply")
+
+    def _is_a_tree(self, tree: Tree) -> None:
+        """Leaves of equal size, and no server: the root takes no time."""
+        if self.workers % tree.leaves:
+            rule = f"must divide the number of workers, {self.workers}"
+            raise broken_rule(rule, "leaves have equally many workers: pick a divisor", "tree.leaves")
+        if tree.leaves * tree.leaf_k * (tree.buffers or 1) > MOST_WAITING:
+            rule = f"lets more than {MOST_WAITING:,} gradients wait: leaves times leaf_k times buffers"
+            raise broken_rule(rule, "lower it, or one of the others", "tree.buffers" if tree.buffers else "tree.leaf_k")
+        if tree.leaf_k * tree.root_k > MOST_WAITING:
+            rule = f"puts more than {MOST_WAITING:,} gradients into an update: leaf_k times root_k"
+            raise broken_rule(rule, "lower it, or leaf_k", "tree.root_k")
+        self._goes_without("a leaf's link takes the time of tree.forward: remove what does not apply", wires=True)
 
     def _is_a_pipeline(self) -> None:
         """One worker a stage, who keeps that stage's weights: nothing is pulled, pushed or served."""
@@ -269,12 +297,12 @@ class Scenario(Table):
             raise broken_rule(rule, "make the two equal", "protocol.stages")
         self._goes_without("every stage keeps its weights where they are used: remove what does not apply")
 
-    def _goes_without(self, remedy: str) -> None:
-        """No wire, server or groups."""
+    def _goes_without(self, remedy: str, *, wires: bool = False) -> None:
+        """No server or groups, nor wires."""
         given = {
-            "network": self.network != Network(),
-            "pull": any(pool.pull is not None for pool in self.pool),
-            "push": any(pool.push is not None for pool in self.pool),
+            "network": self.network != Network() and not wires,
+            "pull": any(pool.pull is not None for pool in self.pool) and not wires,
+            "push": any(pool.push is not None for pool in self.pool) and not wires,
             "server": self.server is not None,
             "groups": self.groups is not None,
         }
@@ -295,6 +323,17 @@ class Scenario(Table):
     def workers(self) -> int:
         """How many workers there are in all pools together."""
         return sum(pool.workers for pool in self.pool)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Those of the protocol that are given, by key, and the sizes of the tree."""
+        sizes = {} if self.tree is None else self.tree.model_dump(exclude={"forward"}, exclude_none=True)
+        return {**self.protocol.parameters, **sizes}
+
+    @property
+    def forward(self) -> Law | None:
+        """The law of a leaf's link; None where it takes no time."""
+        return None if self.tree is None else _unless_zero(self.tree.forward)
 
     def pull_of(self, pool: Pool) -> Law | None:
         """The law of a pull by a worker of ``pool``; None where it takes no time."""
@@ -373,7 +412,7 @@ class Scenario(Table):
         return isinstance(other, Scenario) and self.to_dict() == other.to_dict()
 
     def __hash__(self) -> int:
-        tables = (self.server, self.groups, self.learner, self.protocol, self.optimizer, self.run)
+        tables = (self.server, self.groups, self.learner, self.tree, self.protocol, self.optimizer, self.run)
         return hash((self.pool, self.network, *tables))
 
 

@@ -51,10 +51,25 @@ _ROUTE = """\
 #batch = "replicated"  # every member computes a whole batch; if left out: the batch is split
 #all_reduce = "10ms"
 """
-_TABLES = {  # of the kinds that need one; they go without a route
+_TABLES = {  # of the kinds that need one, with what they have of a route
     "learner": """
 [learner]
 work_time = "100ms"  # a law or a time, for a batch of samples
+""",
+    "tree": """#pull = "20ms"  # the wire of this pool, where it differs from [network]
+#push = "20ms"
+
+[network]  # the wire of the pools that say nothing of theirs, to their leaves and back
+#pull = "5ms"  # a time or a law
+#push = "5ms"
+#version_fixed = "pull_end"  # which end of a pull fixes the version; if left out: pull_start
+
+[tree]  # the workers, in order, push to leaves in blocks of equal size
+leaves = 4
+leaf_k = 2  # pushes in a leaf's message to the root
+root_k = 2  # messages in an update
+#forward = "5ms"  # a message on its leaf's link, one at a time; a time or a law
+#buffers = 2  # messages that a leaf may hold before who pushes to it waits; if left out: 1000
 """,
 }
 _OPTIMIZER = """\

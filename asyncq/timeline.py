@@ -83,7 +83,7 @@ class Timeline:
     def title(self) -> str:
         """The scenario, its workers and its protocol in one line."""
         s = self.scenario
-        protocol = " ".join([s.protocol.kind, *(f"{key}={value}" for key, value in s.protocol.parameters.items())])
+        protocol = " ".join([s.protocol.kind, *(f"{key}={value}" for key, value in s.parameters.items())])
         workers = f"{s.workers} worker{'s' * (s.workers > 1)}"
         if s.groups is not None:
             workers += f" in {s.groups.count} group{'s' * (s.groups.count > 1)}"

@@ -55,8 +55,19 @@ def tables(draw, kind: str, shape: tuple[bool, bool, bool, bool] | None = None) 
             **({"limit": draw(st.integers(1, workers))} if draw(st.booleans()) else {}),
             **({"discard_older_than": draw(st.integers(0, 4))} if draw(st.booleans()) else {}),
         }
+        # no wires
         pools = [{key: pool[key] for key in ("name", "workers", "work_time")} for pool in pools]
         return {"pools": pools, "protocol": protocol, "learner": {"work_time": draw(st.sampled_from(WORK))}}
+    case: dict[str, object] = {"pools": pools, "protocol": protocol}
+    if KINDS[kind].table == "tree":
+        serves = False
+        case["tree"] = {
+            "leaves": draw(st.sampled_from([n for n in range(1, workers + 1) if workers % n == 0])),
+            "leaf_k": draw(st.integers(1, 4)),
+            "root_k": draw(st.integers(1, 4)),
+            "forward": draw(st.sampled_from(SERVICES)),
+            **({"buffers": draw(st.integers(1, 3))} if draw(st.booleans()) else {}),
+        }
     if "k" in KINDS[kind].parameters:
         protocol["k"] = draw(st.integers(1, workers if KINDS[kind].distinct else 6))
     if "bound" in KINDS[kind].parameters:
@@ -64,7 +75,6 @@ def tables(draw, kind: str, shape: tuple[bool, bool, bool, bool] | None = None) 
     if "maximum_staleness" in KINDS[kind].parameters:
         protocol["maximum_staleness"] = draw(st.integers(0, workers))
         protocol["policy"] = draw(st.sampled_from(PARAMETERS["policy"].choices))
-    case: dict[str, object] = {"pools": pools, "protocol": protocol}
     if serves:
         case["server"] = {"service_time": draw(st.sampled_from(SERVICES)), "seats": draw(st.integers(1, 3))}
     case["network"] = {"version_fixed": "pull_end" if late else "pull_start"}

@@ -679,6 +679,7 @@ def test_the_json_schema_has_every_table() -> None:
         "groups",
         "learner",
         "protocol",
+        "tree",
         "optimizer",
         "run",
     }

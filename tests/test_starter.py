@@ -59,7 +59,7 @@ def test_a_starter_shows_every_key_there_is() -> None:
     definitions = json_schema()["$defs"]
     assert set(data) == set(properties)
     tables = {"network": "Network", "server": "Server", "groups": "Groups", "optimizer": "Optimizer", "run": "RunTable",
-              "learner": "Learner"}  # fmt: skip
+              "learner": "Learner", "tree": "Tree"}  # fmt: skip
     for key, name in tables.items():
         assert set(data[key]) == set(definitions[name]["properties"])
     assert set(data["pool"][0]) == set(definitions["Pool"]["properties"])

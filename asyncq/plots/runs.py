@@ -184,7 +184,7 @@ def workers(run: Run) -> Figure:
 def _system(run: Run) -> str:
     """The scenario, its workers and its protocol in one line."""
     scenario = run.scenario
-    protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.protocol.parameters.items())])
+    protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.parameters.items())])
     return f"{scenario.name}: {scenario.workers} workers, {protocol}"
 
 
