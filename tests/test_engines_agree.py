@@ -100,7 +100,7 @@ def assert_same(case: dict, updates: int, seed: int) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_rule_on_the_full_route(kind):
     """On more scenarios if a kind has a table, and so a shape of the kernel, of its own."""
-    examples = 60 if KINDS[kind].table else 15
+    examples = 50 if KINDS[kind].table else 15
 
     @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.data())
