@@ -27,9 +27,9 @@ LAYERS: dict[str, int] = {
             "scenario mistakes overrides starter protocols network distributions staleness estimate",
             "engines variates theory",
             "run replications timeline statistics",
-            "sgd",
+            "sgd papers",
             "planner",
-            "plots chart",
+            "plots panels chart",
             "cli report files __main__",
         )
     )
