@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from asyncq import __version__
 from asyncq.estimate import Estimate
 
 if TYPE_CHECKING:
+    from asyncq.papers.claim import Claim, Comparison, Reproduction
     from asyncq.replications import Replications
     from asyncq.run import Run
     from asyncq.scenario import Scenario
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from asyncq.theory.prediction import Prediction
     from asyncq.theory.throughput import Bounds
 
-__all__ = ["render", "render_pipeline", "render_prediction", "render_replications"]
+__all__ = [
+    "render",
+    "render_claims",
+    "render_pipeline",
+    "render_prediction",
+    "render_replications",
+    "render_reproduction",
+    "render_verdicts",
+]
 
 SCREEN = 24  # lines
 BARS, FEWEST_BARS = 8, 4
@@ -120,6 +129,40 @@ def render_pipeline(pipeline: Pipeline) -> str:
     lines.append("             step size. To first order only, the momentum is")
     lines.append(f"             {first}")
     return "\n".join(lines) + "\n"
+
+
+def render_claims(claims: Iterable[Claim]) -> str:
+    """What can be reproduced: a line with name and place, a line with what it says."""
+    return "".join(f"{c.name:<20} {c.paper} {c.place}\n    {c.says}\n" for c in claims)
+
+
+def render_reproduction(seen: Reproduction) -> str:
+    """A claim, what was computed, and every number beside the paper's."""
+    claim = seen.claim
+    chance = "exact, no chance involved" if seen.seed is None else f"seed {seen.seed}"
+    lines = [f"{claim.name}: {seen.verdict}", f"  {claim.paper} {claim.place}: {claim.says}"]
+    lines += [f"  {claim.setting} ({chance})", ""]
+    for comparison in seen.comparisons:
+        lines.append(f"  {comparison.verdict:<11}{comparison.what}")
+        lines.append(f"{'':13}{_compared(comparison)}")
+    lines += ["", *(f"  {note}" for note in seen.findings.notes)] if seen.findings.notes else []
+    return "\n".join(lines) + "\n"
+
+
+def render_verdicts(seen: Iterable[Reproduction]) -> str:
+    """One line per claim."""
+    return "".join(f"{one.claim.name:<20} {one.verdict}\n" for one in seen)
+
+
+def _compared(value: Comparison) -> str:
+    interval = "" if value.interval is None else f" [{value.interval[0]:.4g}, {value.interval[1]:.4g}]"
+    ours = f"ours {value.ours:.5g}{interval}"
+    relation = {"=": "", "<=": "at most ", ">=": "at least "}[value.relation]
+    parts = [] if value.paper is None else [f"paper {relation}{value.paper:.5g}"]
+    parts += [] if value.theory is None else [f"theory {value.theory:.5g}"]
+    if value.tolerance:
+        return "; ".join([*parts, ours, f"tolerance {value.tolerance:.2g}"]) + f" ({value.basis})"
+    return "; ".join([*parts, ours])
 
 
 def _heading(run: Run) -> Iterator[str]:
