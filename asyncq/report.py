@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from asyncq import __version__
 from asyncq.estimate import Estimate
 
 if TYPE_CHECKING:
+    from asyncq.findings import Server, Staleness
     from asyncq.replications import Replications
     from asyncq.run import Run
     from asyncq.theory.pipeline import Pipeline
@@ -29,7 +31,7 @@ def render(run: Run, *, ascii_only: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_replications(seen: Replications) -> str:
+def render_replications(seen: Replications, *, ascii_only: bool = False) -> str:
     """Estimates over replications, and one line for each of them."""
     first = seen.runs[0]
     lines = []
@@ -39,14 +41,23 @@ def render_replications(seen: Replications) -> str:
     lines.append(f"{len(seen.runs)} replications; engine {first.engine}, seed {first.seed}, asyncq {__version__}")
     interval = "95 % intervals over replications" if seen.throughput.ci95 else "one replication has no intervals"
     lines += ["", f"estimates    {interval}"]
-    for name, value in (
-        ("throughput", seen.throughput),
-        ("staleness", seen.staleness),
-        ("its sd", seen.staleness_sd),
-        ("fresh", seen.fresh),
+    stale = seen.staleness
+    for name, value, unit in (
+        ("throughput", seen.throughput, seen.throughput.unit),
+        ("gradients", seen.gradients, "per second"),
+        ("staleness", Estimate(stale.mean, stale.ci95, stale.unit), stale.unit),
+        ("its sd", seen.staleness_sd, stale.unit),
+        ("fresh", seen.fresh, "of the gradients have staleness 0"),
     ):
-        unit = "of the gradients have staleness 0" if name == "fresh" else value.unit
-        lines.append(f"  {name:<11}{_estimate(value, 6)} {unit}")
+        if name != "gradients" or value != replace(seen.throughput, unit=value.unit):
+            lines.append(f"  {name:<11}{_estimate(value, 6)} {unit}")
+    for name, quantile in stale.quantiles.items():
+        ends = stale.quantile_intervals[name]
+        interval = "" if ends is None else f" [{ends[0]}, {ends[1]}]"
+        lines.append(f"  {name:<11}{quantile}{interval} {stale.unit}")
+    if seen.server is not None:
+        lines += _server(seen.server)
+    lines += ["", *_histogram(stale, "#" if ascii_only else "█")]
     lines += ["", f"{'replication':>13}{'updates':>14}{'staleness':>12}{'throughput':>13}   geometric law"]
     for number, run in enumerate(seen.runs):
         numbers = f"{number:>13}{run.updates:>14,}{run.staleness.mean:>12.6g}{run.throughput.mean:>13.6g}"
@@ -115,8 +126,7 @@ def _flow(run: Run) -> Iterator[str]:
         parts = ", ".join(f"{count:,} {kind} ({count / decided:.1%})" for kind, count in lost.items())
         yield f"gradients    {run.kinds['committed']:,} committed, {parts}"
     if run.server is not None:
-        yield f"server       busy {_estimate(run.server.utilisation)}, a share of its seats' time"
-        yield f"             queue {_estimate(run.server.waiting)} seconds per gradient"
+        yield from _server(run.server)
     spent = run.machine_time._asdict()
     total = sum(spent.values()) or 1.0
     shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]
@@ -130,6 +140,11 @@ def _flow(run: Run) -> Iterator[str]:
             yield f"  {pool.name:<10} {pool.workers} workers, {pool.throughput:.4g} gradients per second, {stale}"
 
 
+def _server(server: Server) -> Iterator[str]:
+    yield f"server       busy {_estimate(server.utilisation)}, a share of its seats' time"
+    yield f"             queue {_estimate(server.waiting)} seconds per gradient"
+
+
 def _staleness(run: Run, bar: str) -> Iterator[str]:
     s = run.staleness
     quantiles = ", ".join(f"{name} {value}" for name, value in s.quantiles.items())
@@ -137,8 +152,6 @@ def _staleness(run: Run, bar: str) -> Iterator[str]:
     yield f"staleness    mean {s.mean:.5g}{interval}, sd {s.sd:.4g}; {quantiles} {s.unit}"
     if s.weight != 1:
         yield f"             applied at mean weight {s.weight:.4g}; their weighted mean is {s.effective_mean:.5g}"
-    first, last = (int(value) for value in s.law.quantile([0.01, 0.99]))
-    width = -(-(last + 1 - first) // BARS)
     # a pool that is named as a whole has its line above
     pools = Counter(stale.pool for stale in run.who_is_stale.named)
     whole = {pool.name for pool in run.pools if len(run.pools) > 1 and pools[pool.name] == pool.workers > 1}
@@ -147,8 +160,14 @@ def _staleness(run: Run, bar: str) -> Iterator[str]:
         who = ", ".join(f"{stale.name} ({stale.ratio:.2f} times)" for stale in named[:3])
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         yield f"             staler than the others: {who}{more}"
+    yield from _histogram(s, bar)
+
+
+def _histogram(staleness: Staleness, bar: str) -> Iterator[str]:
+    first, last = (int(value) for value in staleness.law.quantile([0.01, 0.99]))
+    width = -(-(last + 1 - first) // BARS)
     cells = [(low, min(low + width, last + 1)) for low in range(first, last + 1, width)]
-    weights = [float(s.pmf[low:high].sum()) for low, high in cells]
+    weights = [float(staleness.pmf[low:high].sum()) for low, high in cells]
     tallest = max(weights) or 1.0
     for (low, high), weight in zip(cells, weights, strict=True):
         label = f"{low}" if high - low == 1 else f"{low}-{high - 1}"
