@@ -46,6 +46,40 @@ def slots(first, read):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
+def _add(  # type: ignore[no-untyped-def]
+    gradient, weight, where, s, c, line, kind, curvature, ridge, multiplicative, table, target, index
+):
+    """Add ``weight`` times the gradient of the row ``line`` of the block at ``where[s, c]``."""
+    d = gradient.size
+    if kind == MODES:
+        if multiplicative.shape[0] > 0:
+            for m in range(d):
+                gradient[m] += weight * (1.0 + multiplicative[line, m]) * curvature[m] * where[s, c, m]
+        else:
+            for m in range(d):
+                gradient[m] += weight * curvature[m] * where[s, c, m]
+        return
+    if index.shape[0] == 1:
+        line = 0
+    weight /= index.shape[1]
+    for j in range(index.shape[1]):
+        sample = index[line, j]
+        z = 0.0
+        for m in range(d):
+            z += table[sample, m] * where[s, c, m]
+        if kind == LEAST_SQUARES:
+            along, shrink = z - target[sample], ridge
+        elif kind == LOGISTIC:
+            y = target[sample]
+            along, shrink = -y / (1.0 + np.exp(y * z)), ridge
+        else:
+            along, shrink = -z, z * z
+        along, shrink = weight * along, weight * shrink
+        for m in range(d):
+            gradient[m] += along * table[sample, m] + shrink * where[s, c, m]
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
 def advance(  # type: ignore[no-untyped-def]
     begin,
     end,
@@ -75,31 +109,28 @@ def advance(  # type: ignore[no-untyped-def]
     points,
     at,
     recorded,
-    tuned,
     diverged,
     limit,
 ):
-    """Updates ``begin`` .. ``end`` - 1 of all configurations; state arrays are changed in place; the next point to
-    record is returned.
+    """Updates ``begin`` .. ``end`` - 1 of all C configurations; state arrays are changed in place; the next point to
+    record is returned. ``w`` has shape (1, C, d), ``past`` (slots, C, d).
 
-    The gradient at u, by ``kind``: MODES curvature u (1 + xi) + noise, a sample each; otherwise s x + r u with
-    z = x.u: LEAST_SQUARES s = z - y, r = ridge; LOGISTIC s = -y / (1 + exp(y z)), r = ridge; PCA s = -z, r = z^2.
+    The gradient at u, by ``kind``: MODES curvature u (1 + xi) + noise; otherwise s x + r u with z = x.u:
+    LEAST_SQUARES s = z - y, r = ridge; LOGISTIC s = -y / (1 + exp(y z)), r = ridge; PCA s = -z, r = z^2.
     G = sum over the rows of an update of weight times gradient; d = (G - back G_last) / (1 - back);
     velocity = momentum velocity' - step d, velocity' the last one, or as read if ``shifted``; w += velocity.
     ``control`` = (gain, target, memory) moves the momenta after each update; gain 0: not at all.
     """
-    configurations, d = w.shape
-    gradient, ratio = np.empty(d), np.empty(d)
-    noisy, wild = additive.shape[0] > 0, multiplicative.shape[0] > 0
-    base, batch = first[begin], index.shape[1]
-    undo = 1.0 / (1.0 - back)
+    configurations, d = w.shape[1], w.shape[2]
+    gradient, fresh = np.empty(d), np.empty(d)
+    noisy, base, undo = additive.shape[0] > 0, first[begin], 1.0 / (1.0 - back)
     gain, goal, memory = control
     for t in range(begin, end):
         if keep[t] >= 0:
             s = keep[t]
             for c in range(configurations):
                 for m in range(d):
-                    past[s, c, m] = w[c, m]
+                    past[s, c, m] = w[0, c, m]
                 if shifted:
                     for m in range(d):
                         past_velocity[s, c, m] = velocity[c, m]
@@ -117,108 +148,54 @@ def advance(  # type: ignore[no-untyped-def]
             else:
                 for m in range(d):
                     gradient[m] = 0.0
+            if gain > 0.0:  # what the same samples say of the version as it is
+                for m in range(d):
+                    fresh[m] = gradient[m]
+                for i in range(i0, i1):
+                    _add(fresh, row_weight[i], w, 0, c, i - base, kind, curvature, ridge, multiplicative, table,
+                         target, index)  # fmt: skip
             for i in range(i0, i1):
-                s, weight = row_slot[i], row_weight[i]
-                if kind == MODES:
-                    if wild:
-                        for m in range(d):
-                            factor = weight * (1.0 + multiplicative[i - base, m])
-                            gradient[m] += factor * curvature[m] * past[s, c, m]
-                    else:
-                        for m in range(d):
-                            gradient[m] += weight * curvature[m] * past[s, c, m]
-                else:
-                    line = i - base if index.shape[0] > 1 else 0
-                    weight /= batch
-                    for j in range(batch):
-                        sample = index[line, j]
-                        z = 0.0
-                        for m in range(d):
-                            z += table[sample, m] * past[s, c, m]
-                        if kind == LEAST_SQUARES:
-                            along, shrink = z - target[sample], ridge
-                        elif kind == LOGISTIC:
-                            y = target[sample]
-                            along, shrink = -y / (1.0 + np.exp(y * z)), ridge
-                        else:
-                            along, shrink = -z, z * z
-                        along, shrink = weight * along, weight * shrink
-                        for m in range(d):
-                            gradient[m] += along * table[sample, m] + shrink * past[s, c, m]
+                _add(gradient, row_weight[i], past, row_slot[i], c, i - base, kind, curvature, ridge, multiplicative,
+                     table, target, index)  # fmt: skip
             if back != 0.0:
                 for m in range(d):
-                    fresh = gradient[m]
-                    gradient[m] = undo * (fresh - back * last_gradient[c, m])
-                    last_gradient[c, m] = fresh
-            if gain > 0.0:
-                for m in range(d):
-                    ratio[m] = velocity[c, m]
+                    raw = gradient[m]
+                    gradient[m] = undo * (raw - back * last_gradient[c, m])
+                    last_gradient[c, m] = raw
             a, mu = step[c], momentum[c]
             if shifted:
-                share = 1.0 / (i1 - i0)
+                share = mu / (i1 - i0)
                 for m in range(d):
                     velocity[c, m] = 0.0
                 for i in range(i0, i1):
                     s = row_slot[i]
                     for m in range(d):
-                        velocity[c, m] += mu * share * past_velocity[s, c, m]
+                        velocity[c, m] += share * past_velocity[s, c, m]
                 for m in range(d):
                     velocity[c, m] -= a * gradient[m]
             else:
                 for m in range(d):
                     velocity[c, m] = mu * velocity[c, m] - a * gradient[m]
             if gain > 0.0:
-                momentum[c] = _controlled(
-                    c, t, kind, curvature, ridge, table, target, index, i0 - base, a, mu, w, velocity, ratio, smooth,
-                    gain, goal, memory,
-                )
+                for m in range(d):  # without the explicit part the step is -a times the stale gradient
+                    pull = a * fresh[m]
+                    smooth[c, 0, m] = memory * smooth[c, 0, m] + (1.0 - memory) * (pull - a * gradient[m])
+                    smooth[c, 1, m] = memory * smooth[c, 1, m] + (1.0 - memory) * (pull + smooth[c, 2, m])
+                    smooth[c, 2, m] = -a * gradient[m]
+                    fresh[m] = smooth[c, 0, m] / smooth[c, 1, m]
+                if t * (1.0 - memory) > 1.0:
+                    implicit = np.median(fresh)
+                    if np.isfinite(implicit):
+                        momentum[c] = min(0.99, max(-0.99, mu + gain * (goal - mu - implicit)))
             size = 0.0
             for m in range(d):
-                w[c, m] += velocity[c, m]
-                size += w[c, m] * w[c, m]
+                w[0, c, m] += velocity[c, m]
+                size += w[0, c, m] * w[0, c, m]
             if not size <= limit:
                 diverged[c] = t + 1
         if at < points.size and points[at] == t + 1:
             for c in range(configurations):
                 for m in range(d):
-                    recorded[at, c, m] = w[c, m] if diverged[c] < 0 else np.nan
-                tuned[at, c] = momentum[c]
+                    recorded[at, c, m] = w[0, c, m] if diverged[c] < 0 else np.nan
             at += 1
     return at
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _controlled(c, t, kind, curvature, ridge, table, target, index, line, a, mu, w, velocity, before, smooth, gain,
-                goal, memory):  # type: ignore[no-untyped-def]  # fmt: skip
-    """The closed-loop controller's next momentum, from averages of d_t = the step less mu times the one before, of
-    d_{t-1} and of the undelayed gradient; see `asyncq.sgd.replay.Controller`."""
-    d = w.shape[1]
-    if kind == MODES:
-        z, along, shrink, sample = 0.0, 0.0, 0.0, 0
-    else:
-        sample, z = index[line if index.shape[0] > 1 else 0, 0], 0.0
-        for m in range(d):
-            z += table[sample, m] * w[c, m]
-        if kind == LEAST_SQUARES:
-            along, shrink = z - target[sample], ridge
-        elif kind == LOGISTIC:
-            y = target[sample]
-            along, shrink = -y / (1.0 + np.exp(y * z)), ridge
-        else:
-            along, shrink = -z, z * z
-    for m in range(d):
-        if kind == MODES:
-            slope = curvature[m] * w[c, m]
-        else:
-            slope = along * table[sample, m] + shrink * w[c, m]
-        own = velocity[c, m] - mu * before[m]
-        smooth[c, 0, m] = memory * smooth[c, 0, m] + (1.0 - memory) * (own + a * slope)
-        smooth[c, 1, m] = memory * smooth[c, 1, m] + (1.0 - memory) * (smooth[c, 2, m] + a * slope)
-        smooth[c, 2, m] = own
-        before[m] = smooth[c, 0, m] / smooth[c, 1, m]
-    if t * (1.0 - memory) < 1.0:
-        return mu
-    implicit = np.median(before)
-    if not np.isfinite(implicit):
-        return mu
-    return min(0.99, max(-0.99, mu + gain * (goal - mu - implicit)))

@@ -41,8 +41,9 @@ class Controller:
     """Closed-loop momentum: after every update mu += ``gain`` (``target`` - measured total momentum).
 
     Measured is mu + the implicit momentum, the median over coordinates of (E d_t + alpha E g_t) / (E d_{t-1} + alpha
-    E g_t): d_t the step less mu times the one before, g_t the undelayed gradient of the update's own sample, E an
-    exponential average of ``memory``. Source: theory.md section 4 (Theorem 3, solved for mu_S)."""
+    E g_t): d_t the step less mu times the one before, g_t the undelayed gradient of the update's own samples, E an
+    exponential average of ``memory``: Theorem 3 solved for mu_S, as `asyncq.theory.momentum.measured_momentum`. It
+    reads trajectories: it works while there is a descent to see, and not in the noise at its end."""
 
     target: float
     gain: float = 1e-3
@@ -244,17 +245,17 @@ def _compiled(
     c, d = step.size, objective.dimension
     keep, row_slot, count = slots(schedule.first, schedule.read)
     shifted = plan.variant == "shifted"
-    w = np.tile(objective.start, (c, 1))
+    w = np.tile(objective.start, (1, c, 1))
     velocity, last = np.zeros((c, d)), np.zeros((c, d))
     past = np.empty((count, c, d))
     past_velocity = np.empty((count, c, d)) if shifted else np.empty((0, c, d))
     control = plan.controller
     dials = (0.0, 0.0, 0.0) if control is None else (control.gain, control.target, control.memory)
     smooth = np.zeros((c if control else 0, 3, d))
-    recorded, tuned = np.empty((plan.marks.size, c, d)), np.empty((plan.marks.size, c))
+    recorded = np.empty((plan.marks.size, c, d))
     diverged = np.full(c, -1, np.int64)
     at = int(plan.marks[0] == 0)
-    recorded[:at], tuned[:at] = w, momentum
+    recorded[:at] = w
     rows = max(1.0, schedule.read.size / plan.updates)
     length = max(1, int(BLOCK / (d * rows)))
     for begin in range(0, plan.updates, length):
@@ -265,12 +266,12 @@ def _compiled(
             begin, end, schedule.first, row_slot, schedule.weight, keep, objective.kind, objective.curvature,
             float(objective.ridge), draws.additive, draws.multiplicative, draws.table, objective.target, draws.index,
             step, momentum, plan.back, shifted, dials, w, velocity, last, smooth, past, past_velocity, plan.marks, at,
-            recorded, tuned, diverged, plan.limit,
+            recorded, diverged, plan.limit,
         )  # fmt: skip
         if np.all(diverged >= 0):
-            recorded[at:], tuned[at:] = np.nan, momentum
+            recorded[at:] = np.nan
             break
-    return recorded, diverged, tuned[-1] if plan.marks.size else momentum
+    return recorded, diverged, momentum
 
 
 def _python(plan: _Plan, schedule: Schedule, generator: np.random.Generator) -> tuple[Real, NDArray[np.int64], Real]:
