@@ -76,7 +76,8 @@ def test_the_noise_floor_of_a_law_is_that_of_section_6():
 def test_the_average_of_k_gradients_is_that_of_the_exact_recursion():
     pool = exponential_workers(8, contributors=4)
     run = traced("k-async", updates=60_000, k=4)
-    curve = replay(NoisyQuadratic([1.0], 0.1), run, step=0.4, updates=100, points=range(101), keep_positions=True, seed=6)
+    objective = NoisyQuadratic([1.0], 0.1)
+    curve = replay(objective, run, step=0.4, updates=100, points=range(101), keep_positions=True, seed=6)
     square = pool.moments(0.4, updates=100, noise=0.1)
     assert np.abs(scores(curve.positions[0, 0, :, 1:, 0] ** 2, square[1:])).max() < 4
 
@@ -104,7 +105,8 @@ def test_the_slope_of_giladi_figure_2_is_2_over_pi():
     delays, largest = np.array([4, 8, 16, 32]), []
     for delay in delays:
         steps = np.geomspace(0.8, 1.25, 24) * 2 * np.sin(np.pi / (4 * delay + 2)) / objective.sharpness
-        curve = replay(objective, StalenessLaw.constant(int(delay)), step=steps, updates=150 * int(delay), seed=1, points=4)
+        law = StalenessLaw.constant(int(delay))
+        curve = replay(objective, law, step=steps, updates=150 * int(delay), seed=1, points=4)
         stable = curve.loss[:, 0, 0, -1] < curve.loss[:, 0, 0, 2]
         largest.append(steps[np.flatnonzero(stable)[-1]])
     slope, _ = np.polyfit(delays, 1.0 / np.array(largest), 1)
@@ -137,7 +139,7 @@ def test_compiled_and_plain_agree(name, variant, source):
         objective, sources[source], step=[0.001, alpha], momentum=[0.0, mu], variant=variant, compensate=back,
         updates=updates, replications=2, points=range(updates + 1), keep_positions=True, seed=9,
     )  # fmt: skip
-    reads, noise = (np.random.default_rng(s) for s in np.random.SeedSequence(9, spawn_key=(1,)).spawn(2))
+    reads, noise = (np.random.Generator(np.random.SFC64(s)) for s in np.random.SeedSequence(9, spawn_key=(1,)).spawn(2))
     schedule = schedule_of(sources[source]).draw(updates, 1, reads)
     draws = objective.draw(noise, updates, schedule.read.size)
     row, update = iter(range(schedule.read.size)), np.repeat(np.arange(updates), np.diff(schedule.first))
@@ -161,7 +163,7 @@ def test_compiled_and_plain_agree(name, variant, source):
 
 def test_your_own_gradient_is_replayed_like_the_compiled_ones():
     x, y = data()
-    own = OwnObjective(lambda w, i: (x[i] @ w - y[i]) * x[i], np.zeros(4), lambda generator: generator.integers(60, size=1)[0])
+    own = OwnObjective(lambda w, i: (x[i] @ w - y[i]) * x[i], np.zeros(4), lambda draw: draw.integers(60, size=1)[0])
     theirs = LeastSquares(x, y)
     arguments = {"step": [0.01, 0.02], "momentum": 0.3, "updates": 50, "seed": 2, "keep_positions": True}
     a = replay(own, traced(updates=2000), replications=1, **arguments)
@@ -188,7 +190,8 @@ def test_steps_by_staleness_restore_the_target_momentum_in_the_mean():
 
 
 def test_the_update_that_diverges_is_named():
-    curve = replay(NoisyQuadratic([1.0]), StalenessLaw.constant(0), step=[3.0, 0.5], updates=100, points=range(101), seed=1)
+    law = StalenessLaw.constant(0)
+    curve = replay(NoisyQuadratic([1.0]), law, step=[3.0, 0.5], updates=100, points=range(101), seed=1)
     assert curve.diverged_at[:, 0, 0].tolist() == [20, -1]  # 4^20 is the first power of 4 above 10^12
     assert np.isfinite(curve.loss[0, 0, 0, :20]).all()
     assert np.isinf(curve.loss[0, 0, 0, 20:]).all()
@@ -287,7 +290,7 @@ LAW, MODES = StalenessLaw.constant(1), NoisyQuadratic([1.0])
         ({"step": 0.1, "points": 0}, "points must be 1 or more"),
         ({"step": 0.1, "points": [11]}, "points must be numbers of updates from 0 to 10"),
         ({"step": 0.1, "gradients": 0}, "gradients must be 1 or more"),
-        ({"step": 0.1, "variant": "shifted", "controller": Controller(0.5)}, "controller goes with the plain heavy ball"),
+        ({"step": 0.1, "variant": "shifted", "controller": Controller(0.5)}, "controller goes with the plain"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, words):

@@ -143,7 +143,8 @@ def phases(
     left = slow * gap * epsilon - 2 * eta * phi
     if left <= 0:
         raise ValueError(
-            f"no time ensures epsilon = {epsilon:g}: the noise exceeds it; take eta < {slow * gap * epsilon / (2 * phi):g}"
+            f"no time ensures epsilon = {epsilon:g}: the noise exceeds it; take eta < "
+            f"{slow * gap * epsilon / (2 * phi):g}"
         )
     factor = 1.0 if form == "paper" else 4.0
     converge = slow / (2 * gap) * np.log(factor * slow * gap * delta**2 / left)
