@@ -55,8 +55,8 @@ def ode(eigenvalues: ArrayLike, start: ArrayLike, time: ArrayLike, *, momentum: 
 
 @dataclass(frozen=True, eq=False)
 class Diffusion:
-    """dU_i = ``drift``[i] U_i dt + ``noise``[i] dB for U = (H - e_j) / sqrt(eta), i != j (Theorems 5 and 9). Entry j is
-    0: along e_j the noise is of second order."""
+    """dU_i = drift_i U_i dt + noise_i dB for U = (H - e_j) / sqrt(eta), i != j (Theorems 5 and 9). Entry j is 0: along
+    e_j the noise is of second order."""
 
     drift: Real
     noise: Real

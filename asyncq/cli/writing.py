@@ -1,0 +1,59 @@
+"""The commands that help to write scenario files: check, init, schema, protocols."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from asyncq.errors import ScenarioError
+
+__all__ = ["check", "init", "protocols", "schema"]
+
+
+@click.command(epilog="Example: asyncq check scenarios/*.toml")
+@click.argument("files", nargs=-1, required=True)
+def check(files: tuple[str, ...]) -> None:
+    """Validate scenario FILES without running them."""
+    from asyncq.scenario import Scenario
+
+    problems: list[str] = []
+    for file in files:
+        try:
+            scenario = Scenario.from_toml(file)
+        except ScenarioError as error:
+            problems.extend(error.problems)
+        else:
+            click.echo(f"{file}: ok ({scenario.workers} workers, {scenario.protocol.kind})")
+    if problems:
+        raise ScenarioError(problems)
+
+
+@click.command(epilog="Example: asyncq init k-async > my.toml")
+@click.argument("kind", default="asynchronous")
+@click.option("--out", metavar="FILE", help="Write to FILE, which must not exist yet.")
+def init(kind: str, out: str | None) -> None:
+    """Write a commented starter scenario of a protocol KIND (asynchronous if none is given)."""
+    from asyncq.starter import starter, write_starter
+
+    if out is None:
+        click.echo(starter(kind), nl=False)
+    else:
+        write_starter(kind, out)
+        click.echo(f"wrote {out}; next: asyncq simulate {out}", err=True)
+
+
+@click.command(epilog="Example: asyncq schema > asyncq.schema.json")
+def schema() -> None:
+    """Print the JSON schema of a scenario file, for editors that check and complete TOML."""
+    from asyncq.starter import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+@click.command()
+def protocols() -> None:
+    """List the protocol kinds, one line each, and the keys they take."""
+    from asyncq.starter import protocol_lines
+
+    click.echo("\n".join(protocol_lines()))
