@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from asyncq import __version__
 from asyncq.estimate import Estimate
 
 if TYPE_CHECKING:
+    from asyncq.findings import Server
+    from asyncq.papers.claim import Claim, Comparison, Reproduction
     from asyncq.replications import Replications
     from asyncq.run import Run
     from asyncq.scenario import Scenario
@@ -21,7 +24,15 @@ if TYPE_CHECKING:
     from asyncq.theory.prediction import Prediction
     from asyncq.theory.throughput import Bounds
 
-__all__ = ["render", "render_pipeline", "render_prediction", "render_replications"]
+__all__ = [
+    "render",
+    "render_claims",
+    "render_pipeline",
+    "render_prediction",
+    "render_replications",
+    "render_reproduction",
+    "render_verdicts",
+]
 
 SCREEN = 24  # lines
 BARS, FEWEST_BARS = 8, 4
@@ -74,7 +85,7 @@ def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_replications(seen: Replications) -> str:
+def render_replications(seen: Replications, *, ascii_only: bool = False) -> str:
     """Estimates over replications, and one line for each of them."""
     first = seen.runs[0]
     lines = []
@@ -84,14 +95,23 @@ def render_replications(seen: Replications) -> str:
     lines.append(f"{len(seen.runs)} replications; engine {first.engine}, seed {first.seed}, asyncq {__version__}")
     interval = "95 % intervals over replications" if seen.throughput.ci95 else "one replication has no intervals"
     lines += ["", f"estimates    {interval}"]
-    for name, value in (
-        ("throughput", seen.throughput),
-        ("staleness", seen.staleness),
-        ("its sd", seen.staleness_sd),
-        ("fresh", seen.fresh),
+    stale = seen.staleness
+    for name, value, unit in (
+        ("throughput", seen.throughput, seen.throughput.unit),
+        ("gradients", seen.gradients, "per second"),
+        ("staleness", Estimate(stale.mean, stale.ci95, stale.unit), stale.unit),
+        ("its sd", seen.staleness_sd, stale.unit),
+        ("fresh", seen.fresh, "of the gradients have staleness 0"),
     ):
-        unit = "of the gradients have staleness 0" if name == "fresh" else value.unit
-        lines.append(f"  {name:<11}{_estimate(value, 6)} {unit}")
+        if name != "gradients" or value != replace(seen.throughput, unit=value.unit):
+            lines.append(f"  {name:<11}{_estimate(value, 6)} {unit}")
+    for name, quantile in stale.quantiles.items():
+        ends = stale.quantile_intervals[name]
+        interval = "" if ends is None else f" [{ends[0]}, {ends[1]}]"
+        lines.append(f"  {name:<11}{quantile}{interval} {stale.unit}")
+    if seen.server is not None:
+        lines += _server(seen.server)
+    lines += ["", *_histogram(stale.law, "#" if ascii_only else "█", BARS)]
     lines += ["", f"{'replication':>13}{'updates':>14}{'staleness':>12}{'throughput':>13}   geometric law"]
     for number, run in enumerate(seen.runs):
         numbers = f"{number:>13}{run.updates:>14,}{run.staleness.mean:>12.6g}{run.throughput.mean:>13.6g}"
@@ -120,6 +140,40 @@ def render_pipeline(pipeline: Pipeline) -> str:
     lines.append("             step size. To first order only, the momentum is")
     lines.append(f"             {first}")
     return "\n".join(lines) + "\n"
+
+
+def render_claims(claims: Iterable[Claim]) -> str:
+    """What can be reproduced: a line with name and place, a line with what it says."""
+    return "".join(f"{c.name:<20} {c.paper} {c.place}\n    {c.says}\n" for c in claims)
+
+
+def render_reproduction(seen: Reproduction) -> str:
+    """A claim, what was computed, and every number beside the paper's."""
+    claim = seen.claim
+    chance = "exact, no chance involved" if seen.seed is None else f"seed {seen.seed}"
+    lines = [f"{claim.name}: {seen.verdict}", f"  {claim.paper} {claim.place}: {claim.says}"]
+    lines += [f"  {claim.setting} ({chance})", ""]
+    for comparison in seen.comparisons:
+        lines.append(f"  {comparison.verdict:<11}{comparison.what}")
+        lines.append(f"{'':13}{_compared(comparison)}")
+    lines += ["", *(f"  {note}" for note in seen.findings.notes)] if seen.findings.notes else []
+    return "\n".join(lines) + "\n"
+
+
+def render_verdicts(seen: Iterable[Reproduction]) -> str:
+    """One line per claim."""
+    return "".join(f"{one.claim.name:<20} {one.verdict}\n" for one in seen)
+
+
+def _compared(value: Comparison) -> str:
+    interval = "" if value.interval is None else f" [{value.interval[0]:.4g}, {value.interval[1]:.4g}]"
+    ours = f"ours {value.ours:.5g}{interval}"
+    relation = {"=": "", "<=": "at most ", ">=": "at least "}[value.relation]
+    parts = [] if value.paper is None else [f"paper {relation}{value.paper:.5g}"]
+    parts += [] if value.theory is None else [f"theory {value.theory:.5g}"]
+    if value.tolerance:
+        return "; ".join([*parts, ours, f"tolerance {value.tolerance:.2g}"]) + f" ({value.basis})"
+    return "; ".join([*parts, ours])
 
 
 def _heading(run: Run) -> Iterator[str]:
@@ -156,8 +210,7 @@ def _flow(run: Run) -> Iterator[str]:
         parts = ", ".join(f"{count:,} {kind} ({count / decided:.1%})" for kind, count in lost.items())
         yield f"gradients    {run.kinds['committed']:,} committed, {parts}"
     if run.server is not None:
-        yield f"server       busy {_estimate(run.server.utilisation)}, a share of its seats' time"
-        yield f"             queue {_estimate(run.server.waiting)} seconds per gradient"
+        yield from _server(run.server)
     if run.learner is not None:
         yield f"learner      busy {_estimate(run.learner.utilisation)}, a share of its time"
     if run.tree is not None:
@@ -176,6 +229,11 @@ def _flow(run: Run) -> Iterator[str]:
         for pool in run.pools:
             stale = "no gradient committed" if pool.staleness is None else f"mean staleness {pool.staleness:.4g}"
             yield f"  {pool.name:<10} {pool.workers} workers, {pool.throughput:.4g} gradients per second, {stale}"
+
+
+def _server(server: Server) -> Iterator[str]:
+    yield f"server       busy {_estimate(server.utilisation)}, a share of its seats' time"
+    yield f"             queue {_estimate(server.waiting)} seconds per gradient"
 
 
 def _staleness(run: Run) -> Iterator[str]:

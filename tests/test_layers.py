@@ -27,7 +27,7 @@ LAYERS: dict[str, int] = {
             "scenario mistakes overrides starter protocols network distributions staleness estimate",
             "engines variates theory",
             "run findings replications timeline statistics",
-            "sgd",
+            "sgd papers",
             "planner",
             "plots chart",
             "cli report files __main__",
@@ -36,7 +36,7 @@ LAYERS: dict[str, int] = {
     for stem in stems.split()
 }
 HEAVY = ("numba", "statsmodels", "matplotlib", "scipy.stats", "joblib", "rich", "pandas")
-MAY_BE_HEAVY = {("asyncq.engines.compiled", "numba")}
+MAY_BE_HEAVY = {("asyncq.engines.compiled", "numba"), ("asyncq.sgd.kernels", "numba")}
 
 
 @dataclass(frozen=True)
