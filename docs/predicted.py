@@ -417,10 +417,11 @@ def trees() -> Iterator[Case]:
     )
     what = f"8 workers, L = 4, k = 1, 3 messages, exponential, F = {link * 1000:g} ms, r = M F/(L E[W])"
     yield Case("tree", what, tables(EXPONENTIAL, leaves=4, leaf_k=1, root_k=3, forward=link), formulas, values)
-    formulas = {SECONDS: "F per message and link", WAITING: "1 - K E[W]/(M T)", WASTE: "none"}
-    values = {SECONDS: 2 * 0.1 / 2, WAITING: 1 - 4 * mean / (8 * 0.1), WASTE: 0.0}
-    what = "8 workers, L = 2, k = 2, 2 messages, uniform, F = 100 ms, 2 buffers"
-    yield Case("tree", what, tables(UNIFORM, leaves=2, leaf_k=2, root_k=2, forward=0.1, buffers=2), formulas, values)
+    formulas = {SECONDS: "2 E[F]/L", WASTE: "none"}
+    values = {SECONDS: 2 * 0.1 / 2, WASTE: 0.0}
+    what = "8 workers, L = 2, k = 2, 2 messages, uniform, F the same, 4 buffers"
+    given = tables(UNIFORM, leaves=2, leaf_k=2, root_k=2, forward=UNIFORM, buffers=4)
+    yield Case("tree", what, given, formulas, values)
 
 
 # -- simulating -------------------------------------------------------------------------------------------------------
