@@ -114,11 +114,11 @@ def test_links_of_messages_of_one_are_queues(count, root_k):
 
 def test_links_that_cannot_follow_set_the_pace():
     """Two leaves whose links need 1 s for two gradients, where four workers make 8 in that time."""
-    run = simulate(leaves(2, 2, 3, GAMMA, forward=1.0, buffers=2), updates=2000, seed=1)
+    run = simulate(leaves(2, 2, 3, GAMMA, forward=1.0, buffers=4), updates=2000, seed=1)
     assert run.throughput.mean == pytest.approx(2 / 3, rel=3e-3)  # two updates more or less at the ends
-    assert run.tree.utilisation.mean == pytest.approx(1)
+    assert run.tree.utilisation.mean == pytest.approx(1, abs=2e-3)
     work = 2 * 2 * 1.0 / 8  # gradients per second, times their work, by worker
-    assert run.machine_time.blocked / sum(run.machine_time) == pytest.approx(1 - work, abs=0.01)
+    assert run.machine_time.blocked / sum(run.machine_time) == pytest.approx(1 - work, abs=0.015)  # six standard errors
     assert run.throughput.mean <= throughput(run.scenario).high + 1e-9
 
 
