@@ -32,12 +32,12 @@ class Crossing:
 
 
 class Series:
-    """sum c_l x^l and its derivative at any point: one product of a table with sqrt(L) powers, accurate to
-    rounding."""
+    """sum c_l x^l and its derivative at any point: term by term, or beyond 512 terms by one product of a table with
+    sqrt(L) powers; accurate to rounding."""
 
     def __init__(self, cells: Real) -> None:
         self.index = np.flatnonzero(cells)
-        self.sparse = self.index.size <= 64
+        self.sparse = self.index.size <= 512
         if self.sparse:
             self.cells = cells[self.index]
         else:
@@ -123,8 +123,9 @@ class Curve:
         a, b = self.at(np.array([theta]))
         return float(-(a[0] * np.conj(b[0])).imag)
 
-    def crossings(self, most: int = 1) -> list[Crossing]:
-        """The ``most`` smallest positive k at which a root lies on this circle, in order; polished to rounding."""
+    def crossings(self, most: int = 1, *, rtol: float = 1e-15) -> list[Crossing]:
+        """The ``most`` smallest positive k at which a root lies on this circle, in order; angles polished to
+        ``rtol``."""
         found: list[Crossing] = []
         # (a) the real points, where the sine has no sign change: by hand; theta = 0 on the unit circle is k = 0
         for end, inside in ((0, 1), (-1, -2)):
@@ -147,7 +148,7 @@ class Curve:
         for cell in change[np.argsort(least[change])]:
             if enough(least[cell]):
                 break
-            self._polish(float(theta[cell]), float(theta[cell + 1]), bool(side[cell + 1]), found)
+            self._polish(float(theta[cell]), float(theta[cell + 1]), bool(side[cell + 1]), found, rtol)
         # (d) dips of |sine| towards zero that a parabola cannot clear hide tangent pairs inside one cell
         lift = sine[:-2] - 2 * sine[1:-1] + sine[2:]
         sign = np.sign(sine[1:-1])
@@ -164,7 +165,7 @@ class Curve:
             near_a, near_b = self.at(fine)
             inner = -(near_a * np.conj(near_b)).imag
             for i in np.flatnonzero((inner[:-1] >= 0) != (inner[1:] >= 0)):
-                self._polish(float(fine[i]), float(fine[i + 1]), bool(inner[i + 1] >= 0), found)
+                self._polish(float(fine[i]), float(fine[i + 1]), bool(inner[i + 1] >= 0), found, rtol)
         return sorted(found, key=lambda crossing: crossing.k)[:most]
 
     def _least(self) -> Real:
@@ -175,10 +176,10 @@ class Curve:
             square = np.minimum(top[:-1], top[1:]) / np.maximum(bottom[:-1], bottom[1:])
         return np.asarray(0.65 * np.sqrt(square))
 
-    def _polish(self, left: float, right: float, rising: bool, found: list[Crossing]) -> None:
+    def _polish(self, left: float, right: float, rising: bool, found: list[Crossing], rtol: float) -> None:
         s0, s1 = self._sine_at(left), self._sine_at(right)
         if s0 * s1 <= 0:
-            angle = bracketed_root(self._sine_at, left, right, rtol=1e-15)
+            angle = bracketed_root(self._sine_at, left, right, rtol=rtol)
         else:
             angle = left if abs(s0) < abs(s1) else right
         k = self._ratio(angle)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.exponential import ExponentialWorkers, exponential_workers
@@ -167,6 +169,7 @@ def recommend(
         limit = decay.threshold(mu) * (1.0 - held)
         return (step, rho) if step <= limit else (limit, worst(decay, limit, mu, kappa, modes=modes))
 
+    @cache
     def objective(mu: float) -> float:
         rho = best_step(mu)[1]
         return -1.0 / float(np.log(rho)) if rho < 1 else float("inf")
@@ -175,16 +178,16 @@ def recommend(
     alone = exact and isinstance(staleness, ExponentialWorkers) and staleness.workers == staleness.contributors == 1
     high = min(HIGHEST, float(np.tanh(np.arctanh(max(target, 0.3)) + 0.5)))
     quick = isinstance(staleness, ExponentialWorkers) and staleness.homogeneous
-    effort = {"points": 33, "rounds": 6} if quick else {"points": 17, "rounds": 3}
+    rounds, grid = (6, _momenta(LOWEST, high, 33)) if quick else (3, _momenta(LOWEST, high, 17))
     if alone and curvature_variance == 0.0 and held == 0.0:
         best = choice(target, single)  # Polyak's optimum, in closed form
         nonnegative = best
     else:
-        mu = best_momentum(objective, lowest=LOWEST, highest=high, **effort)[0]
+        mu = best_momentum(objective, grid, rounds=rounds)[0]
         best = choice(mu, best_step(mu)[0])
         nonnegative = best
         if mu < 0:
-            mu = best_momentum(objective, lowest=0.0, highest=high, **effort)[0]
+            mu = best_momentum(objective, np.append(0.0, grid[grid > 0]), rounds=rounds)[0]
             nonnegative = choice(mu, best_step(mu)[0])
 
     def at_kept(mu: float) -> float:
@@ -194,9 +197,7 @@ def recommend(
         rho = worst(decay, step, mu, kappa, modes=9 if exact else 3)
         return -1.0 / float(np.log(rho)) if rho < 1 else float("inf")
 
-    mu, value = best_momentum(
-        at_kept, lowest=LOWEST, highest=high, points=41 if exact else 17, rounds=3 if exact else 2
-    )
+    mu, value = best_momentum(at_kept, _momenta(LOWEST, high, 41 if exact else 17), rounds=3 if exact else 2)
     kept = choice(mu, today.learning_rate * scale(mu) * h) if np.isfinite(value) else None
 
     update = expected_update(law) if law is not None else None
@@ -248,6 +249,11 @@ def recommend(
         rules,
         notes,
     )
+
+
+def _momenta(lowest: float, highest: float, points: int) -> NDArray[np.float64]:
+    """A grid even in atanh(momentum)."""
+    return np.tanh(np.linspace(np.arctanh(lowest), np.arctanh(highest), points))
 
 
 def _updates(contraction: float, reference: float) -> float:
