@@ -19,11 +19,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from asyncq.run import Run
+    from asyncq.theory.landscape import Budget, Landscape
     from asyncq.theory.pipeline import Schedule
     from asyncq.theory.prediction import Prediction
+    from asyncq.theory.recommendation import Recommendation
+    from asyncq.theory.stability import StepSizes
     from asyncq.timeline import Timeline
 
-__all__ = ["write_prediction", "write_run", "write_schedule", "write_summary", "write_timeline", "written"]
+__all__ = [
+    "write_prediction",
+    "write_recommendation",
+    "write_run",
+    "write_schedule",
+    "write_stability",
+    "write_summary",
+    "write_timeline",
+    "written",
+]
 
 
 @contextlib.contextmanager
@@ -45,8 +57,7 @@ def written(path: Path) -> Iterator[Path]:
 
 def write_summary(summary: dict[str, Any], folder: Path) -> None:
     """summary.json: a report as it is printed by ``--json``."""
-    with written(folder / "summary.json") as path:
-        path.write_text(json.dumps(summary, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+    _write_json(summary, folder / "summary.json")
 
 
 def write_run(run: Run, folder: Path) -> None:
@@ -84,6 +95,30 @@ def write_prediction(found: Prediction, folder: Path) -> None:
         _write_figure(plots.momentum(found.scenario.name, found.momentum), folder, "momentum")
 
 
+def write_recommendation(
+    found: Recommendation,
+    near: Landscape,
+    against_workers: Budget,
+    workers: int | None,
+    summary: dict[str, Any],
+    folder: Path,
+) -> None:
+    """recommendation.json, the map of stable pairs and the momentum budget against the number of workers."""
+    from asyncq import plots
+
+    _write_json(summary, folder / "recommendation.json")
+    _write_figure(plots.stability_map(near, found), folder, "stability-map")
+    _write_figure(plots.momentum_budget(against_workers, workers), folder, "momentum-budget")
+
+
+def write_stability(dense: StepSizes, summary: dict[str, Any], folder: Path) -> None:
+    """stability.json, and the contraction against the step."""
+    from asyncq import plots
+
+    _write_json(summary, folder / "stability.json")
+    _write_figure(plots.contraction(dense), folder, "contraction")
+
+
 def write_timeline(timeline: Timeline, folder: Path) -> None:
     """timeline.png and timeline.svg."""
     from asyncq import plots
@@ -106,6 +141,11 @@ def _write_law(law: StalenessLaw, folder: Path) -> None:
         for staleness, share in enumerate(law.pmf.tolist())
     )
     _write_csv(folder / "staleness.csv", ("staleness", "share", "geometric"), rows)
+
+
+def _write_json(summary: dict[str, Any], path: Path) -> None:
+    with written(path) as name:
+        name.write_text(json.dumps(summary, allow_nan=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_figure(figure: Figure, folder: Path, name: str) -> None:

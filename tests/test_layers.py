@@ -28,9 +28,9 @@ LAYERS: dict[str, int] = {
             "engines variates theory",
             "run findings replications timeline statistics",
             "sgd",
-            "planner",
+            "planner advice",
             "plots chart",
-            "cli report files __main__",
+            "cli report briefing files __main__",
         )
     )
     for stem in stems.split()

@@ -88,7 +88,9 @@ class Recommendation:
     ``kept`` is None if no momentum makes today's learning rate safe. ``additive`` are the papers' rule
     mu* - mu_S with its step retuned and at today's step; ``nonnegative`` the best pair without negative momentum.
     ``criterion`` names what all figures are in; ``reserve`` is the share of the ceiling held back where that
-    criterion can be optimistic, and every recommended learning rate respects it."""
+    criterion can be optimistic, and every recommended learning rate respects it. ``basis`` says in words which
+    staleness all this is for. ``against_synchronous`` is the time to a target with the best pair, relative to the same
+    workers behind a barrier with the best pair of one worker, gradient noise left aside: above 1, stay synchronous."""
 
     criterion: str
     exact: bool
@@ -105,10 +107,12 @@ class Recommendation:
     additive: tuple[Rule, ...]
     rules: tuple[Rule, ...]
     notes: tuple[str, ...]
+    basis: str = ""
+    against_synchronous: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and words, for JSON."""
-        return asdict(self)
+        """Plain numbers, lists and words, for JSON; what is infinite (it diverges) is None."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
 
 
 def recommend(
@@ -249,6 +253,14 @@ def recommend(
         rules,
         notes,
     )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _momenta(lowest: float, highest: float, points: int) -> NDArray[np.float64]:
