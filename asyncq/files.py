@@ -18,6 +18,7 @@ from asyncq.staleness import StalenessLaw
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from asyncq.papers.claim import Reproduction
     from asyncq.run import Run
     from asyncq.theory.landscape import Budget, Landscape
     from asyncq.theory.pipeline import Schedule
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "write_prediction",
     "write_recommendation",
+    "write_reproduction",
     "write_run",
     "write_schedule",
     "write_stability",
@@ -79,8 +81,12 @@ def write_run(run: Run, folder: Path) -> None:
     if run.trace is not None:
         trace = run.trace
         kinds = (KIND_NAMES[kind] for kind in trace.kind.tolist())
-        columns = (trace.time.tolist(), trace.worker.tolist(), trace.staleness.tolist(), trace.read.tolist(), kinds)
-        _write_csv(folder / "trace.csv", ("seconds", "worker", "staleness", "read", "kind"), zip(*columns, strict=True))
+        first = (trace.time, trace.worker, trace.staleness, trace.read)
+        columns: tuple[Iterable[Any], ...] = (*(column.tolist() for column in first), kinds)
+        header: tuple[str, ...] = ("seconds", "worker", "staleness", "read", "kind")
+        if trace.last_staleness is not None:
+            columns, header = (*columns, trace.last_staleness.tolist()), (*header, "last_staleness")
+        _write_csv(folder / "trace.csv", header, zip(*columns, strict=True))
 
 
 def write_prediction(found: Prediction, folder: Path) -> None:
@@ -143,9 +149,17 @@ def _write_law(law: StalenessLaw, folder: Path) -> None:
     _write_csv(folder / "staleness.csv", ("staleness", "share", "geometric"), rows)
 
 
-def _write_json(summary: dict[str, Any], path: Path) -> None:
+def write_reproduction(seen: Reproduction, folder: Path) -> None:
+    """The numbers of a claim as NAME.json, its figure as NAME.png and NAME.svg."""
+    from asyncq.plots import panels
+
+    _write_json(seen.to_dict(), folder / f"{seen.claim.name}.json")
+    _write_figure(panels.draw(seen), folder, seen.claim.name)
+
+
+def _write_json(content: dict[str, Any], path: Path) -> None:
     with written(path) as name:
-        name.write_text(json.dumps(summary, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+        name.write_text(json.dumps(content, allow_nan=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_figure(figure: Figure, folder: Path, name: str) -> None:

@@ -27,7 +27,7 @@ LAYERS: dict[str, int] = {
             "scenario mistakes overrides starter protocols network distributions staleness spelling estimate",
             "engines variates theory",
             "run findings replications timeline statistics",
-            "sgd",
+            "sgd papers",
             "planner advice",
             "plots chart",
             "cli report briefing files __main__",
