@@ -558,6 +558,8 @@ class CompiledEngine:
             spare += 2 * self._machines.most  # or for each machine its work, and a time to failure
         values = np.zeros((len(network.laws), BLOCK + spare))
         self._streams = Streams(values, integers(len(network.laws), BLOCK + spare), np.array([1]))
+        if self._machines is not None and self._machines.slowness >= 0:
+            self._streams.position[self._machines.slowness] = 0  # drawn ahead of time, not of use
         began, pulled, worked, joined, seated = np.zeros((5, count))
         stage = np.full(count, PARKED, dtype=np.int8)
         stage[:starting] = RESTART
