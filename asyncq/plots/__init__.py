@@ -2,11 +2,13 @@
 
 from asyncq.plots.runs import autocorrelation, schedule, staleness, survival, timeline, warm_up, workers
 from asyncq.plots.theory import law, momentum
+from asyncq.plots.wall_clock import over_time
 
 __all__ = [
     "autocorrelation",
     "law",
     "momentum",
+    "over_time",
     "schedule",
     "staleness",
     "survival",
