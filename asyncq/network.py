@@ -27,6 +27,7 @@ class Network:
 
     A route is pull -> work -> push -> station; ``work``, ``pull`` and ``push`` have shape (workers,) and hold stream
     numbers, ``NO_STREAM`` where a route has no such leg. ``service`` is one stream, or ``NO_STREAM`` without a server.
+    Of several ``shards``, each with ``seats`` of its own, it is that of the first; shard j draws from ``service + j``.
     """
 
     laws: tuple[Law, ...]
@@ -42,6 +43,7 @@ class Network:
     parameters: dict[str, Any]
     group_size: int = 1  # machines behind each worker: more than one in compute groups
     group_efficiency: float = 1.0  # a machine's own work as a share of its group's, on average
+    shards: int = 1
 
     @property
     def workers(self) -> int:
@@ -71,9 +73,14 @@ class Network:
         """Whether gradients queue at a station before they are applied."""
         return self.service != NO_STREAM
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether that station is several, each with a part of the model and a version of its own."""
+        return self.shards > 1
+
     @classmethod
     def of(cls, scenario: Scenario) -> Network:
-        """Lower a scenario: one stream for every leg of every pool (or compute group), and one for the server.
+        """Lower a scenario: one stream for every leg of every pool (or compute group), and one for every shard.
 
         Raises ``ScenarioError`` for a protocol that no engine runs."""
         if (exact := scenario.protocol.kind) in EXACT_KINDS:
@@ -94,7 +101,9 @@ class Network:
         sizes = [part.workers for part in parts]
         legs = [(stream(part.work), stream(part.pull), stream(part.push)) for part in parts]
         work, pull, push = (_spread(leg, sizes) for leg in zip(*legs, strict=True))
-        service = stream(scenario.server.service_time if scenario.server else None)
+        server = scenario.server
+        shards = server.shards if server else 1
+        service, *_ = [stream(server.service_time if server else None) for _ in range(shards)]
         own = sum(part.workers * part.member_work for part in parts)
         return cls(
             laws=tuple(laws),
@@ -104,12 +113,13 @@ class Network:
             pull=pull,
             push=push,
             service=service,
-            seats=scenario.server.seats if scenario.server else 0,
+            seats=server.seats if server else 0,
             read_at_pull_end=scenario.network.version_fixed == "pull_end",
             kind=KINDS[scenario.protocol.kind],
             parameters=scenario.protocol.parameters,
             group_size=scenario.workers // sum(sizes),
             group_efficiency=own / sum(part.workers * part.work.mean for part in parts),
+            shards=shards,
         )
 
 

@@ -39,15 +39,19 @@ __all__ = [
     "Kind",
     "Parameter",
     "State",
+    "apply_part",
     "asynchronous",
     "bounded",
     "cancel_open",
     "commit_pending",
     "enqueue",
+    "gate",
+    "go_on",
     "k_async",
     "k_batch_async",
     "k_batch_sync",
     "k_sync",
+    "read_shards",
     "release",
     "release_all",
     "round_robin",
@@ -85,11 +89,18 @@ class State(NamedTuple):
     clock: Any  # [workers] gradients finished by each worker; [0] is the turn in round robin
     at_clock: Any  # [bound + 2] workers at each clock, as a ring
     slowest: Any  # [2] the slowest clock, and its place in that ring
+    shards: int  # of the server; 1: nothing below is used but by the rules that say so
+    shard_version: Any  # [shards] updates applied by each shard
+    shard_read: Any  # [workers * shards] version of each shard read by the gradient in progress
+    parts: Any  # [workers] shards that have applied their part of the gradient in progress
+    stalest: Any  # [workers] largest staleness among those parts
     sizes: Any  # [3] how many rows, released, cancelled stand in the outboxes
     row_worker: Any
     row_read: Any
     row_staleness: Any
     row_kind: Any
+    row_shard: Any
+    row_stalest: Any
     released: Any
     cancelled: Any
 
@@ -163,12 +174,47 @@ def start(s: State, worker: int) -> None:
         s.read[worker] = s.version[0]
 
 
-def asynchronous(s: State, worker: int) -> None:
-    """Each push is an update; the pusher reads at once."""
-    row(s, worker, s.read[worker], COMMITTED)
+def read_shards(s: State, worker: int) -> None:
+    """The worker reads the version of every shard, all at once."""
+    for shard in range(s.shards):
+        s.shard_read[worker * s.shards + shard] = s.shard_version[shard]
+
+
+def apply_part(s: State, worker: int, shard: int) -> bool:
+    """A shard applies its part of the worker's gradient, an update of that shard; whether all shards now have."""
+    at = worker * s.shards + shard
+    staleness = s.shard_version[shard] - s.shard_read[at]
+    n = s.sizes[ROWS]
+    s.row_worker[n] = worker
+    s.row_read[n] = s.shard_read[at]
+    s.row_staleness[n] = staleness
+    s.row_kind[n] = COMMITTED
+    s.row_shard[n] = shard
+    s.row_stalest[n] = CLOSED
+    s.sizes[ROWS] = n + 1
+    s.shard_read[at] = CLOSED
+    s.shard_version[shard] += 1
+    s.stalest[worker] = max(s.stalest[worker], staleness)
+    s.parts[worker] += 1
+    if s.parts[worker] < s.shards:
+        return False
+    s.row_stalest[n] = s.stalest[worker]
+    s.stalest[worker] = 0
+    s.parts[worker] = 0
+    return True
+
+
+def go_on(s: State, worker: int) -> None:
+    """The worker's gradient is applied, an update; it reads at once."""
     s.read[worker] = CLOSED
     update(s)
     release(s, worker)
+
+
+def asynchronous(s: State, worker: int) -> None:
+    """Each push is an update; the pusher reads at once."""
+    row(s, worker, s.read[worker], COMMITTED)
+    go_on(s, worker)
 
 
 def round_robin(s: State, worker: int) -> None:
@@ -226,6 +272,11 @@ def k_batch_async(s: State, worker: int) -> None:
 def stale_synchronous(s: State, worker: int) -> None:
     """Each push is an update; a worker starts clock c only while the slowest clock is at least c - bound."""
     row(s, worker, s.read[worker], COMMITTED)
+    gate(s, worker)
+
+
+def gate(s: State, worker: int) -> None:
+    """The worker's gradient is applied, an update; its clock goes up, and whoever may start its next clock does."""
     s.read[worker] = CLOSED
     update(s)
     clock = s.clock[worker]
@@ -295,9 +346,16 @@ class Kind:
     required: tuple[str, ...] = ()
     all_workers: bool = False  # K is the number of workers
     distinct: bool = False  # K gradients of K different workers: K may not exceed their number
+    joined: Callable[[State, int], None] | None = None  # the rule once all shards have applied a gradient
+    why_one: str = "its rule is for one"  # without it: why the server must not be several shards
 
     def state(
-        self, workers: int, parameters: dict[str, Any], rows: int, make: Callable[[int, int, int], Any]
+        self,
+        workers: int,
+        parameters: dict[str, Any],
+        rows: int,
+        make: Callable[[int, int, int], Any],
+        shards: int = 1,
     ) -> State:
         """A fresh state with room for ``rows`` rows and what one more event may add to them. ``make(size, fill, bits)``
         builds its sequences (lists or arrays); 32 bits, none of them a sign, are enough for counts and workers."""
@@ -306,6 +364,8 @@ class Kind:
         room = workers + k  # one event decides at most k gradients that waited and cancels the rest
         at_clock = make(bound + 2, 0, 64)
         at_clock[0] = workers
+        sharded = workers if shards > 1 else 0
+        beside = rows + room if shards > 1 else 1
         return State(
             workers=workers,
             k=k,
@@ -320,26 +380,44 @@ class Kind:
             clock=make(workers, 0, 64),
             at_clock=at_clock,
             slowest=make(2, 0, 64),
+            shards=shards,
+            shard_version=make(shards, 0, 64),
+            shard_read=make(max(1, sharded * shards), CLOSED, 64),
+            parts=make(max(1, sharded), 0, 64),
+            stalest=make(max(1, sharded), 0, 64),
             sizes=make(3, 0, 32),
             row_worker=make(rows + room, 0, 64),
             row_read=make(rows + room, 0, 64),
             row_staleness=make(rows + room, 0, 64),
             row_kind=make(rows + room, 0, 64),
+            row_shard=make(beside, 0, 64),
+            row_stalest=make(beside, CLOSED, 64),
             released=make(workers, 0, 32),
             cancelled=make(workers, 0, 32),
         )
 
 
+_ONE_BUFFER = "shards would fill an update with different gradients"
+_ONE_TURN = "the order of the updates is one for the whole model"
+
 KINDS: dict[str, Kind] = {
-    "asynchronous": Kind(asynchronous, "each push is an update; the pusher reads at once"),
-    "round-robin": Kind(round_robin, "updates are applied in fixed worker order; who is early waits"),
-    "synchronous": Kind(k_sync, "a barrier over all: everybody's gradients make one update", all_workers=True),
+    "asynchronous": Kind(asynchronous, "each push is an update; the pusher reads at once", joined=go_on),
+    "round-robin": Kind(
+        round_robin, "updates are applied in fixed worker order; who is early waits", why_one=_ONE_TURN
+    ),
+    "synchronous": Kind(
+        k_sync,
+        "a barrier over all: everybody's gradients make one update",
+        all_workers=True,
+        why_one=_ONE_BUFFER,
+    ),
     "k-sync": Kind(
         k_sync,
         "the first K of M workers make the update, the rest are cancelled, all restart",
         parameters=("k",),
         required=("k",),
         distinct=True,
+        why_one=_ONE_BUFFER,
     ),
     "backup-workers": Kind(
         k_sync,
@@ -347,12 +425,14 @@ KINDS: dict[str, Kind] = {
         parameters=("k",),
         required=("k",),
         distinct=True,
+        why_one=_ONE_BUFFER,
     ),
     "k-batch-sync": Kind(
         k_batch_sync,
         "the first K gradients from anybody make the update, the rest are cancelled, all restart",
         parameters=("k",),
         required=("k",),
+        why_one=_ONE_BUFFER,
     ),
     "k-async": Kind(
         k_async,
@@ -360,24 +440,28 @@ KINDS: dict[str, Kind] = {
         parameters=("k",),
         required=("k",),
         distinct=True,
+        why_one=_ONE_BUFFER,
     ),
     "k-batch-async": Kind(
         k_batch_async,
         "every K-th push is an update, nobody waits (n-softsync; FedBuff with buffer K)",
         parameters=("k",),
         required=("k",),
+        why_one=_ONE_BUFFER,
     ),
     "stale-synchronous": Kind(
         stale_synchronous,
         "a worker starts clock c only while the slowest clock is at least c - bound",
         parameters=("bound",),
         required=("bound",),
+        joined=gate,
     ),
     "bounded": Kind(
         bounded,
         "asynchronous; a gradient staler than the maximum is dropped, or given less weight",
         parameters=("maximum_staleness", "policy", "weight"),
         required=("maximum_staleness",),
+        why_one="some shards would drop a gradient that others apply",
     ),
 }
 

@@ -34,11 +34,13 @@ from asyncq.distributions import SHORTEST, AnyLaw, Law, Seconds, as_number, brok
 from asyncq.errors import ScenarioError
 from asyncq.mistakes import TOLD, is_plain_name, items, mistakes, shown
 from asyncq.overrides import override
-from asyncq.protocols import ALL_KINDS, PARAMETERS, Parameter
+from asyncq.protocols import ALL_KINDS, KINDS, PARAMETERS, Parameter
 
 __all__ = ["Groups", "Network", "Optimizer", "Pool", "Protocol", "RunTable", "Scenario", "Server"]
 
 MAX_WORKERS = 1_000_000
+MAX_SHARDS = 256
+MAX_PARTS = 10_000_000  # workers times shards
 CAP = 100_000_000  # updates, where a precision is asked for and no number of updates
 KINDS_NOT_YET = ("actor-learner",)
 
@@ -109,11 +111,12 @@ class Network(Table):
 
 
 class Server(Table):
-    """One first-come-first-served queue with ``seats`` that each serve one gradient at a time (seconds)."""
+    """A first-come-first-served queue with ``seats`` that each serve one gradient at a time (seconds); of ``shards``,
+    each has such a queue and a part of the model, and a gradient goes to all of them at once."""
 
-    not_yet = ("shards",)
     service_time: PositiveLaw
     seats: Annotated[Positive, Field(le=MAX_WORKERS)] = 1
+    shards: Annotated[Positive, Field(le=MAX_SHARDS)] = 1
 
 
 class _Protocol(Table):
@@ -231,6 +234,8 @@ class Scenario(Table):
                 rule = f"leaves a member less than {SHORTEST:g} seconds of work"
                 raise broken_rule(rule, "check the unit of work_time, or make more groups", "groups.count")
             many, what = self.groups.count, "groups"
+        if self.server is not None and self.server.shards > 1:
+            self._can_be_sharded(self.server.shards, many)
         if ALL_KINDS[self.protocol.kind].distinct and self.protocol.parameters["k"] > many:
             rule = f"must be at most the number of {what}, {many}, or no update can ever be made"
             raise broken_rule(rule, "lower it", "protocol.k")
@@ -251,6 +256,17 @@ class Scenario(Table):
         if foreign := [name for name, there in given.items() if there]:
             remedy = "every stage keeps its weights where they are used: remove what does not apply"
             raise broken_rule(f"does not go with {', '.join(foreign)}", remedy, "protocol.kind")
+
+    def _can_be_sharded(self, shards: int, many: int) -> None:
+        """A worker needs one rule for all shards, and a place for its part of each."""
+        kind = KINDS[self.protocol.kind]
+        if kind.joined is None:
+            able = ", ".join(name for name, kind in KINDS.items() if kind.joined is not None)
+            rule = f"does not go with kind {self.protocol.kind}: {kind.why_one}"
+            raise broken_rule(rule, f"set shards = 1, or a kind that knows shards: {able}", "server.shards")
+        if shards * many > MAX_PARTS:
+            rule = f"must be at most {MAX_PARTS // many} for so many workers"
+            raise broken_rule(rule, "make fewer shards or workers", "server.shards")
 
     @property
     def name(self) -> str:

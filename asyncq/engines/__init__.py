@@ -21,6 +21,9 @@ class Chunk(NamedTuple):
     ``time`` (seconds) is when the update was made; ``staleness`` counts the updates since ``read``, the version the
     gradient was computed on; ``kind`` is COMMITTED, DROPPED or CANCELLED. ``visits``, ``waited`` and ``busy`` are the
     server's totals so far: services completed, seconds queued by them, seat-seconds spent; None without a server.
+
+    Where the server is sharded, a row is a gradient's part of one ``shard``, whose versions, staleness and totals it
+    gives; ``stalest`` is the largest staleness of the gradient's parts where this is the last of them, else -1.
     """
 
     time: NDArray[np.float64]
@@ -31,6 +34,8 @@ class Chunk(NamedTuple):
     visits: NDArray[np.int64] | None = None
     waited: NDArray[np.float64] | None = None
     busy: NDArray[np.float64] | None = None
+    shard: NDArray[np.int64] | None = None
+    stalest: NDArray[np.int64] | None = None
 
     def pick(self, rows: slice | NDArray[np.int64]) -> Chunk:
         """Some of the rows."""
