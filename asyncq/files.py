@@ -73,8 +73,15 @@ def write_run(run: Run, folder: Path) -> None:
     if run.trace is not None:
         trace = run.trace
         kinds = (KIND_NAMES[kind] for kind in trace.kind.tolist())
-        columns = (trace.time.tolist(), trace.worker.tolist(), trace.staleness.tolist(), trace.read.tolist(), kinds)
-        _write_csv(folder / "trace.csv", ("seconds", "worker", "staleness", "read", "kind"), zip(*columns, strict=True))
+        columns = {
+            "seconds": trace.time.tolist(),
+            "worker": trace.worker.tolist(),
+            "staleness": trace.staleness.tolist(),
+            "read": trace.read.tolist(),
+            "kind": kinds,
+            **{name: column.tolist() for name, column in trace.topology().items()},
+        }
+        _write_csv(folder / "trace.csv", tuple(columns), zip(*columns.values(), strict=True))
 
 
 def write_timeline(timeline: Timeline, folder: Path) -> None:

@@ -94,7 +94,8 @@ def _system(run: Run) -> str:
     server = ""
     if run.server is not None:
         seats = "" if run.server.seats == 1 else f" with {run.server.seats} seats"
-        server = f", server{seats}"
+        shards = "" if run.shards is None else f" of {run.shards.count} shards"
+        server = f", server{shards}{seats}"
     workers = f"{scenario.workers} workers"
     if run.groups is not None:
         workers += f" in {run.groups.count} groups of {run.groups.size}"
@@ -116,7 +117,8 @@ def _flow(run: Run) -> Iterator[str]:
         yield f"gradients    {run.kinds['committed']:,} committed, {parts}"
     if run.server is not None:
         yield f"server       busy {_estimate(run.server.utilisation)}, a share of its seats' time"
-        yield f"             queue {_estimate(run.server.waiting)} seconds per gradient"
+        whose = "gradient" if run.shards is None else f"gradient; both of shard {run.shards.worst}"
+        yield f"             queue {_estimate(run.server.waiting)} seconds per {whose}"
     spent = run.machine_time._asdict()
     total = sum(spent.values()) or 1.0
     shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]
@@ -135,6 +137,10 @@ def _staleness(run: Run, bar: str) -> Iterator[str]:
     quantiles = ", ".join(f"{name} {value}" for name, value in s.quantiles.items())
     interval = "" if s.ci95 is None else f" [{s.ci95[0]:.5g}, {s.ci95[1]:.5g}]"
     yield f"staleness    mean {s.mean:.5g}{interval}, sd {s.sd:.4g}; {quantiles} {s.unit}"
+    if run.shards is not None:
+        means = [one.mean for one in run.shards.staleness]
+        yield f"  shards     that is shard {run.shards.worst}, the worst; means are {min(means):.5g} to {max(means):.5g}"
+        yield f"             and that of a gradient's stalest part is {_estimate(run.shards.stalest, 5)}"
     if s.weight != 1:
         yield f"             applied at mean weight {s.weight:.4g}; their weighted mean is {s.effective_mean:.5g}"
     first, last = (int(value) for value in s.law.quantile([0.01, 0.99]))
@@ -182,9 +188,11 @@ def _advice(run: Run) -> Iterator[str]:
         rule = f"target {momentum.target:g} - {momentum.implicit:.3f} = {momentum.explicit:+.3f}"
     if momentum.is_delay:
         yield "advice       staleness is a delay here: its law has no momentum form, and what it limits is"
-        yield "             the step size" + (f"; to first order only, momentum {rule}" if rule else "")
+        whose = "" if run.shards is None else f" (shard {run.shards.worst}, the worst)"
+        yield f"             the step size{whose}" + (f"; to first order only, momentum {rule}" if rule else "")
         return
-    yield f"momentum     implicit {momentum.implicit:.3f} ({momentum.basis})" + (f"; {rule} explicit" if rule else "")
+    basis = momentum.basis if run.shards is None else f"{momentum.basis}; of shard {run.shards.worst}, the worst"
+    yield f"momentum     implicit {momentum.implicit:.3f} ({basis})" + (f"; {rule} explicit" if rule else "")
     if momentum.basis != "geometric law":
         why = "is not confirmed" if fit.verdict == "untested" else "is rejected"
         if run.staleness.weight != 1:

@@ -22,6 +22,7 @@ from asyncq.statistics.dependence import Dependence, dependence
 from asyncq.statistics.goodness import StalenessFit, fit_geometric
 from asyncq.statistics.intervals import quantiles_of_parts, ratio_of_batches, shares_of_parts, variance_of_batches
 from asyncq.statistics.precision import PrecisionRule
+from asyncq.statistics.series import Series, mean_of
 from asyncq.statistics.steady_state import WarmUp, warm_up
 from asyncq.statistics.workers import WhoIsStale, who_is_stale
 from asyncq.theory.momentum import is_momentum
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from asyncq.scenario import Scenario
     from asyncq.statistics.fitting import Fitted
 
-__all__ = ["ENGINES", "Groups", "Momentum", "Pool", "Run", "Server", "Staleness", "runs_compiled", "simulate"]
+__all__ = ["ENGINES", "Groups", "Momentum", "Pool", "Run", "Server", "Shards", "Staleness", "runs_compiled", "simulate"]
 
 ENGINES = ("auto", "simpy", "compiled")
 FEW_ROWS = 200_000  # the SimPy engine has these done before the compiled one has started
@@ -73,6 +74,27 @@ class Server:
     seats: int
     utilisation: Estimate
     waiting: Estimate
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A sharded server: the mean staleness of every shard's updates, ``worst``, the number of the shard where it is
+    largest, and the mean over gradients of the ``stalest`` of their parts. Shards are alike, so that their means differ
+    by chance; whatever else a report says of staleness and of the server is said of the worst."""
+
+    count: int
+    worst: int
+    staleness: tuple[Estimate, ...]
+    stalest: Estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return {
+            "count": self.count,
+            "worst": self.worst,
+            "staleness": [one.to_dict() for one in self.staleness],
+            "stalest": self.stalest.to_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -128,6 +150,7 @@ class Run:
     fit: StalenessFit
     momentum: Momentum
     server: Server | None
+    shards: Shards | None
     groups: Groups | None
     pools: tuple[Pool, ...]
     machine_time: MachineTime
@@ -207,6 +230,7 @@ class Run:
                 "utilisation": self.server.utilisation.to_dict(),
                 "waiting": self.server.waiting.to_dict(),
             },
+            "shards": None if self.shards is None else self.shards.to_dict(),
             "groups": None if self.groups is None else vars(self.groups),
             "pools": [vars(pool) for pool in self.pools],
             "machine_time": {stage: spent / total for stage, spent in self.machine_time._asdict().items()},
@@ -256,29 +280,31 @@ def simulate(
         raise ScenarioError(f"{scenario.name}: run.warmup must be less than the number of updates, {target} "
                             f"(got {warmup}); simulate longer or discard less")
     machine = _engine(network, Variates(network.laws, seed=seed, replication=replication), engine, target)
-    accumulator = Accumulator(network, warmup=warmup, compiled=machine.name == "compiled")
+    series = Series(network, warmup=warmup, compiled=machine.name == "compiled")
     rule = None
     if scenario.run.precision is not None:
         rule = PrecisionRule(scenario.run.precision, network.unit, None if asked == "auto" else warmup)
     kept: list[Chunk] = []
     interrupted = False
     for chunk in machine.chunks(target):
-        accumulator.fold(chunk)
+        series.fold(chunk)
         if trace:
             kept.append(chunk.copy())
         if on_chunk is not None and on_chunk(machine.version) and machine.version < target:
             interrupted = True
             break
         if rule is not None:
-            enough = rule.reached(accumulator)
+            enough = rule.reached(series.shards[0])
             if on_precision is not None:
                 on_precision(rule.now)
             if enough:
                 break
-    if not accumulator.rows:
+    if not series.rows:
         raise TooShortError(f"nothing to report: {machine.version} updates do not outlast the warm-up "
-                            f"of {accumulator.warmup}")
-    run = _summarise(scenario, network, machine, accumulator, seed, interrupted, kept)
+                            f"of {warmup}")
+    shards = _shards(network, series, auto=asked == "auto")
+    accumulator = series.shards[0 if shards is None else shards.worst]
+    run = _summarise(scenario, network, machine, accumulator, shards, seed, interrupted, kept)
     if rule is None:
         return run
     missed: tuple[str, ...] = ()
@@ -290,7 +316,7 @@ def simulate(
 
 def runs_compiled(network: Network, engine: str, updates: int) -> bool:
     """Whether the compiled engine is the one to run so many ``updates``: as asked, or for "auto" if it pays."""
-    return engine == "compiled" or (engine == "auto" and updates * network.rows_per_update > FEW_ROWS)
+    return engine == "compiled" or (engine == "auto" and updates * network.rows_per_update * network.shards > FEW_ROWS)
 
 
 def _engine(network: Network, variates: Variates, name: str, updates: int) -> Engine:
@@ -311,6 +337,7 @@ def _summarise(
     network: Network,
     machine: Engine,
     accumulator: Accumulator,
+    shards: Shards | None,
     seed: int,
     interrupted: bool,
     kept: list[Chunk],
@@ -365,6 +392,7 @@ def _summarise(
         fit=fit,
         momentum=_momentum(scenario, effective, fit.is_geometric and weight == 1.0, collected.rows),
         server=server,
+        shards=shards,
         groups=_groups(network),
         pools=_pools(network, collected, float(seconds.sum()), float(rows.sum())),
         machine_time=machine.machine_time,
@@ -396,6 +424,13 @@ def _momentum(scenario: Scenario, law: StalenessLaw, geometric: bool, rows: int)
         basis="geometric law" if geometric else "first order only",
         is_delay=not geometric and not is_momentum(law, rows),
     )
+
+
+def _shards(network: Network, series: Series, *, auto: bool) -> Shards | None:
+    if series.beside is None:
+        return None
+    worst, means = series.stalest(unit=network.unit, auto=auto)
+    return Shards(network.shards, worst, means, mean_of(series.beside, unit=network.unit, auto=auto))
 
 
 def _groups(network: Network) -> Groups | None:

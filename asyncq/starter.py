@@ -38,6 +38,7 @@ _ROUTE = """\
 #[server]  # one first-come-first-served queue; if left out: updates take no time
 #service_time = { law = "exponential", mean = "5ms" }
 #seats = 1  # gradients served at once
+#shards = 1  # parts of the model, each with such a queue and versions of its own
 
 #[groups]  # synchronous within a group, the protocol between groups
 #count = 4  # groups of equal size

@@ -45,6 +45,10 @@ def protocol(kind: str) -> str:
     return f"{GOOD}[protocol]\nkind = {kind}\n"
 
 
+def sharded(shards: str) -> str:
+    return f"{GOOD}[server]\nservice_time = 1\nshards = {shards}\n"
+
+
 def groups(count: str) -> str:
     return f"{GOOD}[groups]\ncount = {count}\n"
 
@@ -412,7 +416,33 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "learner": (GOOD + "[learner]\n", "learner", "is not yet supported in this version", "remove it"),
     "slowdown": (GOOD + "[[slowdown]]\n", "slowdown", "is not yet supported in this version", "remove it"),
     "failure": (pool("failure = {}"), 'pool "gpu" failure', "is not yet supported in this version", "remove it"),
-    "shards": (GOOD + "[server]\nservice_time = 1\nshards = 4\n", "server.shards", "is not yet supported", "remove it"),
+    "no shards": (sharded("0"), "server.shards", "must be at least 1 (got 0)", "give 1 or more"),
+    "half a shard": (sharded("2.5"), "server.shards", "must be a whole number (got 2.5)", "without fraction"),
+    "shards a text": (sharded('"4"'), "server.shards", 'must be a whole number (got "4")', "quotes"),
+    "many shards": (sharded("257"), "server.shards", "must be at most 256 (got 257)", "give 256 or less"),
+    "shards nan": (sharded("nan"), "server.shards", "must be a whole number (got nan)", "without fraction"),
+    "shard": (sharded("4").replace("shards", "shard"), "server.shard", "is not a known key", 'did you mean "shards"?'),
+    "parts of everybody": (
+        sharded("200").replace("workers = 8", "workers = 100_000"),
+        "server.shards",
+        "must be at most 100 for so many workers (got 200)",
+        "fewer shards",
+    ),
+    **{
+        f"shards and {kind}": (
+            protocol(f'"{kind}"{keys}') + sharded("4").removeprefix(GOOD),
+            "server.shards",
+            f"does not go with kind {kind}: {reason}",
+            "a kind that knows shards: asynchronous, stale-synchronous",
+        )
+        for kind, keys, reason in (
+            ("synchronous", "", "shards would fill an update with different gradients (got 4)"),
+            ("k-async", "\nk = 2", "shards would fill an update with different gradients (got 4)"),
+            ("k-batch-async", "\nk = 2", "shards would fill an update with different gradients (got 4)"),
+            ("round-robin", "", "the order of the updates is one for the whole model (got 4)"),
+            ("bounded", "\nmaximum_staleness = 2", "some shards would drop a gradient that others apply (got 4)"),
+        )
+    },
     "until": (GOOD + '[run]\nuntil = "2h"\n', "run.until", "is not yet supported in this version", "remove it"),
     "precision": (GOOD + "[run]\nprecision = 0\n", "run.precision", "above 0 (got 0)", "larger"),
 }

@@ -37,6 +37,11 @@ class Chunk(NamedTuple):
     shard: NDArray[np.int64] | None = None
     stalest: NDArray[np.int64] | None = None
 
+    def topology(self) -> dict[str, NDArray[np.int64]]:
+        """The columns that only some topologies have, by name."""
+        columns = {"shard": self.shard, "stalest": self.stalest}
+        return {name: column for name, column in columns.items() if column is not None}
+
     def pick(self, rows: slice | NDArray[np.int64]) -> Chunk:
         """Some of the rows."""
         columns: list[Any] = [None if column is None else column[rows] for column in self]

@@ -1,0 +1,64 @@
+"""The series that a run's rows make: the staleness at every shard, and a second count of each gradient where there is one.
+
+A sharded server has a version for each shard, so each has a staleness of its own, and each gradient a stalest part.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from asyncq.engines import Chunk
+from asyncq.estimate import Estimate
+from asyncq.network import Network
+from asyncq.statistics.accumulate import Accumulator
+from asyncq.statistics.intervals import ratio_of_batches
+from asyncq.statistics.steady_state import warm_up
+
+__all__ = ["Series", "mean_of"]
+
+
+class Series:
+    """Chunks of rows dealt to accumulators: ``shards``, one for each (the only one without shards), and ``beside``,
+    which takes the second count for a staleness (the stalest part of a gradient); None where there is none."""
+
+    def __init__(self, network: Network, *, warmup: int, compiled: bool = False) -> None:
+        def fresh() -> Accumulator:
+            return Accumulator(network, warmup=warmup, compiled=compiled)
+
+        self.shards = [fresh() for _ in range(network.shards)]
+        self.beside = fresh() if network.is_sharded else None
+        self._whole = 0  # gradients that every shard has applied
+
+    def fold(self, chunk: Chunk) -> None:
+        """Take one chunk in; chunks come in order, each once."""
+        if self.beside is None:
+            self.shards[0].fold(chunk)
+            return
+        assert chunk.shard is not None and chunk.stalest is not None
+        for shard, accumulator in enumerate(self.shards):
+            rows = np.flatnonzero(chunk.shard == shard)
+            if rows.size:
+                accumulator.fold(chunk.pick(rows))
+        last = chunk.pick(np.flatnonzero(chunk.stalest >= 0))
+        if last.stalest is not None and last.stalest.size:
+            updates = np.arange(self._whole, self._whole + last.stalest.size)
+            self._whole += last.stalest.size
+            self.beside.fold(last._replace(staleness=last.stalest, read=updates - last.stalest))
+
+    @property
+    def rows(self) -> int:
+        """Rows that count, of the series with the fewest."""
+        return min(one.rows for one in self.shards)
+
+    def stalest(self, *, unit: str, auto: bool) -> tuple[int, tuple[Estimate, ...]]:
+        """Which shard's gradients are stalest on average, and every shard's mean staleness."""
+        means = tuple(mean_of(one, unit=unit, auto=auto) for one in self.shards)
+        return int(np.argmax([mean.mean for mean in means])), means
+
+
+def mean_of(accumulator: Accumulator, *, unit: str, auto: bool) -> Estimate:
+    """The mean of an accumulator's counts; ``auto``: after the warm-up that is found in them."""
+    collected = accumulator.collected(warm_up(accumulator).rows if auto else 0)
+    rows, sums = collected.batches.T[:2]
+    smallest = -(-collected.workers // collected.batch_rows)
+    return ratio_of_batches(sums, rows, unit=unit, smallest=smallest)
