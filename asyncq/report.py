@@ -139,7 +139,8 @@ def _staleness(run: Run, bar: str) -> Iterator[str]:
     yield f"staleness    mean {s.mean:.5g}{interval}, sd {s.sd:.4g}; {quantiles} {s.unit}"
     if run.shards is not None:
         means = [one.mean for one in run.shards.staleness]
-        yield f"  shards     that is shard {run.shards.worst}, the worst; means are {min(means):.5g} to {max(means):.5g}"
+        spread = f"{min(means):.5g} to {max(means):.5g}"
+        yield f"  shards     that is shard {run.shards.worst}, the worst; the means of all are {spread}"
         yield f"             and that of a gradient's stalest part is {_estimate(run.shards.stalest, 5)}"
     if s.weight != 1:
         yield f"             applied at mean weight {s.weight:.4g}; their weighted mean is {s.effective_mean:.5g}"

@@ -54,8 +54,8 @@ class Span(NamedTuple):
 
 class Gradient(NamedTuple):
     """A row with its place in a drawing: the worker read at ``began`` and was done with it at ``left``, when its fate
-    was decided (``time``), or before that, when the worker went on to its next. With a sharded server it is its last part,
-    with the staleness of its stalest."""
+    was decided (``time``), or before that, when the worker went on to its next. With a sharded server it is its last
+    part, with the staleness of its stalest."""
 
     worker: int
     began: float

@@ -39,6 +39,10 @@ DRAWINGS: dict[str, tuple[dict[str, Any], int]] = {
     "stale-synchronous-0": (case("stale-synchronous", bound=0), 9),
     "bounded": (case("bounded", maximum_staleness=1), 10),
     "bounded-downweight": (case("bounded", maximum_staleness=1, policy="downweight"), 12),
+    "shards": (
+        case("asynchronous", tables={"server": {"service_time": {"law": "empirical", "values": [1, 2]}, "shards": 2}}),
+        8,
+    ),
     "groups": (
         case("asynchronous", (2, 3, 5, 2), {"groups": {"count": 2, "batch": "replicated", "all_reduce": 1.0}}),
         10,

@@ -334,6 +334,31 @@ def cases() -> Iterator[Case]:
                 values,
             )
 
+    for kind, bound in (("asynchronous", None), ("stale-synchronous", 100_000)):
+        service, shards = 0.02, 4
+        slowest = service * harmonic(1, shards)
+        formulas = {
+            STALENESS: "(M - 1)(1 - (H_S - 1) s/(E[W] + H_S s))",
+            SECONDS: "(E[W] + H_S s)/M",
+            WAITING: "a seat for everybody",
+            WASTE: "none",
+        }
+        values = {
+            STALENESS: 7 * (1 - (slowest - service) / (mean + slowest)),
+            SECONDS: (mean + slowest) / 8,
+            WAITING: 0.0,
+            WASTE: 0.0,
+        }
+        server = {"service_time": {"law": "exponential", "mean": service}, "seats": 8, "shards": shards}
+        yield Case(
+            "server",
+            f"{kind}{'' if bound is None else ', no bound in effect'}, 8 workers, gamma (cv 0.5); {shards} shards, "
+            f"exponential service of {service * 1000:g} ms, 8 seats each",
+            {**pool(GAMMA, 8), **protocol(kind, **({} if bound is None else {"bound": bound})), "server": server},
+            formulas,
+            values,
+        )
+
     for batch, share, reduce in (("split", 0.25, 0.01), ("replicated", 1.0, 0.0)):
         group = mean * harmonic(1, 4) * share + reduce
         formulas, values = at_once("G - 1", 2, "(E X_{m:m} c + a)/G", group / 3)
@@ -350,13 +375,18 @@ def cases() -> Iterator[Case]:
 # -- simulating -------------------------------------------------------------------------------------------------------
 
 
+def staleness_of(run: Run) -> float:
+    """The mean, of one shard's updates where there are several: the worst of them is the worst by chance."""
+    return run.staleness.mean if run.shards is None else run.shards.staleness[0].mean
+
+
 def waited(run: Run) -> float:
     """Seconds in the server's queue per gradient, or the blocked share of machine time without a server."""
     return run.server.waiting.mean if run.server is not None else run.machine_time.blocked / sum(run.machine_time)
 
 
 MEASURES: dict[str, Callable[[Run], float]] = {
-    STALENESS: lambda run: run.staleness.mean,
+    STALENESS: staleness_of,
     SECONDS: lambda run: 1 / run.throughput.mean,
     WAITING: waited,
     WASTE: lambda run: (run.machine_time.cancelled + run.machine_time.dropped) / sum(run.machine_time),

@@ -439,15 +439,16 @@ SHARDED = {"service_time": 1.0, "shards": 2}
 
 
 def test_asynchronous_on_two_shards():
-    """Versions are written p.q. 2: A's parts are served at P until 3, at Q until 4. 3: B's end (set at 0) comes before
-    A's service at P (set at 2): B queues at both. P applies A: 1.0, takes B, @4. 4: Q (set at 2) before P (set at 3): Q
-    applies A, its last part, 1.1, takes B, @6; A reads 1.1, @6. P applies B, one late, 2.1. 5: C: P serves it, @6; it
-    queues at Q. 6: Q (set at 4) applies B, its last, one late, 2.2, takes C, @8; B reads 2.2, @9. A (set at 4) queues at
-    both. P (set at 5) applies C, two late, 3.2, takes A, @7. 7: P applies A (1), two late, 4.2. 8: Q applies C, its
-    last, two late, 4.3, takes A, @10; C reads 4.3, @13. 9: B: P, @10; queues at Q. 10: Q (set at 8) applies A (1), its
-    last, two late, 4.4, takes B, @12; A reads 4.4, @12. P applies B (2), two late, 5.4. 12: Q (set at 10, before A)
-    applies B (2), its last, two late, 5.5; B reads 5.5. A: P, @13, Q, @14. 13: C (set at 8) queues at both; P applies A
-    (4), one late, 6.5, takes C, @14. 14: Q (set at 12) applies A (4), its last, one late, 6.6: the sixth whole one."""
+    """Versions are written p.q. 2: A's parts are served at P until 3, at Q until 4. 3: B's end (set at 0) comes
+    before A's service at P (set at 2): B queues at both. P applies A: 1.0, takes B, @4. 4: Q (set at 2) before P
+    (set at 3): Q applies A, its last part, 1.1, takes B, @6; A reads 1.1, @6. P applies B, one late, 2.1. 5: C: P
+    serves it, @6; it queues at Q. 6: Q (set at 4) applies B, its last, one late, 2.2, takes C, @8; B reads 2.2,
+    @9. A (set at 4) queues at both. P (set at 5) applies C, two late, 3.2, takes A, @7. 7: P applies A (1), two
+    late, 4.2. 8: Q applies C, its last, two late, 4.3, takes A, @10; C reads 4.3, @13. 9: B: P, @10; queues at Q.
+    10: Q (set at 8) applies A (1), its last, two late, 4.4, takes B, @12; A reads 4.4, @12. P applies B (2), two
+    late, 5.4. 12: Q (set at 10, before A) applies B (2), its last, two late, 5.5; B reads 5.5. A: P, @13, Q, @14.
+    13: C (set at 8) queues at both; P applies A (4), one late, 6.5, takes C, @14. 14: Q (set at 12) applies A
+    (4), its last, one late, 6.6: the sixth whole one."""
     assert parts(three("asynchronous", server=SHARDED), (1.0, 2.0), 6) == [
         (3, A, P, 0, 0, NOT_ALL),
         (4, A, Q, 0, 0, 0),
@@ -465,11 +466,11 @@ def test_asynchronous_on_two_shards():
 
 
 def test_stale_synchronous_on_two_shards_in_step():
-    """With bound 0 a worker goes on once everybody's gradient is at all shards. Until 6 as above, but A (at 4) and B
-    (at 6) are blocked when their last parts are applied. 5: C: P, @6; queues at Q, which takes it at 6, @8. 8: Q applies
-    C, its last, 3.3, and opens the gate: C reads at once, then A and B by way of the calendar, all 3.3; C @13, A @10,
-    B @11. 10: A: P, @11, Q, @12. 11: B (set at 8) before P (set at 10): queues at both; P applies A, fresh, 4.3, takes
-    B, @12. 12: Q (set at 10) applies A, its last, fresh, 4.4: the fourth whole one."""
+    """With bound 0 a worker goes on once everybody's gradient is at all shards. Until 6 as above, but A (at 4)
+    and B (at 6) are blocked when their last parts are applied. 5: C: P, @6; queues at Q, which takes it at 6, @8.
+    8: Q applies C, its last, 3.3, and opens the gate: C reads at once, then A and B by way of the calendar, all
+    3.3; C @13, A @10, B @11. 10: A: P, @11, Q, @12. 11: B (set at 8) before P (set at 10): queues at both; P
+    applies A, fresh, 4.3, takes B, @12. 12: Q (set at 10) applies A, its last, fresh, 4.4: the fourth whole one."""
     assert parts(three("stale-synchronous", bound=0, server=SHARDED), (1.0, 2.0), 4) == [
         (3, A, P, 0, 0, NOT_ALL),
         (4, A, Q, 0, 0, 0),

@@ -1,8 +1,9 @@
 """The compiled engine: the same protocol rules and the same variates, through a calendar of its own.
 
-Every slot of the calendar (a worker, or a seat of a shard) has at most one pending event, so events are replaced in place: a winner tree
-whose keys carry the slot in the low bits of the event's time. Where two keys differ only there, times and the order of
-scheduling are compared exactly, so that the order of events is that of the SimPy engine to the last tie.
+Every slot of the calendar (a worker, or a seat of a shard) has at most one pending event, so events are replaced in
+place: a winner tree whose keys carry the slot in the low bits of the event's time. Where two keys differ only there,
+times and the order of scheduling are compared exactly, so that the order of events is that of the SimPy engine to the
+last tie.
 
 The kernel is one function body, specialised by constants: the name of the rule and the legs of the route. It returns
 with a reason, and goes on where it stopped when it is called again.
@@ -366,7 +367,7 @@ def _sit(calendar: Calendar, streams: Streams, shards: Shards, first: int, seat:
 @_jit
 def _push_to_all(calendar: Calendar, streams: Streams, shards: Shards, workers: int, worker: int, service: int) -> None:
     """The worker's gradient comes to every shard, where its part is served or waits."""
-    seats, wrap = shards.spare.shape[1], shards.ring.shape[1] - 1
+    wrap = shards.ring.shape[1] - 1
     for shard in range(shards.spare.shape[0]):
         counts = shards.counts[shard]
         if counts[2] > 0:
