@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["NO_STREAM", "Network"]
 
 NO_STREAM = -1
+CHUNK_ROWS = 16_384
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,11 @@ class Network:
     def rows_per_update(self) -> int:
         """Gradients in each update, not counting cancelled ones."""
         return self.workers if self.kind.all_workers else int(self.parameters.get("k", 1))
+
+    @property
+    def chunk_rows(self) -> int:
+        """How many rows engines hand out at a time: more where they are dealt to several shards."""
+        return CHUNK_ROWS * min(self.shards, 4)
 
     @property
     def unit(self) -> str:

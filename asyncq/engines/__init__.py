@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from asyncq.protocols import CLOSED
 
-__all__ = ["CHUNK_ROWS", "Chunk", "Engine", "MachineTime", "why_stuck"]
-
-CHUNK_ROWS = 16_384
+__all__ = ["Chunk", "Engine", "MachineTime", "why_stuck"]
 
 
 class Chunk(NamedTuple):
@@ -44,7 +42,10 @@ class Chunk(NamedTuple):
 
     def pick(self, rows: slice | NDArray[np.int64]) -> Chunk:
         """Some of the rows."""
-        columns: list[Any] = [None if column is None else column[rows] for column in self]
+        if isinstance(rows, slice):
+            columns: list[Any] = [None if column is None else column[rows] for column in self]
+        else:  # twice as fast as indexing
+            columns = [None if column is None else column.take(rows) for column in self]
         return Chunk(*columns)
 
     def copy(self) -> Chunk:

@@ -26,7 +26,7 @@ from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 from asyncq import protocols, variates
-from asyncq.engines import CHUNK_ROWS, Chunk, MachineTime, why_stuck
+from asyncq.engines import Chunk, MachineTime, why_stuck
 from asyncq.errors import DeadlockError
 from asyncq.network import Network
 from asyncq.protocols import (
@@ -574,7 +574,7 @@ class CompiledEngine:
             return np.full(size, fill, dtype=np.int64 if bits == 64 else np.uint32)  # unsigned: the cheaper index
 
         sharded, seats = network.is_sharded, min(network.seats, count)
-        self.state = network.kind.state(count, network.parameters, CHUNK_ROWS, sequence, network.shards)
+        self.state = network.kind.state(count, network.parameters, network.chunk_rows, sequence, network.shards)
         self._calendar = _calendar(count + network.shards * seats, count) if sharded else _calendar(count)
         spare = network.seats + 1  # one event draws at most one service a seat, and one more variate
         values = np.zeros((len(network.laws), BLOCK + spare))
@@ -615,7 +615,7 @@ class CompiledEngine:
         sizes = self.state.sizes
         parts = (self.state, self._calendar, self._streams, self._workers, self._queue, self._columns, self._shards)
         while self.version < updates:
-            reason = self._advance(*parts, self.network.service, updates, CHUNK_ROWS)
+            reason = self._advance(*parts, self.network.service, updates, self.network.chunk_rows)
             if reason == STREAM_EMPTY:
                 self._refill()
             elif reason == CALENDAR_EMPTY:

@@ -15,7 +15,7 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from asyncq.engines import CHUNK_ROWS, Chunk, MachineTime, why_stuck
+from asyncq.engines import Chunk, MachineTime, why_stuck
 from asyncq.errors import DeadlockError
 from asyncq.network import NO_STREAM, Network
 from asyncq.protocols import CANCELLED_WORKERS, CLOSED, DROPPED, RELEASED, ROWS, apply_part, read_shards, start
@@ -152,7 +152,11 @@ class SimpyEngine:
         self.env = simpy.Environment()
         self.network = network
         self.state = network.kind.state(
-            network.workers, network.parameters, CHUNK_ROWS, lambda size, fill, bits: [fill] * size, network.shards
+            network.workers,
+            network.parameters,
+            network.chunk_rows,
+            lambda size, fill, bits: [fill] * size,
+            network.shards,
         )
         self.began_at = [0.0] * network.workers
         self.seated_at = [0.0] * network.workers
@@ -312,9 +316,10 @@ class SimpyEngine:
     def chunks(self, updates: int) -> Iterator[Chunk]:
         """Advance until ``updates`` updates have been applied in all, handing out rows as they fill a chunk."""
         step, version, sizes = self.env.step, self.state.version, self.state.sizes
+        full = self.network.chunk_rows
         while version[0] < updates:
             try:
-                while sizes[ROWS] < CHUNK_ROWS and version[0] < updates:
+                while sizes[ROWS] < full and version[0] < updates:
                     step()
             except simpy.core.EmptySchedule:
                 queued = self._station.queue if self._station else ()

@@ -48,7 +48,8 @@ class Series:
             updates = np.arange(self._whole, self._whole + complete.size)
             self._whole += complete.size
             count = stalest[complete]
-            self.beside.fold(chunk.pick(complete)._replace(staleness=count, read=updates - count))
+            chunk = chunk._replace(visits=None, waited=None, busy=None).pick(complete)
+            self.beside.fold(chunk._replace(staleness=count, read=updates - count))
 
     @property
     def rows(self) -> int:
