@@ -26,7 +26,7 @@ LAYERS: dict[str, int] = {
             "errors",
             "scenario mistakes overrides starter protocols network distributions staleness estimate",
             "engines variates theory",
-            "run replications timeline statistics",
+            "run findings replications timeline statistics",
             "sgd",
             "planner",
             "plots chart",

@@ -56,15 +56,9 @@ class Series:
         """Rows that count, of the series with the fewest."""
         return min(one.rows for one in self.shards)
 
-    def stalest(self, *, unit: str, auto: bool) -> tuple[int, tuple[Estimate, ...]]:
-        """Which shard's gradients are stalest on average, and every shard's mean staleness."""
-        means = tuple(mean_of(one, unit=unit, auto=auto) for one in self.shards)
-        return int(np.argmax([mean.mean for mean in means])), means
-
 
 def mean_of(accumulator: Accumulator, *, unit: str, auto: bool) -> Estimate:
     """The mean of an accumulator's counts; ``auto``: after the warm-up that is found in them."""
     collected = accumulator.collected(warm_up(accumulator).rows if auto else 0)
     rows, sums = collected.batches.T[:2]
-    smallest = -(-collected.workers // collected.batch_rows)
-    return ratio_of_batches(sums, rows, unit=unit, smallest=smallest)
+    return ratio_of_batches(sums, rows, unit=unit, smallest=collected.cycle)
