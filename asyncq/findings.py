@@ -154,7 +154,7 @@ class Shards:
     @classmethod
     def of(cls, series: Series, network: Network, *, auto: bool) -> Shards | None:
         """From what every shard counted, ``auto``: after the warm-up that is found there; None without shards."""
-        if series.beside is None:
+        if not network.is_sharded or series.beside is None:
             return None
         means = tuple(mean_of(one, unit=network.unit, auto=auto) for one in series.shards)
         worst = int(np.argmax([mean.mean for mean in means]))

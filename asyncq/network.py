@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncq.distributions import Law, Maximum, Scaled, Shifted
+from asyncq.distributions import Law, Maximum, Scaled, Shifted, Uniform
 from asyncq.errors import ScenarioError
+from asyncq.graphs import GRAPHS, Neighbours, neighbours
 from asyncq.protocols import EXACT_KINDS, KINDS, WEIGHTS, Kind
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Network:
     group_size: int = 1  # machines behind each worker: more than one in compute groups
     group_efficiency: float = 1.0  # a machine's own work as a share of its group's, on average
     shards: int = 1
+    choice: int = NO_STREAM  # of uniform variates on [0, 1), by which gossip picks neighbours
+    neighbours: Neighbours | None = None
 
     @property
     def workers(self) -> int:
@@ -86,7 +89,7 @@ class Network:
 
     @classmethod
     def of(cls, scenario: Scenario) -> Network:
-        """Lower a scenario: one stream for every leg of every pool (or compute group), and one for every shard.
+        """Lower a scenario: one stream for every leg of every pool (or compute group), every shard, gossip's choices.
 
         Raises ``ScenarioError`` for a protocol that no engine runs."""
         if (exact := scenario.protocol.kind) in EXACT_KINDS:
@@ -110,6 +113,8 @@ class Network:
         server = scenario.server
         shards = server.shards if server else 1
         service, *_ = [stream(server.service_time if server else None) for _ in range(shards)]
+        kind, parameters = KINDS[scenario.protocol.kind], scenario.protocol.parameters
+        choice = stream(Uniform(low=0.0, high=1.0) if kind.peers else None)
         own = sum(part.workers * part.member_work for part in parts)
         return cls(
             laws=tuple(laws),
@@ -121,11 +126,13 @@ class Network:
             service=service,
             seats=server.seats if server else 0,
             read_at_pull_end=scenario.network.version_fixed == "pull_end",
-            kind=KINDS[scenario.protocol.kind],
-            parameters=scenario.protocol.parameters,
+            kind=kind,
+            parameters=parameters,
             group_size=scenario.workers // sum(sizes),
             group_efficiency=own / sum(part.workers * part.work.mean for part in parts),
             shards=shards,
+            choice=choice,
+            neighbours=neighbours(parameters.get("graph", GRAPHS[0]), sum(sizes)) if kind.peers else None,
         )
 
 

@@ -24,6 +24,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from asyncq.graphs import GRAPHS
+
 __all__ = [
     "ALL_KINDS",
     "CANCELLED",
@@ -47,6 +49,7 @@ __all__ = [
     "enqueue",
     "gate",
     "go_on",
+    "gossip",
     "k_async",
     "k_batch_async",
     "k_batch_sync",
@@ -94,6 +97,8 @@ class State(NamedTuple):
     shard_read: Any  # [workers * shards] version of each shard read by the gradient in progress
     parts: Any  # [workers] shards that have applied their part of the gradient in progress
     stalest: Any  # [workers] largest staleness among those parts
+    neighbour: Any  # [1] whom the worker averages with, drawn by the engine before it finishes
+    averaged: Any  # [workers] averagings by others of the worker's copy since it read it
     sizes: Any  # [3] how many rows, released, cancelled stand in the outboxes
     row_worker: Any
     row_read: Any
@@ -101,6 +106,8 @@ class State(NamedTuple):
     row_kind: Any
     row_shard: Any
     row_stalest: Any
+    row_neighbour: Any
+    row_averagings: Any
     released: Any
     cancelled: Any
 
@@ -313,6 +320,17 @@ def bounded(s: State, worker: int) -> None:
     release(s, worker)
 
 
+def gossip(s: State, worker: int) -> None:
+    """The worker's copy is averaged with a neighbour's and its gradient applied to it; it reads its copy at once."""
+    n, neighbour = s.sizes[ROWS], s.neighbour[0]
+    row(s, worker, s.read[worker], COMMITTED)
+    s.row_neighbour[n] = neighbour
+    s.row_averagings[n] = s.averaged[worker]
+    s.averaged[worker] = 0
+    s.averaged[neighbour] += 1
+    go_on(s, worker)
+
+
 # -- the registry -------------------------------------------------------------------------------------------------
 
 
@@ -324,6 +342,7 @@ class Parameter:
     minimum: int = 0
     maximum: int = 2**40
     choices: tuple[str, ...] = ()
+    edges: bool = False  # or a list of pairs of workers
 
 
 PARAMETERS: dict[str, Parameter] = {
@@ -332,6 +351,7 @@ PARAMETERS: dict[str, Parameter] = {
     "maximum_staleness": Parameter("updates a gradient may be old"),
     "policy": Parameter("what becomes of a gradient that is too stale", choices=("reject", "downweight")),
     "weight": Parameter("its weight, with downweight", choices=tuple(WEIGHTS)),
+    "graph": Parameter("who may average with whom", choices=GRAPHS, edges=True),
     "stages": Parameter("stages of the pipeline, one worker each", minimum=1, maximum=10_000),
 }
 
@@ -347,6 +367,7 @@ class Kind:
     all_workers: bool = False  # K is the number of workers
     distinct: bool = False  # K gradients of K different workers: K may not exceed their number
     joined: Callable[[State, int], None] | None = None  # the rule once all shards have applied a gradient
+    peers: bool = False  # workers keep a copy each and average with a neighbour: nothing is pulled, there is no server
     why_one: str = "its rule is for one"  # without it: why the server must not be several shards
 
     def state(
@@ -366,6 +387,7 @@ class Kind:
         at_clock[0] = workers
         sharded = workers if shards > 1 else 0
         beside = rows + room if shards > 1 else 1
+        met = rows + room if self.peers else 1
         return State(
             workers=workers,
             k=k,
@@ -385,6 +407,8 @@ class Kind:
             shard_read=make(max(1, sharded * shards), CLOSED, 64),
             parts=make(max(1, sharded), 0, 64),
             stalest=make(max(1, sharded), 0, 64),
+            neighbour=make(1, 0, 64),
+            averaged=make(workers if self.peers else 1, 0, 64),
             sizes=make(3, 0, 32),
             row_worker=make(rows + room, 0, 64),
             row_read=make(rows + room, 0, 64),
@@ -392,6 +416,8 @@ class Kind:
             row_kind=make(rows + room, 0, 64),
             row_shard=make(beside, 0, 64),
             row_stalest=make(beside, CLOSED, 64),
+            row_neighbour=make(met, 0, 64),
+            row_averagings=make(met, 0, 64),
             released=make(workers, 0, 32),
             cancelled=make(workers, 0, 32),
         )
@@ -462,6 +488,12 @@ KINDS: dict[str, Kind] = {
         parameters=("maximum_staleness", "policy", "weight"),
         required=("maximum_staleness",),
         why_one="some shards would drop a gradient that others apply",
+    ),
+    "gossip": Kind(
+        gossip,
+        "every worker has a copy; it averages with a random neighbour, then applies its gradient to its own",
+        parameters=("graph",),
+        peers=True,
     ),
 }
 

@@ -134,7 +134,6 @@ def _heading(run: Run) -> Iterator[str]:
 
 def _system(scenario: Scenario) -> str:
     """The scenario, its workers, protocol and server in one line."""
-    protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.protocol.parameters.items())])
     server = ""
     if scenario.server is not None:
         seats = "" if scenario.server.seats == 1 else f" with {scenario.server.seats} seats"
@@ -143,7 +142,7 @@ def _system(scenario: Scenario) -> str:
     workers = f"{scenario.workers} workers"
     if scenario.groups is not None:
         workers += f" in {scenario.groups.count} groups of {scenario.workers // scenario.groups.count}"
-    return f"{scenario.name}: {workers}, {protocol}{server}"
+    return f"{scenario.name}: {workers}, {scenario.protocol.words}{server}"
 
 
 def _flow(run: Run) -> Iterator[str]:
@@ -183,6 +182,9 @@ def _staleness(run: Run) -> Iterator[str]:
         spread = f"{min(means):.5g} to {max(means):.5g}"
         yield f"  shards     that is shard {run.shards.worst}, the worst; the means of all are {spread}"
         yield f"             and that of a gradient's stalest part is {_estimate(run.shards.stalest, 5)}"
+    if run.averagings is not None:
+        often = _estimate(run.averagings)
+        yield f"  averaged   {often} times by others between a gradient's read and its application"
     if s.weight != 1:
         yield f"             applied at mean weight {s.weight:.4g}; their weighted mean is {s.effective_mean:.5g}"
     if run.exact is not None:

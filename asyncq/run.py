@@ -59,6 +59,7 @@ class Run:
     momentum: MomentumLine
     server: Server | None
     shards: Shards | None
+    averagings: Estimate | None  # in gossip: of a worker's copy by others, between a gradient's read and application
     groups: Groups | None
     pools: tuple[Pool, ...]
     machine_time: MachineTime
@@ -119,6 +120,7 @@ class Run:
             "momentum": dict(vars(self.momentum)),
             "server": None if self.server is None else self.server.to_dict(),
             "shards": None if self.shards is None else self.shards.to_dict(),
+            "averagings": None if self.averagings is None else self.averagings.to_dict(),
             "groups": None if self.groups is None else vars(self.groups),
             "pools": [vars(pool) for pool in self.pools],
             "machine_time": {stage: spent / total for stage, spent in self.machine_time._asdict().items()},
@@ -252,6 +254,7 @@ def _summarise(
         momentum=_momentum(scenario, staleness.effective, geometric, collected.rows),
         server=Server.of(collected, network),
         shards=shards,
+        averagings=series.averagings(auto=scenario.run.warmup == "auto"),
         groups=Groups.of(network),
         pools=Pool.all_of(collected, network),
         machine_time=machine.machine_time,

@@ -24,6 +24,7 @@ from pydantic import (
     PrivateAttr,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     create_model,
     field_validator,
     model_validator,
@@ -32,6 +33,7 @@ from pydantic_core import PydanticCustomError
 
 from asyncq.distributions import SHORTEST, AnyLaw, Law, Seconds, as_number, broken_rule, nearest
 from asyncq.errors import ScenarioError
+from asyncq.graphs import GRAPHS, edges_of, neighbours
 from asyncq.mistakes import TOLD, is_plain_name, items, mistakes, shown
 from asyncq.overrides import override
 from asyncq.protocols import ALL_KINDS, KINDS, PARAMETERS, Parameter
@@ -154,8 +156,20 @@ class _Protocol(Table):
         """The parameters that are given, by key."""
         return self.model_dump(exclude={"kind"}, exclude_none=True)
 
+    @property
+    def words(self) -> str:
+        """The kind and its parameters in a few words."""
+        brief = {key: value if isinstance(value, int | str) else f"{len(value)} edges"
+                 for key, value in self.parameters.items()}  # fmt: skip
+        return " ".join([self.kind, *(f"{key}={value}" for key, value in brief.items())])
+
 
 def _parameter(parameter: Parameter) -> Any:
+    if parameter.edges:
+        pairs = {"type": "array", "minItems": 1, "items": {"type": "array", "items": {"type": "integer", "minimum": 0},
+                 "minItems": 2, "maxItems": 2}}  # fmt: skip
+        schema = WithJsonSchema({"anyOf": [{"enum": [*parameter.choices]}, pairs]})
+        return Annotated[Any, BeforeValidator(edges_of), schema] | None, Field(None, description=parameter.summary)
     if parameter.choices:
         return Literal[parameter.choices] | None, Field(None, description=parameter.summary)
     whole = Annotated[int, Field(strict=True, ge=parameter.minimum, le=parameter.maximum)]
@@ -236,6 +250,9 @@ class Scenario(Table):
             many, what = self.groups.count, "groups"
         if self.server is not None and self.server.shards > 1:
             self._can_be_sharded(self.server.shards, many)
+        if (kind := KINDS.get(self.protocol.kind)) is not None and kind.peers:
+            self._has_no_server()
+            neighbours(self.protocol.parameters.get("graph", GRAPHS[0]), many)
         if ALL_KINDS[self.protocol.kind].distinct and self.protocol.parameters["k"] > many:
             rule = f"must be at most the number of {what}, {many}, or no update can ever be made"
             raise broken_rule(rule, "lower it", "protocol.k")
@@ -256,6 +273,18 @@ class Scenario(Table):
         if foreign := [name for name, there in given.items() if there]:
             remedy = "every stage keeps its weights where they are used: remove what does not apply"
             raise broken_rule(f"does not go with {', '.join(foreign)}", remedy, "protocol.kind")
+
+    def _has_no_server(self) -> None:
+        """Workers that keep a copy each read it where it is."""
+        pulls = (self.network.pull, *(pool.pull for pool in self.pool))
+        given = {
+            "server": self.server is not None,
+            "pull": any(law is not None for law in pulls),
+            "version_fixed": self.network.version_fixed != "pull_start",
+        }
+        if foreign := [name for name, there in given.items() if there]:
+            remedy = "remove what does not apply; push is the time of the exchange with a neighbour"
+            raise broken_rule(f"does not go with {', '.join(foreign)}: workers keep copies", remedy, "protocol.kind")
 
     def _can_be_sharded(self, shards: int, many: int) -> None:
         """A worker needs one rule for all shards, and a place for its part of each."""

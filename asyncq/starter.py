@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncq.errors import ScenarioError
-from asyncq.protocols import ALL_KINDS, EXACT_KINDS, PARAMETERS, Parameter
+from asyncq.protocols import ALL_KINDS, EXACT_KINDS, KINDS, PARAMETERS, Parameter
 
 __all__ = ["json_schema", "protocol_lines", "starter", "write_starter"]
 
@@ -82,7 +82,11 @@ def starter(kind: str = "asynchronous") -> str:
     protocol = f'\n[protocol]\nkind = "{kind}"\n' + "".join(f"{line}\n" for line in _parameters(kind))
     if kind in EXACT_KINDS:  # no route to go, nothing to run
         return head + protocol + _OPTIMIZER
-    return head + _ROUTE + protocol + _OPTIMIZER + _RUN
+    route = _ROUTE
+    if KINDS[kind].peers:  # no server, and nothing to pull
+        route = "\n\n".join(part for part in _ROUTE.split("\n\n") if not part.startswith("#[server]"))
+        route = "".join(f"{line}\n" for line in route.splitlines() if not line.startswith(("#pull", "#version_fixed")))
+    return head + route + protocol + _OPTIMIZER + _RUN
 
 
 def _parameters(kind: str) -> Iterator[str]:
@@ -135,5 +139,5 @@ def protocol_lines() -> Iterator[str]:
 
 def _range(parameter: Parameter) -> str:
     if parameter.choices:
-        return " or ".join(parameter.choices)
+        return " or ".join([*parameter.choices, *(["a list of edges such as [[0, 1], [1, 2]]"] * parameter.edges)])
     return f"a whole number, {parameter.minimum} or more"

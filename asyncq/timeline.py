@@ -31,7 +31,7 @@ class Row(NamedTuple):
     """A gradient whose fate was decided at ``time`` (seconds): ``staleness`` updates after it ``read`` a version.
 
     With a sharded server: its part of one ``shard``, and ``stalest``, the largest staleness of its parts at the last of
-    them and -1 at the others."""
+    them and -1 at the others. In gossip: the ``neighbour`` averaged with, and the ``averagings`` by others before."""
 
     time: float
     worker: int
@@ -40,6 +40,8 @@ class Row(NamedTuple):
     kind: str
     shard: int | None = None
     stalest: int | None = None
+    neighbour: int | None = None
+    averagings: int | None = None
 
 
 class Span(NamedTuple):
@@ -90,11 +92,10 @@ class Timeline:
         """The scenario, its workers and its protocol in one line."""
         s = self.scenario
         shards = "" if s.server is None or s.server.shards == 1 else f" of {s.server.shards} shards"
-        protocol = " ".join([s.protocol.kind, *(f"{key}={value}" for key, value in s.protocol.parameters.items())])
         workers = f"{s.workers} worker{'s' * (s.workers > 1)}"
         if s.groups is not None:
             workers += f" in {s.groups.count} group{'s' * (s.groups.count > 1)}"
-        title = f"{s.name}: {workers}, {protocol}{', server' * (s.server is not None)}{shards}"
+        title = f"{s.name}: {workers}, {s.protocol.words}{', server' * (s.server is not None)}{shards}"
         return title + (f"; the first {DRAWN} are drawn" if len(self.names) > DRAWN else "")
 
     @property

@@ -22,6 +22,9 @@ class Chunk(NamedTuple):
 
     Where the server is sharded, a row is a gradient's part of one ``shard``, whose versions, staleness and totals it
     gives; ``stalest`` is the largest staleness of the gradient's parts where this is the last of them, else -1.
+
+    In gossip, ``neighbour`` is whom the worker averaged with just before it applied the gradient, and ``averagings``
+    how often others had averaged with it since it read its copy.
     """
 
     time: NDArray[np.float64]
@@ -34,11 +37,13 @@ class Chunk(NamedTuple):
     busy: NDArray[np.float64] | None = None
     shard: NDArray[np.int64] | None = None
     stalest: NDArray[np.int64] | None = None
+    neighbour: NDArray[np.int64] | None = None
+    averagings: NDArray[np.int64] | None = None
 
     def topology(self) -> dict[str, NDArray[np.int64]]:
         """The columns that only some topologies have, by name."""
-        columns = {"shard": self.shard, "stalest": self.stalest}
-        return {name: column for name, column in columns.items() if column is not None}
+        columns = zip(self._fields[8:], self[8:], strict=True)
+        return {name: column for name, column in columns if column is not None}
 
     def pick(self, rows: slice | NDArray[np.int64]) -> Chunk:
         """Some of the rows."""

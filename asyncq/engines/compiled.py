@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from asyncq import protocols, variates
 from asyncq.engines import Chunk, MachineTime, why_stuck
 from asyncq.errors import DeadlockError
+from asyncq.graphs import Neighbours
 from asyncq.network import Network
 from asyncq.protocols import (
     CANCELLED_WORKERS,
@@ -413,12 +414,12 @@ def _part_served(
 
 @cache
 def _kernel(
-    rule: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool, reads_late: bool, sharded: bool
+    rule: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool, reads_late: bool, sharded: bool, meets: bool
 ) -> Any:
     """The kernel for one rule and one shape of route. The arguments are constants of its code and of its cache key."""
 
     def advance(  # type: ignore[no-untyped-def]
-        state, calendar, streams, workers, queue, columns, shards, service, target, rows
+        state, calendar, streams, workers, queue, columns, shards, neighbours, service, choice, target, rows
     ):
         fingerprint  # noqa: B018  part of the cache key
         sizes = state.sizes
@@ -485,6 +486,9 @@ def _kernel(
                         worked = workers.worked[worker]
                     workers.stage[worker] = PARKED
                     written = sizes[ROWS]
+                    if meets:
+                        at = neighbours.first[worker] + int(_draw(streams, choice) * neighbours.degree[worker])
+                        state.neighbour[0] = (slot + neighbours.offsets[np.uintp(at)]) % state.workers
                     _finish(rule, state, worker)
                     for i in range(written, sizes[ROWS]):
                         columns.time[i] = now
@@ -605,7 +609,8 @@ class CompiledEngine:
         number = _rules().index(rule)  # kinds may share a rule
         pulls, pushes = bool((network.pull >= 0).any()), bool((network.push >= 0).any())
         serves = network.has_server and not sharded
-        shape = pulls, pushes, serves, pulls and network.read_at_pull_end, sharded
+        shape = pulls, pushes, serves, pulls and network.read_at_pull_end, sharded, network.kind.peers
+        self._neighbours = network.neighbours or Neighbours(*(integers(1, 0) for _ in range(3)))
         self._advance = _kernel(number, _fingerprint(rule), *shape)
 
     def chunks(self, updates: int) -> Iterator[Chunk]:
@@ -613,9 +618,10 @@ class CompiledEngine:
 
         The arrays of a chunk are reused by the next."""
         sizes = self.state.sizes
-        parts = (self.state, self._calendar, self._streams, self._workers, self._queue, self._columns, self._shards)
+        machine = (self._calendar, self._streams, self._workers, self._queue, self._columns, self._shards)
+        parts = (self.state, *machine, self._neighbours, self.network.service, self.network.choice)
         while self.version < updates:
-            reason = self._advance(*parts, self.network.service, updates, self.network.chunk_rows)
+            reason = self._advance(*parts, updates, self.network.chunk_rows)
             if reason == STREAM_EMPTY:
                 self._refill()
             elif reason == CALENDAR_EMPTY:
@@ -641,7 +647,10 @@ class CompiledEngine:
         station = (added.visits, added.waited, added.busy) if self.network.has_server else ()
         if self.network.is_sharded:
             station = (*station, state.row_shard, state.row_stalest)
-        return Chunk(*(column[:rows] for column in columns + station))
+        chunk = Chunk(*(column[:rows] for column in columns + station))
+        if self.network.neighbours is None:
+            return chunk
+        return chunk._replace(neighbour=state.row_neighbour[:rows], averagings=state.row_averagings[:rows])
 
     @property
     def now(self) -> float:

@@ -187,6 +187,7 @@ class SimpyEngine:
         if shards:
             assert network.kind.joined is not None
             finish = network.kind.joined
+        choose, neighbours = streams[network.choice], network.neighbours
         work = streams[network.work[worker]]
         pull = None if network.pull[worker] == NO_STREAM else streams[network.pull[worker]]
         push = None if network.push[worker] == NO_STREAM else streams[network.push[worker]]
@@ -233,6 +234,8 @@ class SimpyEngine:
             if record is not None:
                 record(Cycle(worker, began, pulled, worked, joined, seated, now, False))
             written = sizes[ROWS]
+            if neighbours is not None:
+                state.neighbour[0] = neighbours.pick(worker, choose())
             finish(state, worker)
             for i in range(written, sizes[ROWS]):
                 row_time[i] = now
@@ -339,6 +342,9 @@ class SimpyEngine:
             read=column(state.row_read, int),
             kind=column(state.row_kind, int),
         )
+        if self.network.neighbours is not None:
+            neighbour, averagings = column(state.row_neighbour, int), column(state.row_averagings, int)
+            chunk = chunk._replace(neighbour=neighbour, averagings=averagings)
         if not self.network.has_server:
             return chunk
         if self._shards:

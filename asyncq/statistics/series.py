@@ -19,20 +19,26 @@ __all__ = ["Series", "mean_of"]
 
 class Series:
     """Chunks of rows dealt to accumulators: ``shards``, one for each (the only one without shards), and ``beside``,
-    which takes the second count for a staleness (the stalest part of a gradient); None where there is none."""
+    which takes the second count for a staleness (that of a gradient's stalest part, or the averagings of its worker's
+    copy); None where there is none."""
 
     def __init__(self, network: Network, *, warmup: int, compiled: bool = False) -> None:
         def fresh() -> Accumulator:
             return Accumulator(network, warmup=warmup, compiled=compiled)
 
         self.shards = [fresh() for _ in range(network.shards)]
-        self.beside = fresh() if network.is_sharded else None
+        self.beside = fresh() if network.is_sharded or network.kind.peers else None
         self._whole = 0  # gradients that every shard has applied
 
     def fold(self, chunk: Chunk) -> None:
         """Take one chunk in; chunks come in order, each once."""
         if self.beside is None:
             self.shards[0].fold(chunk)
+            return
+        if chunk.averagings is not None:
+            self.shards[0].fold(chunk)
+            before = chunk.read + chunk.staleness
+            self.beside.fold(chunk._replace(staleness=chunk.averagings, read=before - chunk.averagings))
             return
         assert chunk.shard is not None
         assert chunk.stalest is not None
@@ -55,6 +61,12 @@ class Series:
     def rows(self) -> int:
         """Rows that count, of the series with the fewest."""
         return min(one.rows for one in self.shards)
+
+    def averagings(self, *, auto: bool) -> Estimate | None:
+        """In gossip the mean number of averagings of a copy between a gradient's read and its application."""
+        if self.beside is None or len(self.shards) > 1:
+            return None
+        return mean_of(self.beside, unit="averagings", auto=auto)
 
 
 def mean_of(accumulator: Accumulator, *, unit: str, auto: bool) -> Estimate:

@@ -51,7 +51,7 @@ def mean_staleness(scenario: Scenario) -> float | None:
         return None
     if network.is_sharded:
         return _sharded_mean(network) if kind == "asynchronous" else None
-    if kind in ("asynchronous", "round-robin") or (kind == "bounded" and network.weight is not None):
+    if kind in ("asynchronous", "gossip", "round-robin") or (kind == "bounded" and network.weight is not None):
         return workers - 1.0
     if kind == "k-batch-async":
         return (workers - 1.0) / k
@@ -196,6 +196,7 @@ def _bounded(network: Network, tolerance: float) -> StalenessLaw:
 _FRESH = ("synchronous", "k-sync", "backup-workers", "k-batch-sync")
 _LAWS: dict[str, Callable[[Network, float], StalenessLaw]] = {
     "asynchronous": _asynchronous,
+    "gossip": _asynchronous,
     "round-robin": _round_robin,
     "k-async": _k_async,
     "k-batch-async": _k_batch_async,

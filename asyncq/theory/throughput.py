@@ -260,6 +260,7 @@ def _bounded(network: Network) -> Rates:
 
 _FAMILIES: dict[str, Callable[[Network], Rates]] = {
     "asynchronous": _asynchronous,
+    "gossip": _asynchronous,
     "k-batch-async": _asynchronous,
     "k-async": _k_async,
     "k-batch-sync": _k_batch_sync,
