@@ -18,12 +18,21 @@ from asyncq.staleness import StalenessLaw
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from asyncq.papers.claim import Reproduction
     from asyncq.run import Run
     from asyncq.theory.pipeline import Schedule
     from asyncq.theory.prediction import Prediction
     from asyncq.timeline import Timeline
 
-__all__ = ["write_prediction", "write_run", "write_schedule", "write_summary", "write_timeline", "written"]
+__all__ = [
+    "write_prediction",
+    "write_reproduction",
+    "write_run",
+    "write_schedule",
+    "write_summary",
+    "write_timeline",
+    "written",
+]
 
 
 @contextlib.contextmanager
@@ -45,8 +54,7 @@ def written(path: Path) -> Iterator[Path]:
 
 def write_summary(summary: dict[str, Any], folder: Path) -> None:
     """summary.json: a report as it is printed by ``--json``."""
-    with written(folder / "summary.json") as path:
-        path.write_text(json.dumps(summary, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+    _write_json(summary, folder / "summary.json")
 
 
 def write_run(run: Run, folder: Path) -> None:
@@ -113,6 +121,19 @@ def _write_law(law: StalenessLaw, folder: Path) -> None:
         for staleness, share in enumerate(law.pmf.tolist())
     )
     _write_csv(folder / "staleness.csv", ("staleness", "share", "geometric"), rows)
+
+
+def write_reproduction(seen: Reproduction, folder: Path) -> None:
+    """The numbers of a claim as NAME.json, its figure as NAME.png and NAME.svg."""
+    from asyncq.plots import panels
+
+    _write_json(seen.to_dict(), folder / f"{seen.claim.name}.json")
+    _write_figure(panels.draw(seen), folder, seen.claim.name)
+
+
+def _write_json(content: dict[str, Any], path: Path) -> None:
+    with written(path) as name:
+        name.write_text(json.dumps(content, allow_nan=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_figure(figure: Figure, folder: Path, name: str) -> None:

@@ -30,6 +30,7 @@ class Network:
     A route is pull -> work -> push -> station; ``work``, ``pull`` and ``push`` have shape (workers,) and hold stream
     numbers, ``NO_STREAM`` where a route has no such leg. ``service`` is one stream, or ``NO_STREAM`` without a server.
     Of several ``shards``, each with ``seats`` of its own, it is that of the first; shard j draws from ``service + j``.
+    ``extras`` names the slots besides the workers (a learner), and ``extra_work`` the streams of their work.
     """
 
     laws: tuple[Law, ...]
@@ -48,11 +49,31 @@ class Network:
     shards: int = 1
     choice: int = NO_STREAM  # of uniform variates on [0, 1), by which gossip picks neighbours
     neighbours: Neighbours | None = None
+    extras: tuple[str, ...] = ()
+    extra_work: tuple[int, ...] = ()
 
     @property
     def workers(self) -> int:
         """How many workers there are."""
         return int(self.pool_of.size)
+
+    @property
+    def slots(self) -> int:
+        """Workers, and the extra slots after them."""
+        return self.workers + len(self.extras)
+
+    @property
+    def routes(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Work, pull and push of every slot; an extra one has work only."""
+        nothing = np.full(len(self.extras), NO_STREAM)
+        work = np.array(self.extra_work, dtype=np.int64)
+        legs = (self.work, work), (self.pull, nothing), (self.push, nothing)
+        return tuple(np.concatenate(leg) for leg in legs)  # type: ignore[return-value]
+
+    @property
+    def reads_on(self) -> bool:
+        """Whether generators take up new weights in the middle of a sample, which has a last version as well then."""
+        return self.parameters.get("read") == "continuous"
 
     @property
     def weight(self) -> Callable[[Any], Any] | None:
@@ -64,7 +85,7 @@ class Network:
     @property
     def rows_per_update(self) -> int:
         """Gradients in each update, not counting cancelled ones."""
-        return self.workers if self.kind.all_workers else int(self.parameters.get("k", 1))
+        return self.kind.gradients(self.workers, self.parameters)
 
     @property
     def chunk_rows(self) -> int:
@@ -115,6 +136,7 @@ class Network:
         service, *_ = [stream(server.service_time if server else None) for _ in range(shards)]
         kind, parameters = KINDS[scenario.protocol.kind], scenario.protocol.parameters
         choice = stream(Uniform(low=0.0, high=1.0) if kind.peers else None)
+        extras = {} if scenario.learner is None else {"learner": stream(scenario.learner.work_time)}
         own = sum(part.workers * part.member_work for part in parts)
         return cls(
             laws=tuple(laws),
@@ -133,6 +155,8 @@ class Network:
             shards=shards,
             choice=choice,
             neighbours=neighbours(parameters.get("graph", GRAPHS[0]), sum(sizes)) if kind.peers else None,
+            extras=tuple(extras),
+            extra_work=tuple(extras.values()),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from asyncq import __version__
 from asyncq.estimate import Estimate
 
 if TYPE_CHECKING:
+    from asyncq.papers.claim import Claim, Comparison, Reproduction
     from asyncq.replications import Replications
     from asyncq.run import Run
     from asyncq.scenario import Scenario
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from asyncq.theory.prediction import Prediction
     from asyncq.theory.throughput import Bounds
 
-__all__ = ["render", "render_pipeline", "render_prediction", "render_replications"]
+__all__ = [
+    "render",
+    "render_claims",
+    "render_pipeline",
+    "render_prediction",
+    "render_replications",
+    "render_reproduction",
+    "render_verdicts",
+]
 
 SCREEN = 24  # lines
 BARS, FEWEST_BARS = 8, 4
@@ -122,6 +131,40 @@ def render_pipeline(pipeline: Pipeline) -> str:
     return "\n".join(lines) + "\n"
 
 
+def render_claims(claims: Iterable[Claim]) -> str:
+    """What can be reproduced: a line with name and place, a line with what it says."""
+    return "".join(f"{c.name:<20} {c.paper} {c.place}\n    {c.says}\n" for c in claims)
+
+
+def render_reproduction(seen: Reproduction) -> str:
+    """A claim, what was computed, and every number beside the paper's."""
+    claim = seen.claim
+    chance = "exact, no chance involved" if seen.seed is None else f"seed {seen.seed}"
+    lines = [f"{claim.name}: {seen.verdict}", f"  {claim.paper} {claim.place}: {claim.says}"]
+    lines += [f"  {claim.setting} ({chance})", ""]
+    for comparison in seen.comparisons:
+        lines.append(f"  {comparison.verdict:<11}{comparison.what}")
+        lines.append(f"{'':13}{_compared(comparison)}")
+    lines += ["", *(f"  {note}" for note in seen.findings.notes)] if seen.findings.notes else []
+    return "\n".join(lines) + "\n"
+
+
+def render_verdicts(seen: Iterable[Reproduction]) -> str:
+    """One line per claim."""
+    return "".join(f"{one.claim.name:<20} {one.verdict}\n" for one in seen)
+
+
+def _compared(value: Comparison) -> str:
+    interval = "" if value.interval is None else f" [{value.interval[0]:.4g}, {value.interval[1]:.4g}]"
+    ours = f"ours {value.ours:.5g}{interval}"
+    relation = {"=": "", "<=": "at most ", ">=": "at least "}[value.relation]
+    parts = [] if value.paper is None else [f"paper {relation}{value.paper:.5g}"]
+    parts += [] if value.theory is None else [f"theory {value.theory:.5g}"]
+    if value.tolerance:
+        return "; ".join([*parts, ours, f"tolerance {value.tolerance:.2g}"]) + f" ({value.basis})"
+    return "; ".join([*parts, ours])
+
+
 def _heading(run: Run) -> Iterator[str]:
     if run.interrupted:
         yield f"INTERRUPTED after {run.updates:,} updates: what follows covers only what was finished"
@@ -159,10 +202,13 @@ def _flow(run: Run) -> Iterator[str]:
         yield f"server       busy {_estimate(run.server.utilisation)}, a share of its seats' time"
         whose = "gradient" if run.shards is None else f"gradient; both of shard {run.shards.worst}"
         yield f"             queue {_estimate(run.server.waiting)} seconds per {whose}"
+    if run.learner is not None:
+        yield f"learner      busy {_estimate(run.learner.utilisation)}, a share of its time"
     spent = run.machine_time._asdict()
     total = sum(spent.values()) or 1.0
     shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]
-    yield f"{'workers' if run.groups is None else 'groups ':<12} {', '.join(shares)} of their time"
+    whose = "groups" if run.groups is not None else "workers" if run.learner is None else "generators"
+    yield f"{whose:<12} {', '.join(shares)} of their time"
     if run.groups is not None:
         share = f"{run.groups.efficiency:.1%}"
         yield f"  in groups  a machine's own work is {share} of its group's (exact); the rest it waits"
@@ -185,6 +231,15 @@ def _staleness(run: Run) -> Iterator[str]:
     if run.averagings is not None:
         often = _estimate(run.averagings)
         yield f"  averaged   {often} times by others between a gradient's read and its application"
+    if run.learner is not None:
+        most = f"the stalest was {s.maximum}"
+        yield f"             the budget of {run.learner.budget} bounds the mean, not each sample's: {most}"
+        if run.learner.last is not None:
+            late = run.learner.last
+            interval = "" if late.ci95 is None else f" [{late.ci95[0]:.5g}, {late.ci95[1]:.5g}]"
+            mean = f"mean {late.mean:.5g}{interval}"
+            ninety_nine = f"99% {late.quantiles['99%']}, at most {late.maximum}"
+            yield f"             from the last version of each sample: {mean}; {ninety_nine}"
     if s.weight != 1:
         yield f"             applied at mean weight {s.weight:.4g}; their weighted mean is {s.effective_mean:.5g}"
     if run.exact is not None:

@@ -13,7 +13,7 @@ from asyncq import __version__
 from asyncq.engines import Chunk, Engine, MachineTime
 from asyncq.errors import ScenarioError, TooShortError
 from asyncq.estimate import Estimate
-from asyncq.findings import Groups, Pool, Server, Shards, Staleness
+from asyncq.findings import Groups, Learner, Pool, Server, Shards, Staleness
 from asyncq.network import Network
 from asyncq.protocols import KIND_NAMES
 from asyncq.statistics.accumulate import Collected
@@ -61,6 +61,7 @@ class Run:
     shards: Shards | None
     averagings: Estimate | None  # in gossip: of a worker's copy by others, between a gradient's read and application
     groups: Groups | None
+    learner: Learner | None
     pools: tuple[Pool, ...]
     machine_time: MachineTime
     synchronous: Estimate | None
@@ -122,6 +123,7 @@ class Run:
             "shards": None if self.shards is None else self.shards.to_dict(),
             "averagings": None if self.averagings is None else self.averagings.to_dict(),
             "groups": None if self.groups is None else vars(self.groups),
+            "learner": None if self.learner is None else self.learner.to_dict(),
             "pools": [vars(pool) for pool in self.pools],
             "machine_time": {stage: spent / total for stage, spent in self.machine_time._asdict().items()},
             "warm_up": None if self.warm_up is None else vars(self.warm_up),
@@ -232,7 +234,9 @@ def _summarise(
     shards = Shards.of(series, network, auto=scenario.run.warmup == "auto")
     accumulator = series.shards[0 if shards is None else shards.worst]
     found = warm_up(accumulator) if scenario.run.warmup == "auto" else None
-    collected = accumulator.collected(0 if found is None else found.rows)
+    cold = 0 if found is None else found.rows
+    collected = accumulator.collected(cold)
+    late = series.beside.collected(cold) if series.beside is not None and network.reads_on else None
     rows, _, _, seconds, updates, *_ = collected.batches.T
     fit = fit_geometric(collected)
     staleness = Staleness.of(collected, network)
@@ -256,6 +260,7 @@ def _summarise(
         shards=shards,
         averagings=series.averagings(auto=scenario.run.warmup == "auto"),
         groups=Groups.of(network),
+        learner=Learner.of(collected, late, network, machine.machine_time),
         pools=Pool.all_of(collected, network),
         machine_time=machine.machine_time,
         synchronous=synchronous_throughput(network),

@@ -13,7 +13,14 @@ __all__ = ["json_schema", "protocol_lines", "starter", "write_starter"]
 
 WORKERS = 8
 # of 8 workers; others: the nearest to 4 that is allowed
-_EXAMPLES = {"k": 4, "bound": 2, "maximum_staleness": 10, "stages": WORKERS}
+_EXAMPLES = {
+    "k": 4,
+    "bound": 2,
+    "maximum_staleness": 10,
+    "stages": WORKERS,
+    "staleness_budget": 1,
+    "limit": 6,
+}
 _HEAD = """\
 # A starter for asyncq: {kind}.
 # {summary}.
@@ -45,6 +52,23 @@ _ROUTE = """\
 #batch = "replicated"  # every member computes a whole batch; if left out: the batch is split
 #all_reduce = "10ms"
 """
+_EXCHANGE = """\
+#push = "10ms"  # the exchange with a neighbour
+
+[network]
+#push = "5ms"  # for pools that say nothing of theirs
+
+#[groups]  # synchronous within a group, gossip between groups
+#count = 4  # groups of equal size
+#batch = "replicated"  # every member computes a whole batch; if left out: the batch is split
+#all_reduce = "10ms"
+"""
+_TABLES = {  # of the kinds that need one; they go without a route
+    "learner": """
+[learner]
+work_time = "100ms"  # a law or a time, for a batch of samples
+""",
+}
 _OPTIMIZER = """\
 
 [optimizer]  # what is best on one worker
@@ -82,10 +106,7 @@ def starter(kind: str = "asynchronous") -> str:
     protocol = f'\n[protocol]\nkind = "{kind}"\n' + "".join(f"{line}\n" for line in _parameters(kind))
     if kind in EXACT_KINDS:  # no route to go, nothing to run
         return head + protocol + _OPTIMIZER
-    route = _ROUTE
-    if KINDS[kind].peers:  # no server, and nothing to pull
-        route = "\n\n".join(part for part in _ROUTE.split("\n\n") if not part.startswith("#[server]"))
-        route = "".join(f"{line}\n" for line in route.splitlines() if not line.startswith(("#pull", "#version_fixed")))
+    route = _EXCHANGE if KINDS[kind].peers else _TABLES.get(ALL_KINDS[kind].table, _ROUTE)
     return head + route + protocol + _OPTIMIZER + _RUN
 
 

@@ -43,6 +43,20 @@ DRAWINGS: dict[str, tuple[dict[str, Any], int]] = {
         case("asynchronous", tables={"server": {"service_time": {"law": "empirical", "values": [1, 2]}, "shards": 2}}),
         8,
     ),
+    "actor-learner": (
+        case("actor-learner", batch=2, staleness_budget=1, tables={"learner": {"work_time": 2.0}}),
+        6,
+    ),
+    "actor-learner-discarding": (
+        case(
+            "actor-learner",
+            batch=1,
+            staleness_budget=2,
+            discard_older_than=1,
+            tables={"learner": {"work_time": 2.0}},
+        ),
+        7,
+    ),
     "groups": (
         case("asynchronous", (2, 3, 5, 2), {"groups": {"count": 2, "batch": "replicated", "all_reduce": 1.0}}),
         10,

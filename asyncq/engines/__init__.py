@@ -25,6 +25,9 @@ class Chunk(NamedTuple):
 
     In gossip, ``neighbour`` is whom the worker averaged with just before it applied the gradient, and ``averagings``
     how often others had averaged with it since it read its copy.
+
+    With extra slots (a learner) ``busy`` are the seconds they worked. ``last_staleness`` counts the updates
+    since the last version that a sample was made with; None where that is the version read.
     """
 
     time: NDArray[np.float64]
@@ -39,6 +42,7 @@ class Chunk(NamedTuple):
     stalest: NDArray[np.int64] | None = None
     neighbour: NDArray[np.int64] | None = None
     averagings: NDArray[np.int64] | None = None
+    last_staleness: NDArray[np.int64] | None = None
 
     def topology(self) -> dict[str, NDArray[np.int64]]:
         """The columns that only some topologies have, by name."""
@@ -57,6 +61,12 @@ class Chunk(NamedTuple):
         """A chunk of its own: engines may reuse the arrays of theirs."""
         columns: list[Any] = [None if column is None else column.copy() for column in self]
         return Chunk(*columns)
+
+    def counted_by(self, count: NDArray[np.int64] | None) -> Chunk:
+        """The rows with another count of theirs in place of the staleness, and nothing else beside it."""
+        assert count is not None
+        read = self.read + self.staleness - count
+        return Chunk(self.time, self.worker, count, read, self.kind, self.visits, self.waited, self.busy)
 
     @classmethod
     def join(cls, chunks: Sequence[Chunk]) -> Chunk:

@@ -1,9 +1,9 @@
 """The compiled engine: the same protocol rules and the same variates, through a calendar of its own.
 
-Every slot of the calendar (a worker, or a seat of a shard) has at most one pending event, so events are replaced in
-place: a winner tree whose keys carry the slot in the low bits of the event's time. Where two keys differ only there,
-times and the order of scheduling are compared exactly, so that the order of events is that of the SimPy engine to the
-last tie.
+Every slot of the calendar (a worker, an extra one such as a learner, or a seat of a shard) has at most one pending
+event, so events are replaced in place: a winner tree whose keys carry the slot in the low bits of the event's time.
+Where two keys differ only there, times and the order of scheduling are compared exactly, so that the order of events is
+that of the SimPy engine to the last tie.
 
 The kernel is one function body, specialised by constants: the name of the rule and the legs of the route. It returns
 with a reason, and goes on where it stopped when it is called again.
@@ -89,6 +89,8 @@ class Workers(NamedTuple):
     joined: Any
     seated: Any
     spent: Any  # [7] the first seven fields of MachineTime
+    extras: Any  # [1] seconds that extra slots have worked
+    lasted: Any  # the work, in seconds, of samples whose fate is open, by their place in `pending_*`
 
 
 class Queue(NamedTuple):
@@ -294,6 +296,7 @@ def _next(calendar: Calendar) -> int:
 def _calendar(slots: int, starting: int | None = None) -> Calendar:
     """The first slots (all, if not told how many) start at time 0, in their order."""
     starting = slots if starting is None else starting
+    """The first so many, if not all, start at time 0, in the order of the slots."""
     levels = max(1, int(slots - 1).bit_length())
     leaves = 1 << levels
     tree = np.zeros(2 * leaves, dtype=np.uint64)
@@ -414,7 +417,15 @@ def _part_served(
 
 @cache
 def _kernel(
-    rule: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool, reads_late: bool, sharded: bool, meets: bool
+    rule: int,
+    fingerprint: str,
+    pulls: bool,
+    pushes: bool,
+    serves: bool,
+    reads_late: bool,
+    extras: bool,
+    sharded: bool,
+    meets: bool,
 ) -> Any:
     """The kernel for one rule and one shape of route. The arguments are constants of its code and of its cache key."""
 
@@ -492,7 +503,9 @@ def _kernel(
                     _finish(rule, state, worker)
                     for i in range(written, sizes[ROWS]):
                         columns.time[i] = now
-                    if sizes[ROWS] > written and state.row_kind[written] == DROPPED:
+                    if extras and slot >= state.workers:
+                        workers.extras[0] += now - began
+                    elif not extras and sizes[ROWS] > written and state.row_kind[written] == DROPPED:
                         workers.spent[6] += now - began
                     else:
                         workers.spent[1] += worked - pulled
@@ -503,6 +516,14 @@ def _kernel(
                         if serves or sharded:
                             workers.spent[3] += seated - joined
                             workers.spent[4] += now - seated
+                    if extras:
+                        if slot < state.workers:
+                            workers.lasted[state.arrived[0]] = now - began
+                        for i in range(written, sizes[ROWS]):
+                            columns.busy[i] = workers.extras[0]
+                            if state.row_kind[i] == DROPPED:  # its work is work no more
+                                workers.spent[1] -= workers.lasted[state.row_place[i]]
+                                workers.spent[6] += workers.lasted[state.row_place[i]]
                     if sizes[CANCELLED_WORKERS]:
                         for i in range(sizes[CANCELLED_WORKERS]):
                             other = state.cancelled[i]
@@ -569,7 +590,7 @@ class CompiledEngine:
     def __init__(self, network: Network, variates: Variates) -> None:
         self.network = network
         self._variates = variates
-        count = network.workers
+        count = network.slots
 
         def integers(size: int, fill: int) -> NDArray[np.int64]:
             return np.full(size, fill, dtype=np.int64)
@@ -578,21 +599,27 @@ class CompiledEngine:
             return np.full(size, fill, dtype=np.int64 if bits == 64 else np.uint32)  # unsigned: the cheaper index
 
         sharded, seats = network.is_sharded, min(network.seats, count)
-        self.state = network.kind.state(count, network.parameters, network.chunk_rows, sequence, network.shards)
-        self._calendar = _calendar(count + network.shards * seats, count) if sharded else _calendar(count)
+        extras = len(network.extras)
+        shape = network.parameters, network.chunk_rows, sequence, extras, network.shards
+        self.state = network.kind.state(network.workers, *shape)
+        starting = int(self.state.sizes[RELEASED])
+        self.state.sizes[RELEASED] = 0
+        self._calendar = _calendar(count + network.shards * seats if sharded else count, starting)
         spare = network.seats + 1  # one event draws at most one service a seat, and one more variate
         values = np.zeros((len(network.laws), BLOCK + spare))
         self._streams = Streams(values, integers(len(network.laws), BLOCK + spare), np.array([1]))
         began, pulled, worked, joined, seated = np.zeros((5, count))
-        stage = np.full(count, RESTART, dtype=np.int8)
-        routes = network.work, network.pull, network.push
-        self._workers = Workers(*routes, stage, began, pulled, worked, joined, seated, np.zeros(7))
+        stage = np.full(count, PARKED, dtype=np.int8)
+        stage[:starting] = RESTART
+        totals = np.zeros(7), np.zeros(1), np.zeros(len(self.state.pending_read))
+        self._workers = Workers(*network.routes, stage, began, pulled, worked, joined, seated, *totals)
         room = len(self.state.row_worker)
         waiting = np.zeros(count, dtype=np.int8)
         ring = integers(1 << count.bit_length(), 0)
         self._queue = Queue(ring, waiting, np.array([0, 0, network.seats, 0]), np.zeros(2))
         served = room if network.has_server else 1
-        self._columns = Columns(np.zeros(room), integers(served, 0), np.zeros(served), np.zeros(served))
+        busy = np.zeros(room if network.has_server or extras else 1)
+        self._columns = Columns(np.zeros(room), integers(served, 0), np.zeros(served), busy)
         many = network.shards if sharded else 0
         counts = np.tile([0, 0, seats, 0], (many, 1))
         seat = np.arange(many * seats).reshape(many, seats)
@@ -609,9 +636,11 @@ class CompiledEngine:
         number = _rules().index(rule)  # kinds may share a rule
         pulls, pushes = bool((network.pull >= 0).any()), bool((network.push >= 0).any())
         serves = network.has_server and not sharded
-        shape = pulls, pushes, serves, pulls and network.read_at_pull_end, sharded, network.kind.peers
+        late = pulls and network.read_at_pull_end
         self._neighbours = network.neighbours or Neighbours(*(integers(1, 0) for _ in range(3)))
-        self._advance = _kernel(number, _fingerprint(rule), *shape)
+        self._advance = _kernel(
+            number, _fingerprint(rule), pulls, pushes, serves, late, bool(extras), sharded, network.kind.peers
+        )
 
     def chunks(self, updates: int) -> Iterator[Chunk]:
         """Advance until ``updates`` updates have been applied in all, handing out rows as they fill a chunk.
@@ -648,9 +677,11 @@ class CompiledEngine:
         if self.network.is_sharded:
             station = (*station, state.row_shard, state.row_stalest)
         chunk = Chunk(*(column[:rows] for column in columns + station))
-        if self.network.neighbours is None:
-            return chunk
-        return chunk._replace(neighbour=state.row_neighbour[:rows], averagings=state.row_averagings[:rows])
+        if self.network.neighbours is not None:
+            return chunk._replace(neighbour=state.row_neighbour[:rows], averagings=state.row_averagings[:rows])
+        if self.network.extras:
+            chunk = chunk._replace(busy=added.busy[:rows])
+        return chunk._replace(last_staleness=state.row_last[:rows]) if self.network.reads_on else chunk
 
     @property
     def now(self) -> float:
@@ -665,10 +696,11 @@ class CompiledEngine:
     @property
     def open_reads(self) -> NDArray[np.int64]:
         """Versions held by the gradients whose fate is still open: in work or waiting for their update."""
-        held = np.concatenate([self.state.read, self.state.pending_read])
+        held = np.concatenate([self.state.read[: self.network.workers], self.state.pending_read])
         return np.asarray(held[held != CLOSED])
 
     @property
     def machine_time(self) -> MachineTime:
         """Where the workers' time went."""
-        return MachineTime.of(self._workers.spent, self._workers.began, self.state.read, self.now)
+        workers = slice(self.network.workers)
+        return MachineTime.of(self._workers.spent, self._workers.began[workers], self.state.read[workers], self.now)

@@ -19,28 +19,25 @@ __all__ = ["Series", "mean_of"]
 
 class Series:
     """Chunks of rows dealt to accumulators: ``shards``, one for each (the only one without shards), and ``beside``,
-    which takes the second count for a staleness (that of a gradient's stalest part, or the averagings of its worker's
-    copy); None where there is none."""
+    which takes the second count for a staleness (that of a gradient's stalest part, the averagings of its worker's
+    copy, or that from the last version of a sample); None where there is none."""
 
     def __init__(self, network: Network, *, warmup: int, compiled: bool = False) -> None:
         def fresh() -> Accumulator:
             return Accumulator(network, warmup=warmup, compiled=compiled)
 
         self.shards = [fresh() for _ in range(network.shards)]
-        self.beside = fresh() if network.is_sharded or network.kind.peers else None
+        self.beside = fresh() if network.is_sharded or network.kind.peers or network.reads_on else None
+        self.averages = network.kind.peers
         self._whole = 0  # gradients that every shard has applied
 
     def fold(self, chunk: Chunk) -> None:
         """Take one chunk in; chunks come in order, each once."""
-        if self.beside is None:
+        if self.beside is None or chunk.shard is None:
             self.shards[0].fold(chunk)
+            if self.beside is not None:
+                self.beside.fold(chunk.counted_by(chunk.averagings if self.averages else chunk.last_staleness))
             return
-        if chunk.averagings is not None:
-            self.shards[0].fold(chunk)
-            before = chunk.read + chunk.staleness
-            self.beside.fold(chunk._replace(staleness=chunk.averagings, read=before - chunk.averagings))
-            return
-        assert chunk.shard is not None
         assert chunk.stalest is not None
         shard, stalest = chunk.shard.astype(np.uint8), chunk.stalest
         chunk = chunk._replace(shard=None, stalest=None)
@@ -64,7 +61,7 @@ class Series:
 
     def averagings(self, *, auto: bool) -> Estimate | None:
         """In gossip the mean number of averagings of a copy between a gradient's read and its application."""
-        if self.beside is None or len(self.shards) > 1:
+        if self.beside is None or not self.averages:
             return None
         return mean_of(self.beside, unit="averagings", auto=auto)
 

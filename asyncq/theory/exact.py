@@ -36,7 +36,8 @@ def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Stalen
             "a worker waits for the slowest of its shards, and no closed form of a shard's law is known",
             "shards = 1",
         )
-    law = StalenessLaw.constant(0) if network.workers == 1 else _LAWS[kind](network, tolerance)
+    alone = network.workers == 1 and not network.extras
+    law = StalenessLaw.constant(0) if alone else _LAWS[kind](network, tolerance)
     return replace(law, unit=network.unit)
 
 
@@ -45,6 +46,8 @@ def mean_staleness(scenario: Scenario) -> float | None:
     2)."""
     network = network_of(scenario)
     kind, workers, k = scenario.protocol.kind, network.workers, network.rows_per_update
+    if kind == "actor-learner":  # nobody starts on a version before every sample of the last is learnt from
+        return 0.0 if network.parameters["staleness_budget"] == 0 else None
     if workers == 1 or kind in _FRESH:
         return 0.0
     if _reads_late(network):
@@ -193,6 +196,15 @@ def _bounded(network: Network, tolerance: float) -> StalenessLaw:
     )
 
 
+def _actor_learner(network: Network, tolerance: float) -> StalenessLaw:
+    if network.parameters["staleness_budget"] == 0:
+        return StalenessLaw.constant(0)
+    raise NoExactLaw(
+        "samples queue for a learner, behind a gate that bounds their mean staleness",
+        "staleness_budget = 0: none is stale",
+    )
+
+
 _FRESH = ("synchronous", "k-sync", "backup-workers", "k-batch-sync")
 _LAWS: dict[str, Callable[[Network, float], StalenessLaw]] = {
     "asynchronous": _asynchronous,
@@ -202,5 +214,6 @@ _LAWS: dict[str, Callable[[Network, float], StalenessLaw]] = {
     "k-batch-async": _k_batch_async,
     "stale-synchronous": _stale_synchronous,
     "bounded": _bounded,
+    "actor-learner": _actor_learner,
     **dict.fromkeys(_FRESH, _fresh),
 }
