@@ -14,6 +14,7 @@ from asyncq.distributions import broken_rule
 __all__ = ["GRAPHS", "Neighbours", "edges_of", "neighbours"]
 
 GRAPHS = ("ring", "complete", "torus")
+KEY = "protocol.graph"
 Integers = NDArray[np.int64]
 
 
@@ -60,17 +61,20 @@ def edges_of(value: Any) -> Any:
 def neighbours(graph: str | Sequence[tuple[int, int]], workers: int) -> Neighbours:
     """The neighbours of every worker; a broken rule where the graph does not suit so many workers."""
     if workers < 2:
-        raise broken_rule("needs at least 2 workers to average", "add workers, or use kind asynchronous")
+        raise broken_rule("needs at least 2 workers to average", "add workers, or use kind asynchronous", KEY)
     if graph == "complete":
         return _regular(np.arange(1, workers), workers)
-    if graph == "ring" or workers == 2:
+    if graph == "ring":
         return _regular(np.unique([1, workers - 1]), workers)
     if graph == "torus":
         rows = next(size for size in range(math.isqrt(workers), 0, -1) if workers % size == 0)
         if rows == 1:
             rule = f"must have rows and columns, and {workers} workers cannot be laid out in several rows"
-            raise broken_rule(rule, "change the number of workers, or use ring")
+            raise broken_rule(rule, "change the number of workers, or use ring", KEY)
         return _torus(rows, workers // rows)
+    if (largest := max(int(end) for edge in graph for end in edge)) >= workers:
+        rule = f"names worker {largest}, and the {workers} workers are numbered from 0"
+        raise broken_rule(rule, f"use 0 to {workers - 1}", KEY)
     return _listed(np.array(graph, dtype=np.int64), workers)
 
 
@@ -89,15 +93,12 @@ def _torus(rows: int, columns: int) -> Neighbours:
 
 
 def _listed(edges: Integers, workers: int) -> Neighbours:
-    if (largest := int(edges.max())) >= workers:
-        rule = f"names worker {largest}, and the {workers} workers are numbered from 0"
-        raise broken_rule(rule, f"use 0 to {workers - 1}")
     ends = np.concatenate([edges, edges[:, ::-1]])
     ends = ends[np.lexsort((ends[:, 1], ends[:, 0]))]
     degree = np.bincount(ends[:, 0], minlength=workers)
     if not degree.all():
         rule = f"leaves worker {int(np.argmin(degree))} without a neighbour"
-        raise broken_rule(rule, "join it to another")
+        raise broken_rule(rule, "join it to another", KEY)
     found = Neighbours(np.cumsum(degree) - degree, degree, (ends[:, 1] - ends[:, 0]) % workers)
     reached = np.zeros(workers, dtype=bool)
     waiting = [0]
@@ -108,5 +109,5 @@ def _listed(edges: Integers, workers: int) -> Neighbours:
         waiting += new
     if not reached.all():
         rule = f"is not connected: no way from worker 0 to worker {int(np.argmin(reached))}"
-        raise broken_rule(rule, "join the parts by an edge")
+        raise broken_rule(rule, "join the parts by an edge", KEY)
     return found

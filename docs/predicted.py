@@ -317,6 +317,11 @@ def cases() -> Iterator[Case]:
         {WAITING: 0.0},
     )
 
+    for graph, name, work in (("torus", "exponential", EXPONENTIAL), ("complete", "lognormal (cv 0.8)", LOGNORMAL)):
+        formulas, values = at_once("M - 1", 7, "E[W]/M", mean / 8)
+        what = f"8 workers, {graph}, {name}"
+        yield Case("gossip", what, {**pool(work, 8), **protocol("gossip", graph=graph)}, formulas, values)
+
     for work, name, seats, service in ((GAMMA, "gamma (cv 0.5)", 1, 0.015), (EXPONENTIAL, "exponential", 2, 0.04)):
         analysis = mean_value_analysis(8, mean, service) if seats == 1 else machine_repair(8, mean, service, seats)
         formula = "mean value analysis" if seats == 1 else "machine repair"

@@ -35,6 +35,8 @@ WIRES = (None, 0.5, 1.0, {"law": "exponential", "mean": 0.3}, TIES[0])
 def tables(draw, kind: str, shape: tuple[bool, bool, bool, bool] | None = None, most_shards: int = 1) -> dict:
     """A random scenario; a shape says whether it has pulls, pushes and a server, and reads at the end of the pull."""
     pulls, pushes, serves, late = shape or draw(st.tuples(*[st.booleans()] * 4))
+    if KINDS[kind].peers:
+        pulls = serves = late = False
     pools = [
         {
             "name": f"pool{i}",
@@ -57,6 +59,13 @@ def tables(draw, kind: str, shape: tuple[bool, bool, bool, bool] | None = None, 
         }
         pools = [{key: pool[key] for key in ("name", "workers", "work_time")} for pool in pools]
         return {"pools": pools, "protocol": protocol, "learner": {"work_time": draw(st.sampled_from(WORK))}}
+    if KINDS[kind].peers:
+        if workers == 1:
+            pools[0]["workers"] = workers = 2
+        chain = [[one, one + 1] for one in range(workers - 1)]
+        more = [[0, one] for one in range(2, workers) if draw(st.booleans())]
+        square = any(workers % rows == 0 for rows in range(2, workers))
+        protocol["graph"] = draw(st.sampled_from(["ring", "complete", chain + more, *(["torus"] if square else [])]))
     if "k" in KINDS[kind].parameters:
         protocol["k"] = draw(st.integers(1, workers if KINDS[kind].distinct else 6))
     if "bound" in KINDS[kind].parameters:
@@ -91,8 +100,8 @@ def assert_same(case: dict, updates: int, seed: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_rule_on_the_full_route(kind):
-    """On more scenarios if a kind has a table, and so a shape of the kernel, of its own."""
-    examples = 60 if KINDS[kind].table else 15
+    """On more scenarios if a kind has a shape of the kernel of its own."""
+    examples = 60 if KINDS[kind].table or KINDS[kind].peers else 15
 
     @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.data())

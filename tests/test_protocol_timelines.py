@@ -503,10 +503,25 @@ def test_actor_learner_one_generator_at_a_time():
     )
 
 
+def test_gossip_on_the_complete_graph():
+    """Times and staleness are those of the asynchronous protocol. The variate is always 0.75, which picks the second of
+    each worker's two neighbours, one place down the round: A averages with C, B with A, C with B. Averagings since the
+    reads of A, B, C, after each line: 2: A, 0; then 0 0 1. 3: B, 0; 1 0 1. 4: A, 1; 0 0 2. 5: C, 2; 0 1 0. 6: B, 1;
+    1 0 0. 6: A, 1; 0 0 1. 8: A, 0; 0 0 2. 9: B, 0; 1 0 2. 10: C, 2; 1 1 0. 10: A, 1; 0 1 1. 12: B, 1; 1 0 1. 12: A,
+    1."""
+    network = Network.of(three("gossip", graph="complete"))
+    network = replace(network, laws=(*network.laws[:-1], Deterministic(value=0.75)))
+    trace = Chunk.join(list(SimpyEngine(network, Variates(network.laws, seed=0)).chunks(12)))
+    columns = (trace.time, trace.worker, trace.read, trace.staleness)
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == [row[:4] for row in ASYNCHRONOUS]
+    assert trace.neighbour.tolist() == [{A: C, B: A, C: B}[worker] for worker in trace.worker.tolist()]
+    assert trace.averagings.tolist() == [0, 0, 1, 2, 1, 1, 0, 0, 2, 1, 1, 1]
+
+
 def test_no_kind_is_left_out():
     here = {
         "asynchronous", "round-robin", "synchronous", "k-sync", "backup-workers", "k-batch-sync", "k-async",
-        "k-batch-async", "stale-synchronous", "bounded", "actor-learner",
+        "k-batch-async", "stale-synchronous", "bounded", "actor-learner", "gossip",
     }  # fmt: skip
     assert set(KINDS) == here
 

@@ -233,6 +233,8 @@ ROUTE = {
 def every(kind: str) -> Scenario:
     parameters = {key: REQUIRED[key] for key in KINDS[kind].required}
     more = tables_of(kind) or ROUTE  # whoever has a table goes without a route
+    if KINDS[kind].peers:
+        more = {"network": {"push": 0.05}}
     return scenario(RANDOM, workers=6, protocol={"kind": kind, **parameters}, run={"warmup": "none"}, **more)
 
 

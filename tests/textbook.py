@@ -278,6 +278,25 @@ class Sharded(_Independent):
             self.tick = self.env.event()
 
 
+class Gossip(_Independent):
+    """A copy for each worker: he averages his own with that of someone he knows, then adds his gradient to his own."""
+
+    def __init__(self, work: Sequence[Law], *, knows: dict[int, list[int]], **options: Any) -> None:
+        super().__init__(work, **options)
+        self.knows = knows
+        self.dice = np.random.default_rng([options["seed"], 17_05])
+        self.touched = [0] * self.workers  # by others, since he looked at his copy
+        self.averagings: list[int] = []
+
+    def life(self, worker: int) -> Iterator[Any]:
+        while True:
+            read, self.touched[worker] = self.book.version, 0
+            yield from self.gradient(worker)
+            self.averagings.append(self.touched[worker])
+            self.touched[self.dice.choice(self.knows[worker])] += 1
+            self.book.update([(worker, read)])
+
+
 class KAsynchronous(_Independent):
     """Update on the first k pushes, whose workers wait for it and read again; the others compute on."""
 
