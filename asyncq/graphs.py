@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.distributions import broken_rule
+from asyncq.protocols import PARAMETERS
 
 __all__ = ["GRAPHS", "Neighbours", "edges_of", "neighbours"]
 
-GRAPHS = ("ring", "complete", "torus")
+GRAPHS = PARAMETERS["graph"].choices
 KEY = "protocol.graph"
 Integers = NDArray[np.int64]
 

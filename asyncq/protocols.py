@@ -27,8 +27,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from asyncq.graphs import GRAPHS
-
 __all__ = [
     "ALL_KINDS",
     "CANCELLED",
@@ -432,7 +430,7 @@ PARAMETERS: dict[str, Parameter] = {
     "maximum_staleness": Parameter("updates a gradient may be old"),
     "policy": Parameter("what becomes of a gradient that is too stale", choices=("reject", "downweight")),
     "weight": Parameter("its weight, with downweight", choices=tuple(WEIGHTS)),
-    "graph": Parameter("who may average with whom", choices=GRAPHS, edges=True),
+    "graph": Parameter("who may average with whom", choices=("ring", "complete", "torus"), edges=True),
     "stages": Parameter("stages of the pipeline, one worker each", minimum=1, maximum=10_000),
     "batch": Parameter("samples in each update of the learner", minimum=1, maximum=1_000_000),
     "staleness_budget": Parameter("updates that bound the mean staleness, not each sample's", maximum=1_000_000),

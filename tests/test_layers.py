@@ -24,7 +24,7 @@ LAYERS: dict[str, int] = {
     for layer, stems in enumerate(
         (
             "errors",
-            "scenario mistakes overrides starter protocols network distributions staleness estimate",
+            "scenario mistakes overrides starter protocols graphs network distributions staleness estimate",
             "engines variates theory",
             "run findings replications timeline statistics",
             "sgd papers",
