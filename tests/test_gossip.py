@@ -15,6 +15,7 @@ from textbook import from_interval, ratio
 from asyncq import Scenario, simulate
 from asyncq.graphs import neighbours
 from asyncq.report import render
+from asyncq.sgd.schedule import schedule_of
 from asyncq.theory.exact import mean_staleness, staleness_law
 
 STAR = tuple((0, other) for other in range(1, 8))
@@ -241,6 +242,11 @@ def test_a_list_of_edges_survives_its_json():
     assert Scenario.from_dict(json.loads(json.dumps(case.to_dict()))) == case
     assert hash(case) == hash(gossip(STAR))
     assert gossip([*STAR[1:], STAR[0]]) != gossip("ring")
+
+
+def test_gossip_is_not_replayed_as_one_model():
+    with pytest.raises(ValueError, match="copy of its own"):
+        schedule_of(simulate(gossip("ring"), updates=300, seed=1, trace=True))
 
 
 def test_groups_gossip_with_groups():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,10 @@ from asyncq import Run, Scenario, simulate
 from asyncq.errors import NoExactLaw
 from asyncq.files import write_run
 from asyncq.report import render
+from asyncq.sgd.schedule import schedule_of
 from asyncq.theory.exact import mean_staleness, staleness_law
 from asyncq.theory.throughput import throughput
+from asyncq.timeline import timeline
 
 SHIPPED = Path(__file__).parents[1] / "scenarios" / "sharded.toml"
 KINDS = ({"kind": "asynchronous"}, {"kind": "stale-synchronous", "bound": 1})
@@ -209,12 +213,41 @@ def test_the_report_names_the_worst_shard(tmp_path):
     assert len(first.split(",")) == 7
 
 
+def test_one_shard_can_be_replayed_and_all_together_cannot():
+    """With constant service a shard is a single server, and so is its replay."""
+    server = {"service_time": 0.25}
+    trace = traced(scenario(server={**server, "shards": 3}), 500).trace
+    with pytest.raises(ValueError, match="several shards"):
+        schedule_of(trace)
+    one = schedule_of(trace.pick(np.flatnonzero(trace.shard == 2)))
+    other = schedule_of(traced(scenario(server=server), 500).trace)
+    assert one.updates == other.updates == 500
+    for name in ("staleness", "first", "weight", "time"):
+        assert np.array_equal(getattr(one, name), getattr(other, name))
+
+
 def test_one_shard_is_a_server():
     one, plain = (scenario(server={"service_time": SERVICE, **more}) for more in ({"shards": 1}, {}))
     assert one == plain
     run = simulate(one, updates=500, seed=1, trace=True)
     assert run.shards is None
     assert run.trace.shard is None
+
+
+def test_a_timeline_accounts_for_all_the_time_and_every_gradient():
+    case = scenario(LAWS["gamma"], workers=5, network={"pull": 0.1, "push": 0.05}, run={"warmup": "none"},
+                    server={"service_time": SERVICE, "seats": 2, "shards": 3})  # fmt: skip
+    shown, run = timeline(case, updates=40, seed=3), simulate(case, updates=40, seed=3, trace=True, engine="simpy")
+    assert [row.shard for row in shown.rows] == run.trace.shard.tolist()
+    for worker in range(5):
+        own = [span for span in shown.spans if span.worker == worker]
+        assert (own[0].began, own[-1].ended) == (0, shown.seconds)
+        assert all(one.ended == after.began for one, after in pairwise(own))
+    spent = {stage: sum(s.ended - s.began for c in shown.cycles if not math.isnan(c.ended) for s in shown._legs(c)
+                        if s.stage == stage) for stage in ("work", "queue", "service")}  # fmt: skip
+    assert spent == pytest.approx({stage: getattr(run.machine_time, stage) for stage in spent})
+    assert [gradient.staleness for gradient in shown.gradients] == [s for s in run.trace.stalest.tolist() if s >= 0]
+    assert len(shown.updates) == 40
 
 
 def test_a_precision_and_a_warm_up_are_kept_to():
