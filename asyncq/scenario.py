@@ -91,7 +91,7 @@ class Table(BaseModel):
 class Pool(Table):
     """``workers`` alike: the law of their work (seconds), and of the wire where it differs from ``[network]``."""
 
-    not_yet = ("failure",)
+    not_yet = ("failure", "population")
     name: Annotated[str, AfterValidator(_plain_name)]
     workers: Annotated[Positive, Field(le=MAX_WORKERS)]
     work_time: PositiveLaw

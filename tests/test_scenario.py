@@ -476,6 +476,7 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "plan": (GOOD + "[plan]\n", "plan", "is not yet supported in this version", "remove it"),
     "slowdown": (GOOD + "[[slowdown]]\n", "slowdown", "is not yet supported in this version", "remove it"),
     "failure": (pool("failure = {}"), 'pool "gpu" failure', "is not yet supported in this version", "remove it"),
+    "population": (pool("population = {}"), 'pool "gpu" population', "is not yet supported", "remove it"),
     **{
         f"a graph {name}": (protocol(f'"gossip"\ngraph = {text}'), "protocol.graph", rule, remedy)
         for name, text, rule, remedy in (
