@@ -83,12 +83,15 @@ def write_run(run: Run, folder: Path) -> None:
     if run.trace is not None:
         trace = run.trace
         kinds = (KIND_NAMES[kind] for kind in trace.kind.tolist())
-        first = (trace.time, trace.worker, trace.staleness, trace.read)
-        columns: tuple[Iterable[Any], ...] = (*(column.tolist() for column in first), kinds)
-        header: tuple[str, ...] = ("seconds", "worker", "staleness", "read", "kind")
-        if trace.last_staleness is not None:
-            columns, header = (*columns, trace.last_staleness.tolist()), (*header, "last_staleness")
-        _write_csv(folder / "trace.csv", header, zip(*columns, strict=True))
+        columns = {
+            "seconds": trace.time.tolist(),
+            "worker": trace.worker.tolist(),
+            "staleness": trace.staleness.tolist(),
+            "read": trace.read.tolist(),
+            "kind": kinds,
+            **{name: column.tolist() for name, column in trace.topology().items()},
+        }
+        _write_csv(folder / "trace.csv", tuple(columns), zip(*columns.values(), strict=True))
 
 
 def write_prediction(found: Prediction, folder: Path) -> None:

@@ -21,11 +21,12 @@ from asyncq.statistics.intervals import (
     shares_of_parts,
     variance_of_batches,
 )
+from asyncq.statistics.series import Series, mean_of
 
 if TYPE_CHECKING:
     from asyncq.engines import MachineTime
 
-__all__ = ["Groups", "Learner", "Pool", "Server", "Staleness", "Tree"]
+__all__ = ["Groups", "Learner", "Pool", "Server", "Shards", "Staleness", "Tree"]
 
 QUANTILES = (0.5, 0.9, 0.99)
 T = TypeVar("T")
@@ -182,6 +183,36 @@ class Server:
     def to_dict(self) -> dict[str, Any]:
         """As the JSON report has it."""
         return {"seats": self.seats, "utilisation": self.utilisation.to_dict(), "waiting": self.waiting.to_dict()}
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A sharded server: the mean staleness of every shard's updates, ``worst``, the number of the shard where it is
+    largest, and the mean over gradients of the ``stalest`` of their parts. Shards are alike, so that their means differ
+    by chance; whatever else a report says of staleness and of the server is said of the worst."""
+
+    count: int
+    worst: int
+    staleness: tuple[Estimate, ...]
+    stalest: Estimate
+
+    @classmethod
+    def of(cls, series: Series, network: Network, *, auto: bool) -> Shards | None:
+        """From what every shard counted, ``auto``: after the warm-up that is found there; None without shards."""
+        if not network.is_sharded or series.beside is None:
+            return None
+        means = tuple(mean_of(one, unit=network.unit, auto=auto) for one in series.shards)
+        worst = int(np.argmax([mean.mean for mean in means]))
+        return cls(network.shards, worst, means, mean_of(series.beside, unit=network.unit, auto=auto))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return {
+            "count": self.count,
+            "worst": self.worst,
+            "staleness": [one.to_dict() for one in self.staleness],
+            "stalest": self.stalest.to_dict(),
+        }
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncq.distributions import Law, Maximum, Scaled, Shifted
+from asyncq.distributions import Law, Maximum, Scaled, Shifted, Uniform
 from asyncq.errors import ScenarioError
+from asyncq.graphs import GRAPHS, Neighbours, neighbours
 from asyncq.machines import Machines, is_disturbed, lower
 from asyncq.protocols import EXACT_KINDS, KINDS, WEIGHTS, Kind
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["NO_STREAM", "Network"]
 
 NO_STREAM = -1
+CHUNK_ROWS = 16_384
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,7 @@ class Network:
 
     A route is pull -> work -> push -> station; ``work``, ``pull`` and ``push`` have shape (workers,) and hold stream
     numbers, ``NO_STREAM`` where a route has no such leg. ``service`` is one stream, or ``NO_STREAM`` without a server.
+    Of several ``shards``, each with ``seats`` of its own, it is that of the first; shard j draws from ``service + j``.
     ``extras`` names the slots besides the workers (a learner, the links of a tree), and ``extra_work`` the streams of
     their work.
     """
@@ -45,6 +48,9 @@ class Network:
     parameters: dict[str, Any]
     group_size: int = 1  # machines behind each worker: more than one in compute groups
     group_efficiency: float = 1.0  # a machine's own work as a share of its group's, on average
+    shards: int = 1
+    choice: int = NO_STREAM  # of uniform variates on [0, 1), by which gossip picks neighbours
+    neighbours: Neighbours | None = None
     extras: tuple[str, ...] = ()
     extra_work: tuple[int, ...] = ()
     machines: Machines | None = None  # where something befalls them
@@ -85,6 +91,11 @@ class Network:
         return self.kind.gradients(self.workers, self.parameters)
 
     @property
+    def chunk_rows(self) -> int:
+        """How many rows engines hand out at a time: more where they are dealt to several shards."""
+        return CHUNK_ROWS * min(self.shards, 4)
+
+    @property
     def unit(self) -> str:
         """What staleness counts."""
         k = self.rows_per_update
@@ -95,9 +106,14 @@ class Network:
         """Whether gradients queue at a station before they are applied."""
         return self.service != NO_STREAM
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether that station is several, each with a part of the model and a version of its own."""
+        return self.shards > 1
+
     @classmethod
     def of(cls, scenario: Scenario) -> Network:
-        """Lower a scenario: one stream for every leg of every pool (or compute group), and one for the server.
+        """Lower a scenario: one stream for every leg of every pool (or compute group), every shard, gossip's choices.
 
         Raises ``ScenarioError`` for a protocol that no engine runs."""
         if (exact := scenario.protocol.kind) in EXACT_KINDS:
@@ -118,7 +134,11 @@ class Network:
         sizes = [part.workers for part in parts]
         legs = [(stream(part.work), stream(part.pull), stream(part.push)) for part in parts]
         work, pull, push = (_spread(leg, sizes) for leg in zip(*legs, strict=True))
-        service = stream(scenario.server.service_time if scenario.server else None)
+        server = scenario.server
+        shards = server.shards if server else 1
+        service, *_ = [stream(server.service_time if server else None) for _ in range(shards)]
+        kind, parameters = KINDS[scenario.protocol.kind], scenario.parameters
+        choice = stream(Uniform(low=0.0, high=1.0) if kind.peers else None)
         extras: dict[str, int] = {}
         if scenario.learner is not None:
             extras["learner"] = stream(scenario.learner.work_time)
@@ -136,12 +156,15 @@ class Network:
             pull=pull,
             push=push,
             service=service,
-            seats=scenario.server.seats if scenario.server else 0,
+            seats=server.seats if server else 0,
             read_at_pull_end=scenario.network.version_fixed == "pull_end",
-            kind=KINDS[scenario.protocol.kind],
-            parameters=scenario.parameters,
+            kind=kind,
+            parameters=parameters,
             group_size=size,
             group_efficiency=own / sum(part.workers * part.work.mean for part in parts),
+            shards=shards,
+            choice=choice,
+            neighbours=neighbours(parameters.get("graph", GRAPHS[0]), sum(sizes)) if kind.peers else None,
             extras=tuple(extras),
             extra_work=tuple(extras.values()),
             machines=machines,

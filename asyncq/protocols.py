@@ -45,6 +45,7 @@ __all__ = [
     "Parameter",
     "State",
     "actor_learner",
+    "apply_part",
     "asynchronous",
     "bounded",
     "cancel_open",
@@ -53,6 +54,9 @@ __all__ = [
     "deliver",
     "enqueue",
     "fill_batch",
+    "gate",
+    "go_on",
+    "gossip",
     "join_queue",
     "k_async",
     "k_batch_async",
@@ -61,6 +65,8 @@ __all__ = [
     "leave_queue",
     "lose",
     "park",
+    "part",
+    "read_shards",
     "release",
     "release_all",
     "round_robin",
@@ -116,11 +122,22 @@ class State(NamedTuple):
     clock: Any  # [workers] gradients finished by each worker; [0] is the turn in round robin
     at_clock: Any  # [bound + 2] workers at each clock, as a ring
     slowest: Any  # [2] the slowest clock, and its place in that ring
+    shards: int  # of the server; 1: nothing below is used but by the rules that say so
+    shard_version: Any  # [shards] updates applied by each shard
+    shard_read: Any  # [workers * shards] version of each shard read by the gradient in progress
+    parts: Any  # [workers] shards that have applied their part of the gradient in progress
+    stalest: Any  # [workers] largest staleness among those parts
+    neighbour: Any  # [1] whom the worker averages with, drawn by the engine before it finishes
+    averaged: Any  # [workers] averagings by others of the worker's copy since it read it
     sizes: Any  # [3] how many rows, released, cancelled stand in the outboxes
     row_worker: Any
     row_read: Any
     row_staleness: Any
     row_kind: Any
+    row_shard: Any
+    row_stalest: Any
+    row_neighbour: Any
+    row_averagings: Any
     row_last: Any  # staleness counted from the version when the sample was finished (actor-learner)
     row_place: Any  # where in `pending_*` the sample stood (actor-learner)
     released: Any
@@ -240,16 +257,63 @@ def start(s: State, worker: int) -> None:
 
 def lose(s: State, worker: int) -> None:
     """The worker's machine is struck while it computes: its gradient is lost. It reads again when it is back."""
-    row(s, worker, s.read[worker], LOST)
+    if s.shards == 1:
+        row(s, worker, s.read[worker], LOST)
+    else:
+        stalest = 0
+        for shard in range(s.shards):
+            stalest = max(stalest, part(s, worker, shard, LOST))
+            s.shard_read[worker * s.shards + shard] = CLOSED
+        s.row_stalest[s.sizes[ROWS] - 1] = stalest
     s.read[worker] = CLOSED
+
+
+def part(s: State, worker: int, shard: int, kind: int) -> int:
+    """The row of a shard's part of the worker's gradient, not yet known to be the last; its staleness."""
+    at = worker * s.shards + shard
+    n = s.sizes[ROWS]
+    s.row_worker[n] = worker
+    s.row_read[n] = s.shard_read[at]
+    s.row_staleness[n] = s.shard_version[shard] - s.shard_read[at]
+    s.row_kind[n] = kind
+    s.row_shard[n] = shard
+    s.row_stalest[n] = CLOSED
+    s.sizes[ROWS] = n + 1
+    return s.row_staleness[n]  # type: ignore[no-any-return]
+
+
+def read_shards(s: State, worker: int) -> None:
+    """The worker reads the version of every shard, all at once."""
+    for shard in range(s.shards):
+        s.shard_read[worker * s.shards + shard] = s.shard_version[shard]
+
+
+def apply_part(s: State, worker: int, shard: int) -> bool:
+    """A shard applies its part of the worker's gradient, an update of that shard; whether all shards now have."""
+    n = s.sizes[ROWS]
+    s.stalest[worker] = max(s.stalest[worker], part(s, worker, shard, COMMITTED))
+    s.shard_read[worker * s.shards + shard] = CLOSED
+    s.shard_version[shard] += 1
+    s.parts[worker] += 1
+    if s.parts[worker] < s.shards:
+        return False
+    s.row_stalest[n] = s.stalest[worker]
+    s.stalest[worker] = 0
+    s.parts[worker] = 0
+    return True
+
+
+def go_on(s: State, worker: int) -> None:
+    """The worker's gradient is applied, an update; it reads at once."""
+    s.read[worker] = CLOSED
+    update(s)
+    release(s, worker)
 
 
 def asynchronous(s: State, worker: int) -> None:
     """Each push is an update; the pusher reads at once."""
     row(s, worker, s.read[worker], COMMITTED)
-    s.read[worker] = CLOSED
-    update(s)
-    release(s, worker)
+    go_on(s, worker)
 
 
 def round_robin(s: State, worker: int) -> None:
@@ -307,6 +371,11 @@ def k_batch_async(s: State, worker: int) -> None:
 def stale_synchronous(s: State, worker: int) -> None:
     """Each push is an update; a worker starts clock c only while the slowest clock is at least c - bound."""
     row(s, worker, s.read[worker], COMMITTED)
+    gate(s, worker)
+
+
+def gate(s: State, worker: int) -> None:
+    """The worker's gradient is applied, an update; its clock goes up, and whoever may start its next clock does."""
     s.read[worker] = CLOSED
     update(s)
     clock = s.clock[worker]
@@ -341,6 +410,17 @@ def bounded(s: State, worker: int) -> None:
     if kind != DROPPED:
         update(s)
     release(s, worker)
+
+
+def gossip(s: State, worker: int) -> None:
+    """The worker's copy is averaged with a neighbour's and its gradient applied to it; it reads its copy at once."""
+    n, neighbour = s.sizes[ROWS], s.neighbour[0]
+    row(s, worker, s.read[worker], COMMITTED)
+    s.row_neighbour[n] = neighbour
+    s.row_averagings[n] = s.averaged[worker]
+    s.averaged[worker] = 0
+    s.averaged[neighbour] += 1
+    go_on(s, worker)
 
 
 def actor_learner(s: State, slot: int) -> None:
@@ -429,6 +509,7 @@ class Parameter:
     minimum: int = 0
     maximum: int = 2**40
     choices: tuple[str, ...] = ()
+    edges: bool = False  # or a list of pairs of workers
 
 
 PARAMETERS: dict[str, Parameter] = {
@@ -437,6 +518,7 @@ PARAMETERS: dict[str, Parameter] = {
     "maximum_staleness": Parameter("updates a gradient may be old"),
     "policy": Parameter("what becomes of a gradient that is too stale", choices=("reject", "downweight")),
     "weight": Parameter("its weight, with downweight", choices=tuple(WEIGHTS)),
+    "graph": Parameter("who may average with whom", choices=("ring", "complete", "torus"), edges=True),
     "stages": Parameter("stages of the pipeline, one worker each", minimum=1, maximum=10_000),
     "batch": Parameter("samples in each update of the learner", minimum=1, maximum=1_000_000),
     "staleness_budget": Parameter("updates that bound the mean staleness, not each sample's", maximum=1_000_000),
@@ -457,6 +539,9 @@ class Kind:
     all_workers: bool = False  # K is the number of workers
     distinct: bool = False  # K gradients of K different workers: K may not exceed their number
     table: str = ""  # the table of a scenario that goes with this kind only, and which it needs
+    joined: Callable[[State, int], None] | None = None  # the rule once all shards have applied a gradient
+    peers: bool = False  # workers keep a copy each and average with a neighbour: nothing is pulled, there is no server
+    why_one: str = "its rule is for one"  # without it: why the server must not be several shards
 
     def gradients(self, workers: int, parameters: dict[str, Any]) -> int:
         """In each update, not counting cancelled ones."""
@@ -472,6 +557,7 @@ class Kind:
         rows: int,
         make: Callable[[int, int, int], Any],
         extras: int = 0,
+        shards: int = 1,
     ) -> State:
         """A fresh state with room for ``rows`` rows and what one more event may add to them. ``make(size, fill, bits)``
         builds its sequences (lists or arrays); 32 bits, none of them a sign, are enough for counts and workers. There
@@ -481,7 +567,7 @@ class Kind:
         limit = min(workers, int(parameters.get("limit", workers)))
         leaf_k, leaves = int(parameters.get("leaf_k", 1)), int(parameters.get("leaves", 0))
         queues, room, starting = 0, 1, workers
-        decided = workers + k  # one event decides at most k gradients that waited and cancels the rest
+        decided = workers + k + shards  # one event decides at most k gradients that waited and cancels the rest
         if "staleness_budget" in parameters:
             queues, room = 1, (bound + 1) * k
             starting = min(limit, room)
@@ -492,6 +578,9 @@ class Kind:
         pending = k + queues * room if queues else workers + k
         at_clock = make(bound + 2, 0, 64)
         at_clock[0] = workers
+        sharded = workers if shards > 1 else 0
+        beside = rows + decided if shards > 1 else 1
+        met = rows + decided if self.peers else 1
         released = make(workers + extras, 0, 32)
         released[:starting] = range(starting)
         idle = make(workers if queues else 1, 0, 32)
@@ -532,11 +621,22 @@ class Kind:
             clock=make(workers, 0, 64),
             at_clock=at_clock,
             slowest=make(2, 0, 64),
+            shards=shards,
+            shard_version=make(shards, 0, 64),
+            shard_read=make(max(1, sharded * shards), CLOSED, 64),
+            parts=make(max(1, sharded), 0, 64),
+            stalest=make(max(1, sharded), 0, 64),
+            neighbour=make(1, 0, 64),
+            averaged=make(workers if self.peers else 1, 0, 64),
             sizes=sizes,
             row_worker=make(rows + decided, 0, 64),
             row_read=make(rows + decided, 0, 64),
             row_staleness=make(rows + decided, 0, 64),
             row_kind=make(rows + decided, 0, 64),
+            row_shard=make(beside, 0, 64),
+            row_stalest=make(beside, CLOSED, 64),
+            row_neighbour=make(met, 0, 64),
+            row_averagings=make(met, 0, 64),
             row_last=make(per_sample, 0, 64),
             row_place=make(per_sample, 0, 64),
             released=released,
@@ -544,16 +644,27 @@ class Kind:
         )
 
 
+_ONE_BUFFER = "shards would fill an update with different gradients"
+_ONE_TURN = "the order of the updates is one for the whole model"
+
 KINDS: dict[str, Kind] = {
-    "asynchronous": Kind(asynchronous, "each push is an update; the pusher reads at once"),
-    "round-robin": Kind(round_robin, "updates are applied in fixed worker order; who is early waits"),
-    "synchronous": Kind(k_sync, "a barrier over all: everybody's gradients make one update", all_workers=True),
+    "asynchronous": Kind(asynchronous, "each push is an update; the pusher reads at once", joined=go_on),
+    "round-robin": Kind(
+        round_robin, "updates are applied in fixed worker order; who is early waits", why_one=_ONE_TURN
+    ),
+    "synchronous": Kind(
+        k_sync,
+        "a barrier over all: everybody's gradients make one update",
+        all_workers=True,
+        why_one=_ONE_BUFFER,
+    ),
     "k-sync": Kind(
         k_sync,
         "the first K of M workers make the update, the rest are cancelled, all restart",
         parameters=("k",),
         required=("k",),
         distinct=True,
+        why_one=_ONE_BUFFER,
     ),
     "backup-workers": Kind(
         k_sync,
@@ -561,12 +672,14 @@ KINDS: dict[str, Kind] = {
         parameters=("k",),
         required=("k",),
         distinct=True,
+        why_one=_ONE_BUFFER,
     ),
     "k-batch-sync": Kind(
         k_batch_sync,
         "the first K gradients from anybody make the update, the rest are cancelled, all restart",
         parameters=("k",),
         required=("k",),
+        why_one=_ONE_BUFFER,
     ),
     "k-async": Kind(
         k_async,
@@ -574,24 +687,34 @@ KINDS: dict[str, Kind] = {
         parameters=("k",),
         required=("k",),
         distinct=True,
+        why_one=_ONE_BUFFER,
     ),
     "k-batch-async": Kind(
         k_batch_async,
         "every K-th push is an update, nobody waits (n-softsync; FedBuff with buffer K)",
         parameters=("k",),
         required=("k",),
+        why_one=_ONE_BUFFER,
     ),
     "stale-synchronous": Kind(
         stale_synchronous,
         "a worker starts clock c only while the slowest clock is at least c - bound",
         parameters=("bound",),
         required=("bound",),
+        joined=gate,
     ),
     "bounded": Kind(
         bounded,
         "asynchronous; a gradient staler than the maximum is dropped, or given less weight",
         parameters=("maximum_staleness", "policy", "weight"),
         required=("maximum_staleness",),
+        why_one="some shards would drop a gradient that others apply",
+    ),
+    "gossip": Kind(
+        gossip,
+        "every worker has a copy; it averages with a random neighbour, then applies its gradient to its own",
+        parameters=("graph",),
+        peers=True,
     ),
     "actor-learner": Kind(
         actor_learner,

@@ -201,15 +201,15 @@ def _phases(seen: OverTime) -> Iterator[str]:
 
 def system(scenario: Scenario) -> str:
     """The scenario, its workers, protocol and server in one line."""
-    protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.parameters.items())])
     server = ""
     if scenario.server is not None:
         seats = "" if scenario.server.seats == 1 else f" with {scenario.server.seats} seats"
-        server = f", server{seats}"
+        shards = "" if scenario.server.shards == 1 else f" of {scenario.server.shards} shards"
+        server = f", server{shards}{seats}"
     workers = f"{scenario.workers} workers"
     if scenario.groups is not None:
         workers += f" in {scenario.groups.count} groups of {scenario.workers // scenario.groups.count}"
-    return f"{scenario.name}: {workers}, {protocol}{server}"
+    return f"{scenario.name}: {workers}, {scenario.protocol.words}{server}"
 
 
 def _flow(run: Run) -> Iterator[str]:
@@ -224,6 +224,8 @@ def _flow(run: Run) -> Iterator[str]:
         yield f"gradients    {run.kinds['committed']:,} committed, {parts}"
     if run.server is not None:
         yield from _server(run.server)
+        if run.shards is not None:
+            yield f"             both at shard {run.shards.worst}"
     if run.learner is not None:
         yield f"learner      busy {_estimate(run.learner.utilisation)}, a share of its time"
     if run.tree is not None:
@@ -254,6 +256,14 @@ def _staleness(run: Run) -> Iterator[str]:
     quantiles = ", ".join(f"{name} {value}" for name, value in s.quantiles.items())
     interval = "" if s.ci95 is None else f" [{s.ci95[0]:.5g}, {s.ci95[1]:.5g}]"
     yield f"staleness    mean {s.mean:.5g}{interval}, sd {s.sd:.4g}; {quantiles} {s.unit}"
+    if run.shards is not None:
+        means = [one.mean for one in run.shards.staleness]
+        spread = f"{min(means):.5g} to {max(means):.5g}"
+        yield f"  shards     that is shard {run.shards.worst}, the worst; the means of all are {spread}"
+        yield f"             and that of a gradient's stalest part is {_estimate(run.shards.stalest, 5)}"
+    if run.averagings is not None:
+        often = _estimate(run.averagings)
+        yield f"  averaged   {often} times by others between a gradient's read and its application"
     if run.learner is not None:
         most = f"the stalest was {s.maximum}"
         yield f"             the budget of {run.learner.budget} bounds the mean, not each sample's: {most}"
@@ -321,6 +331,8 @@ def _advice(run: Run) -> Iterator[str]:
     evidence += f"; distance {_distance(gof.total_variation, gof.total_variation_ci95)}"
     yield f"law          geometric, p = {fit.p:.4g}: {fit.verdict} ({evidence})"
     yield from _momentum(momentum)
+    if run.shards is not None:
+        yield f"             at shard {run.shards.worst}, the worst of {run.shards.count}"
     if momentum.basis != "geometric law" and not momentum.is_delay:
         why = "is not confirmed" if fit.verdict == "untested" else "is rejected"
         if run.staleness.weight != 1:

@@ -13,17 +13,18 @@ from asyncq import __version__
 from asyncq.engines import Chunk, Engine, MachineTime
 from asyncq.errors import ScenarioError, TooShortError
 from asyncq.estimate import Estimate
-from asyncq.findings import Groups, Learner, Pool, Server, Staleness, Tree
+from asyncq.findings import Groups, Learner, Pool, Server, Shards, Staleness, Tree
 from asyncq.machines import NEVER
 from asyncq.network import Network
 from asyncq.protocols import KIND_NAMES
-from asyncq.statistics.accumulate import Accumulator, Collected
+from asyncq.statistics.accumulate import Collected
 from asyncq.statistics.agreement import Agreement, agreement
 from asyncq.statistics.dependence import Dependence, dependence
 from asyncq.statistics.goodness import StalenessFit, fit_geometric
 from asyncq.statistics.intervals import ratio_of_batches
 from asyncq.statistics.over_time import OverTime, TimeBins
 from asyncq.statistics.precision import PrecisionRule
+from asyncq.statistics.series import Series
 from asyncq.statistics.steady_state import WarmUp, warm_up
 from asyncq.statistics.workers import WhoIsStale, who_is_stale
 from asyncq.theory.momentum import MomentumLine, is_momentum
@@ -59,6 +60,8 @@ class Run:
     fit: StalenessFit
     momentum: MomentumLine
     server: Server | None
+    shards: Shards | None
+    averagings: Estimate | None  # in gossip: of a worker's copy by others, between a gradient's read and application
     groups: Groups | None
     learner: Learner | None
     tree: Tree | None
@@ -121,6 +124,8 @@ class Run:
             "exact": None if self.exact is None else self.exact.to_dict(),
             "momentum": dict(vars(self.momentum)),
             "server": None if self.server is None else self.server.to_dict(),
+            "shards": None if self.shards is None else self.shards.to_dict(),
+            "averagings": None if self.averagings is None else self.averagings.to_dict(),
             "groups": None if self.groups is None else vars(self.groups),
             "learner": None if self.learner is None else self.learner.to_dict(),
             "tree": None if self.tree is None else self.tree.to_dict(),
@@ -176,36 +181,33 @@ def simulate(
     bins = None if until == NEVER else TimeBins(scenario, until, network.unit)
     ahead = foreseen(network, target, until)
     machine = _engine(network, Variates(network.laws, seed=seed, replication=replication), engine, ahead)
-    accumulator = Accumulator(network, warmup=warmup, compiled=machine.name == "compiled")
-    by_last = Accumulator(network, warmup=warmup, compiled=machine.name == "compiled") if network.reads_on else None
+    series = Series(network, warmup=warmup, compiled=machine.name == "compiled")
     rule = None
     if scenario.run.precision is not None:
         rule = PrecisionRule(scenario.run.precision, network.unit, None if asked == "auto" else warmup)
     kept: list[Chunk] = []
     interrupted = False
     for chunk in machine.chunks(target, until):
-        accumulator.fold(chunk)
+        series.fold(chunk)
         if bins is not None:
             bins.fold(chunk)
-        if by_last is not None:
-            by_last.fold(chunk.by_last_version())
         if trace:
             kept.append(chunk.copy())
         if on_chunk is not None and on_chunk(machine.version) and machine.version < target:
             interrupted = True
             break
         if rule is not None:
-            enough = rule.reached(accumulator)
+            enough = rule.reached(series.shards[0])
             if on_precision is not None:
                 on_precision(rule.now)
             if enough:
                 break
     if machine.version == 0 and until < NEVER and not interrupted:
         raise ScenarioError(f"{scenario.name}: run.until must leave time for an update (got {until:g} s); end it later")
-    if not accumulator.rows:
+    if not series.rows:
         raise TooShortError(f"nothing to report: {machine.version} updates do not outlast the warm-up "
-                            f"of {accumulator.warmup}")
-    run = _summarise(scenario, network, machine, accumulator, by_last, seed, interrupted, kept)
+                            f"of {warmup}")
+    run = _summarise(scenario, network, machine, series, seed, interrupted, kept)
     if bins is not None:
         run = replace(run, over_time=bins.result(machine.now))
     if rule is None:
@@ -227,7 +229,7 @@ def foreseen(network: Network, updates: int, until: float) -> int:
 
 def runs_compiled(network: Network, engine: str, updates: int) -> bool:
     """Whether the compiled engine is the one to run so many ``updates``: as asked, or for "auto" if it pays."""
-    return engine == "compiled" or (engine == "auto" and updates * network.rows_per_update > FEW_ROWS)
+    return engine == "compiled" or (engine == "auto" and updates * network.rows_per_update * network.shards > FEW_ROWS)
 
 
 def _engine(network: Network, variates: Variates, name: str, updates: int) -> Engine:
@@ -247,16 +249,17 @@ def _summarise(
     scenario: Scenario,
     network: Network,
     machine: Engine,
-    accumulator: Accumulator,
-    by_last: Accumulator | None,
+    series: Series,
     seed: int,
     interrupted: bool,
     kept: list[Chunk],
 ) -> Run:
+    shards = Shards.of(series, network, auto=scenario.run.warmup == "auto")
+    accumulator = series.shards[0 if shards is None else shards.worst]
     found = warm_up(accumulator) if scenario.run.warmup == "auto" else None
     cold = 0 if found is None else found.rows
     collected = accumulator.collected(cold)
-    late = None if by_last is None else by_last.collected(cold)
+    late = series.beside.collected(cold) if series.beside is not None and network.reads_on else None
     rows, _, _, seconds, updates, *_ = collected.batches.T
     fit = fit_geometric(collected)
     staleness = Staleness.of(collected, network)
@@ -277,6 +280,8 @@ def _summarise(
         fit=fit,
         momentum=_momentum(scenario, staleness.effective, geometric, collected.rows),
         server=Server.of(collected, network),
+        shards=shards,
+        averagings=series.averagings(auto=scenario.run.warmup == "auto"),
         groups=Groups.of(network),
         learner=Learner.of(collected, late, network, machine.machine_time),
         tree=Tree.of(collected, network),

@@ -24,6 +24,7 @@ from pydantic import (
     PrivateAttr,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     create_model,
     field_validator,
     model_validator,
@@ -32,10 +33,11 @@ from pydantic_core import PydanticCustomError
 
 from asyncq.distributions import SHORTEST, AnyLaw, Law, PositiveSeconds, Seconds, as_number, broken_rule, nearest
 from asyncq.errors import ScenarioError
+from asyncq.graphs import GRAPHS, edges_of, neighbours
 from asyncq.machines import is_disturbed
 from asyncq.mistakes import TOLD, is_plain_name, items, mistakes, shown
 from asyncq.overrides import override
-from asyncq.protocols import ALL_KINDS, MOST_WAITING, PARAMETERS, Parameter
+from asyncq.protocols import ALL_KINDS, KINDS, MOST_WAITING, PARAMETERS, Parameter
 
 __all__ = [
     "Failure",
@@ -55,6 +57,8 @@ __all__ = [
 ]
 
 MAX_WORKERS = 1_000_000
+MAX_SHARDS = 256
+MAX_PARTS = 10_000_000  # workers times shards
 CAP = 100_000_000  # updates, where a precision is asked for and no number of updates
 
 def _positive_mean(law: Law) -> Law:
@@ -110,6 +114,7 @@ class Failure(Table):
 class Pool(Table):
     """``workers`` alike: the law of their work (seconds), and of the wire where it differs from ``[network]``."""
 
+    not_yet = ("population",)
     name: Annotated[str, AfterValidator(_plain_name)]
     workers: Annotated[Positive, Field(le=MAX_WORKERS)]
     work_time: PositiveLaw
@@ -128,11 +133,12 @@ class Network(Table):
 
 
 class Server(Table):
-    """One first-come-first-served queue with ``seats`` that each serve one gradient at a time (seconds)."""
+    """A first-come-first-served queue with ``seats`` that each serve one gradient at a time (seconds); of ``shards``,
+    each has such a queue and a part of the model, and a gradient goes to all of them at once."""
 
-    not_yet = ("shards",)
     service_time: PositiveLaw
     seats: Annotated[Positive, Field(le=MAX_WORKERS)] = 1
+    shards: Annotated[Positive, Field(le=MAX_SHARDS)] = 1
 
 
 class _Protocol(Table):
@@ -169,8 +175,20 @@ class _Protocol(Table):
         """The parameters that are given, by key."""
         return self.model_dump(exclude={"kind"}, exclude_none=True)
 
+    @property
+    def words(self) -> str:
+        """The kind and its parameters in a few words."""
+        brief = {key: value if isinstance(value, int | str) else f"{len(value)} edges"
+                 for key, value in self.parameters.items()}  # fmt: skip
+        return " ".join([self.kind, *(f"{key}={value}" for key, value in brief.items())])
+
 
 def _parameter(parameter: Parameter) -> Any:
+    if parameter.edges:
+        pairs = {"type": "array", "minItems": 1, "items": {"type": "array", "items": {"type": "integer", "minimum": 0},
+                 "minItems": 2, "maxItems": 2}}  # fmt: skip
+        schema = WithJsonSchema({"anyOf": [{"enum": [*parameter.choices]}, pairs]})
+        return Annotated[Any, BeforeValidator(edges_of), schema] | None, Field(None, description=parameter.summary)
     if parameter.choices:
         return Literal[parameter.choices] | None, Field(None, description=parameter.summary)
     whole = Annotated[int, Field(strict=True, ge=parameter.minimum, le=parameter.maximum)]
@@ -300,6 +318,10 @@ class Scenario(Table):
             self._is_an_actor_learner()
         if self.tree is not None:
             self._is_a_tree(self.tree)
+        kind = KINDS.get(self.protocol.kind)
+        if kind is not None and kind.peers and (self.outage or any(pool.failure for pool in self.pool)):
+            rule = "does not go with failures or outages: neighbours would average with a copy that is not there"
+            raise broken_rule(rule, "remove them; slowdowns and slow intervals go with it", "protocol.kind")
         for table in ("slowdown", "outage"):
             for number, window in enumerate(getattr(self, table)):
                 self._is_there(window.worker, f"{table}.{number}.worker")
@@ -313,6 +335,11 @@ class Scenario(Table):
                 rule = f"leaves a member less than {SHORTEST:g} seconds of work"
                 raise broken_rule(rule, "check the unit of work_time, or make more groups", "groups.count")
             many, what = self.groups.count, "groups"
+        if self.server is not None and self.server.shards > 1:
+            self._can_be_sharded(self.server.shards, many)
+        if (kind := KINDS.get(self.protocol.kind)) is not None and kind.peers:
+            self._has_no_server()
+            neighbours(self.protocol.parameters.get("graph", GRAPHS[0]), many)
         if ALL_KINDS[self.protocol.kind].distinct and self.protocol.parameters["k"] > many:
             rule = f"must be at most the number of {what}, {many}, or no update can ever be made"
             raise broken_rule(rule, "lower it", "protocol.k")
@@ -392,6 +419,29 @@ class Scenario(Table):
         }
         if foreign := [name for name, there in given.items() if there]:
             raise broken_rule(f"does not go with {', '.join(foreign)}", remedy, "protocol.kind")
+
+    def _has_no_server(self) -> None:
+        """Workers that keep a copy each read it where it is."""
+        pulls = (self.network.pull, *(pool.pull for pool in self.pool))
+        given = {
+            "server": self.server is not None,
+            "pull": any(law is not None for law in pulls),
+            "version_fixed": self.network.version_fixed != "pull_start",
+        }
+        if foreign := [name for name, there in given.items() if there]:
+            remedy = "remove what does not apply; push is the time of the exchange with a neighbour"
+            raise broken_rule(f"does not go with {', '.join(foreign)}: workers keep copies", remedy, "protocol.kind")
+
+    def _can_be_sharded(self, shards: int, many: int) -> None:
+        """A worker needs one rule for all shards, and a place for its part of each."""
+        kind = KINDS[self.protocol.kind]
+        if kind.joined is None:
+            able = ", ".join(name for name, kind in KINDS.items() if kind.joined is not None)
+            rule = f"does not go with kind {self.protocol.kind}: {kind.why_one}"
+            raise broken_rule(rule, f"set shards = 1, or a kind that knows shards: {able}", "server.shards")
+        if shards * many > MAX_PARTS:
+            rule = f"must be at most {MAX_PARTS // many} for so many workers"
+            raise broken_rule(rule, "make fewer shards or workers", "server.shards")
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncq.errors import ScenarioError
-from asyncq.protocols import ALL_KINDS, EXACT_KINDS, PARAMETERS, Parameter
+from asyncq.protocols import ALL_KINDS, EXACT_KINDS, KINDS, PARAMETERS, Parameter
 
 __all__ = ["json_schema", "protocol_lines", "starter", "write_starter"]
 
@@ -48,8 +48,20 @@ _ROUTE = """\
 #[server]  # one first-come-first-served queue; if left out: updates take no time
 #service_time = { law = "exponential", mean = "5ms" }
 #seats = 1  # gradients served at once
+#shards = 1  # parts of the model, each with such a queue and versions of its own
 
 #[groups]  # synchronous within a group, the protocol between groups
+#count = 4  # groups of equal size
+#batch = "replicated"  # every member computes a whole batch; if left out: the batch is split
+#all_reduce = "10ms"
+"""
+_EXCHANGE = """\
+#push = "10ms"  # the exchange with a neighbour
+
+[network]
+#push = "5ms"  # for pools that say nothing of theirs
+
+#[groups]  # synchronous within a group, gossip between groups
 #count = 4  # groups of equal size
 #batch = "replicated"  # every member computes a whole batch; if left out: the batch is split
 #all_reduce = "10ms"
@@ -130,8 +142,8 @@ def starter(kind: str = "asynchronous") -> str:
     protocol = f'\n[protocol]\nkind = "{kind}"\n' + "".join(f"{line}\n" for line in _parameters(kind))
     if kind in EXACT_KINDS:  # no route to go, nothing to run
         return head + protocol + _OPTIMIZER
-    route = _TABLES.get(ALL_KINDS[kind].table, _ROUTE)
-    return head + _FAILURE + route + _BEFALLS + protocol + _OPTIMIZER + _RUN
+    route = _EXCHANGE if KINDS[kind].peers else _TABLES.get(ALL_KINDS[kind].table, _ROUTE)
+    return head + (_FAILURE + route + _BEFALLS if not KINDS[kind].peers else route) + protocol + _OPTIMIZER + _RUN
 
 
 def _parameters(kind: str) -> Iterator[str]:
@@ -184,5 +196,5 @@ def protocol_lines() -> Iterator[str]:
 
 def _range(parameter: Parameter) -> str:
     if parameter.choices:
-        return " or ".join(parameter.choices)
+        return " or ".join([*parameter.choices, *(["a list of edges such as [[0, 1], [1, 2]]"] * parameter.edges)])
     return f"a whole number, {parameter.minimum} or more"

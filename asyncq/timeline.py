@@ -23,18 +23,28 @@ if TYPE_CHECKING:
 __all__ = ["DRAWN", "STAGES", "Gradient", "Row", "Span", "Timeline", "timeline"]
 
 THROWN_AWAY = KIND_NAMES[CANCELLED], KIND_NAMES[LOST]
+NOT_LAST = -1  # the `stalest` of a row that is not its gradient's last part
 DRAWN = 40  # workers that a drawing shows at most
 STAGES = ("pull", "work", "push", "queue", "service", "waiting", "repair")
 
 
 class Row(NamedTuple):
-    """A gradient whose fate was decided at ``time`` (seconds): ``staleness`` updates after it ``read`` a version."""
+    """A gradient whose fate was decided at ``time`` (seconds): ``staleness`` updates after it ``read`` a version.
+
+    With a sharded server: its part of one ``shard``, and ``stalest``, the largest staleness of its parts at the last of
+    them and -1 at the others. In gossip: the ``neighbour`` averaged with, and the ``averagings`` by others before.
+    ``last_staleness`` counts from the last version of a sample, where that is another."""
 
     time: float
     worker: int
     read: int
     staleness: int
     kind: str
+    shard: int | None = None
+    stalest: int | None = None
+    neighbour: int | None = None
+    averagings: int | None = None
+    last_staleness: int | None = None
 
 
 class Span(NamedTuple):
@@ -49,7 +59,8 @@ class Span(NamedTuple):
 
 class Gradient(NamedTuple):
     """A row with its place in a drawing: the worker read at ``began`` and was done with it at ``left``, when its fate
-    was decided (``time``), or before that, when the worker went on to its next."""
+    was decided (``time``), or before that, when the worker went on to its next. With a sharded server it is its last
+    part, with the staleness of its stalest."""
 
     worker: int
     began: float
@@ -84,11 +95,11 @@ class Timeline:
     def title(self) -> str:
         """The scenario, its workers and its protocol in one line."""
         s = self.scenario
-        protocol = " ".join([s.protocol.kind, *(f"{key}={value}" for key, value in s.parameters.items())])
+        shards = "" if s.server is None or s.server.shards == 1 else f" of {s.server.shards} shards"
         workers = f"{s.workers} worker{'s' * (s.workers > 1)}"
         if s.groups is not None:
             workers += f" in {s.groups.count} group{'s' * (s.groups.count > 1)}"
-        title = f"{s.name}: {workers}, {protocol}{', server' * (s.server is not None)}"
+        title = f"{s.name}: {workers}, {s.protocol.words}{', server' * (s.server is not None)}{shards}"
         return title + (f"; the first {DRAWN} are drawn" if len(self.names) > DRAWN else "")
 
     @property
@@ -126,10 +137,13 @@ class Timeline:
         )
         found = []
         for row in self.rows:
+            if row.stalest == NOT_LAST:
+                continue
             which = next((cancelled if row.kind in THROWN_AWAY else finished)[row.worker])
             starts = began[row.worker]
             left = min(row.time, starts[which + 1])
-            found.append(Gradient(row.worker, starts[which], left, row.time, row.read, row.staleness, row.kind))
+            stale = row.staleness if row.stalest is None else row.stalest
+            found.append(Gradient(row.worker, starts[which], left, row.time, row.read, stale, row.kind))
         return tuple(found)
 
 
@@ -147,7 +161,11 @@ def timeline(scenario: Scenario, *, updates: int = 20, seed: int | None = None) 
     engine = SimpyEngine(network, Variates(network.laws, seed=seed), record=cycles.append)
     rows = _rows(Chunk.join(list(engine.chunks(updates))))
     cycles += _under_way(engine, cycles, network.slots)
-    made = {row.read + row.staleness + 1: row.time for row in rows if row.kind in KIND_NAMES[: DOWNWEIGHTED + 1]}
+    whole = [row for row in rows if row.stalest != NOT_LAST]
+    if network.is_sharded:
+        made = dict(enumerate((row.time for row in whole), start=1))
+    else:
+        made = {row.read + row.staleness + 1: row.time for row in whole if row.kind in KIND_NAMES[: DOWNWEIGHTED + 1]}
     return Timeline(
         scenario=scenario,
         seed=seed,
@@ -163,9 +181,12 @@ def timeline(scenario: Scenario, *, updates: int = 20, seed: int | None = None) 
 
 def _rows(chunk: Chunk) -> tuple[Row, ...]:
     columns = (chunk.time, chunk.worker, chunk.read, chunk.staleness, chunk.kind)
+    topology = {name: column.tolist() for name, column in chunk.topology().items()}
     return tuple(
-        Row(time, worker, read, staleness, KIND_NAMES[kind])
-        for time, worker, read, staleness, kind in zip(*(column.tolist() for column in columns), strict=True)
+        Row(time, worker, read, staleness, KIND_NAMES[kind], **{name: topology[name][at] for name in topology})
+        for at, (time, worker, read, staleness, kind) in enumerate(
+            zip(*(column.tolist() for column in columns), strict=True)
+        )
     )
 
 

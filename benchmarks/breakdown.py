@@ -18,8 +18,8 @@ import numpy as np
 from contenders import WORKLOADS, Workload
 
 from asyncq import Scenario, simulate
-from asyncq.engines import CHUNK_ROWS, compiled
-from asyncq.network import Network
+from asyncq.engines import compiled
+from asyncq.network import CHUNK_ROWS, Network
 from asyncq.statistics.accumulate import Accumulator
 from asyncq.variates import BLOCK, Variates
 
@@ -109,7 +109,7 @@ def stand_ins(workload: Workload, updates: int) -> dict[str, float]:
     times = Variates(network.laws, seed=1).block(0)
     assert times.size == BLOCK
 
-    def integers(size: int, fill: int) -> Any:
+    def integers(size: int, fill: int, bits: int) -> Any:
         return np.full(size, fill, dtype=np.int64)
 
     kind = list(compiled.KINDS.values()).index(network.kind)

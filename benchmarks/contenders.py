@@ -20,6 +20,7 @@ class Workload(NamedTuple):
     pools: tuple[tuple[int, float, float], ...]
     protocol: dict[str, Any] = ASYNCHRONOUS
     service: float = 0.0  # mean of the exponential service, seconds; 0 is no server
+    shards: int = 1
 
     @property
     def workers(self) -> int:
@@ -41,8 +42,8 @@ class Workload(NamedTuple):
     @property
     def conserved_mean(self) -> float | None:
         """The mean staleness that no law can change: every update ages all open reads by one. None where some wait
-        without a read (stale-synchronous)."""
-        if self.protocol["kind"] == "stale-synchronous":
+        without a read (stale-synchronous, shards)."""
+        if self.protocol["kind"] == "stale-synchronous" or self.shards > 1:
             return None
         return self.workers / self.rows_per_update - 1
 
@@ -65,7 +66,8 @@ class Workload(NamedTuple):
         ]
         tables: dict[str, Any] = {"schema": 1, "pool": pools, "protocol": self.protocol}
         if self.service:
-            tables["server"] = {"service_time": {"law": "exponential", "mean": self.service}}
+            service = {"law": "exponential", "mean": self.service}
+            tables["server"] = {"service_time": service, "shards": self.shards}
         return tables
 
 
@@ -101,6 +103,7 @@ WORKLOADS = {
         Workload("async-64", "asynchronous, M = 64", _exponential(64)),
         Workload("async-1024", "asynchronous, M = 1024", _exponential(1024)),
         Workload("server-64", "with a FIFO server 70 % busy, M = 64", _exponential(64), service=SERVICE),
+        Workload("sharded-64", "with a server of 8 such shards, M = 64", _exponential(64), service=SERVICE, shards=8),
         Workload("gamma-64", "gamma work in 3 pools, M = 64", ((22, 1.0, 0.3), (21, 1.5, 0.5), (21, 2.0, 0.7))),
         Workload("ssp-64", "stale-synchronous, bound 3, M = 64", _exponential(64),
                  {"kind": "stale-synchronous", "bound": 3}),
@@ -390,6 +393,8 @@ PREPARE = {
 
 def skipped(name: str, workload: Workload) -> str | None:
     """Why a contender does not take part in a workload; None if it does."""
+    if workload.shards > 1 and name not in ("compiled", "alone", "simpy"):
+        return "has no shards: it would be a program of ours, not one of theirs"
     module = {"idiomatic": "simpy", "ciw": "ciw", "salabim": "salabim", "cimba": "cimba"}.get(name)
     if module is None:
         return None

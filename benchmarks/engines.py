@@ -151,6 +151,7 @@ RATIOS = [
 ]  # fmt: skip
 COSTS = [  # cost of an update over that of another workload's, at most
     ("cost per update, stale-synchronous to asynchronous at M = 1024", "ssp-1024", "async-1024", 3, 3),
+    ("cost per update, 8 shards to one server", "sharded-64", "server-64", 10, 10),
     ("cost per update, M = 1024 to M = 8", "async-1024", "async-8", 3, 2),
 ]
 

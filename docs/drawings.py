@@ -39,6 +39,11 @@ DRAWINGS: dict[str, tuple[dict[str, Any], int]] = {
     "stale-synchronous-0": (case("stale-synchronous", bound=0), 9),
     "bounded": (case("bounded", maximum_staleness=1), 10),
     "bounded-downweight": (case("bounded", maximum_staleness=1, policy="downweight"), 12),
+    "gossip": (case("gossip", (2, 3, 5, 4), graph="ring"), 12),
+    "shards": (
+        case("asynchronous", tables={"server": {"service_time": {"law": "empirical", "values": [1, 2]}, "shards": 2}}),
+        8,
+    ),
     "actor-learner": (
         case("actor-learner", batch=2, staleness_budget=1, tables={"learner": {"work_time": 2.0}}),
         6,

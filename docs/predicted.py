@@ -317,6 +317,11 @@ def cases() -> Iterator[Case]:
         {WAITING: 0.0},
     )
 
+    for graph, name, work in (("torus", "exponential", EXPONENTIAL), ("complete", "lognormal (cv 0.8)", LOGNORMAL)):
+        formulas, values = at_once("M - 1", 7, "E[W]/M", mean / 8)
+        what = f"8 workers, {graph}, {name}"
+        yield Case("gossip", what, {**pool(work, 8), **protocol("gossip", graph=graph)}, formulas, values)
+
     for work, name, seats, service in ((GAMMA, "gamma (cv 0.5)", 1, 0.015), (EXPONENTIAL, "exponential", 2, 0.04)):
         analysis = mean_value_analysis(8, mean, service) if seats == 1 else machine_repair(8, mean, service, seats)
         formula = "mean value analysis" if seats == 1 else "machine repair"
@@ -334,6 +339,31 @@ def cases() -> Iterator[Case]:
                 formulas,
                 values,
             )
+
+    for kind, bound in (("asynchronous", None), ("stale-synchronous", 100_000)):
+        service, shards = 0.02, 4
+        slowest = service * harmonic(1, shards)
+        formulas = {
+            STALENESS: "(M - 1)(1 - (H_S - 1) s/(E[W] + H_S s))",
+            SECONDS: "(E[W] + H_S s)/M",
+            WAITING: "a seat for everybody",
+            WASTE: "none",
+        }
+        values = {
+            STALENESS: 7 * (1 - (slowest - service) / (mean + slowest)),
+            SECONDS: (mean + slowest) / 8,
+            WAITING: 0.0,
+            WASTE: 0.0,
+        }
+        server = {"service_time": {"law": "exponential", "mean": service}, "seats": 8, "shards": shards}
+        yield Case(
+            "server",
+            f"{kind}{'' if bound is None else ', no bound in effect'}, 8 workers, gamma (cv 0.5); {shards} shards, "
+            f"exponential service of {service * 1000:g} ms, 8 seats each",
+            {**pool(GAMMA, 8), **protocol(kind, **({} if bound is None else {"bound": bound})), "server": server},
+            formulas,
+            values,
+        )
 
     for batch, share, reduce in (("split", 0.25, 0.01), ("replicated", 1.0, 0.0)):
         group = mean * harmonic(1, 4) * share + reduce
@@ -427,13 +457,18 @@ def trees() -> Iterator[Case]:
 # -- simulating -------------------------------------------------------------------------------------------------------
 
 
+def staleness_of(run: Run) -> float:
+    """The mean, of one shard's updates where there are several: the worst of them is the worst by chance."""
+    return run.staleness.mean if run.shards is None else run.shards.staleness[0].mean
+
+
 def waited(run: Run) -> float:
     """Seconds in the server's queue per gradient, or the blocked share of machine time without a server."""
     return run.server.waiting.mean if run.server is not None else run.machine_time.blocked / sum(run.machine_time)
 
 
 MEASURES: dict[str, Callable[[Run], float]] = {
-    STALENESS: lambda run: run.staleness.mean,
+    STALENESS: staleness_of,
     SECONDS: lambda run: 1 / run.throughput.mean,
     WAITING: waited,
     WASTE: lambda run: (run.machine_time.cancelled + run.machine_time.dropped) / sum(run.machine_time),

@@ -37,7 +37,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "tree": {"leaves": 1, "leaf_k": 2, "root_k": 2, "forward": LAWS["empirical"]},
 }
 REQUIRED = {"k": 3, "bound": 1, "maximum_staleness": 4, "batch": 3, "staleness_budget": 2}
-WITHOUT_TABLES = [name for name, kind in KINDS.items() if not kind.table]
+WITH_SERVER = [name for name, kind in KINDS.items() if not kind.table and not kind.peers]  # or without one
 
 
 def tables_of(kind: str) -> dict[str, Any]:

@@ -32,9 +32,11 @@ SERVICES = (*TIES[:2], {"law": "exponential", "mean": 0.2}, {"law": "determinist
 WIRES = (None, 0.5, 1.0, {"law": "exponential", "mean": 0.3}, TIES[0])
 
 
-def tables(draw, kind: str, shape: tuple[bool, bool, bool, bool] | None = None) -> dict:
+def tables(draw, kind: str, shape: tuple[bool, bool, bool, bool] | None = None, most_shards: int = 1) -> dict:
     """A random scenario; a shape says whether it has pulls, pushes and a server, and reads at the end of the pull."""
     pulls, pushes, serves, late = shape or draw(st.tuples(*[st.booleans()] * 4))
+    if KINDS[kind].peers:
+        pulls = serves = late = False
     pools = [
         {
             "name": f"pool{i}",
@@ -58,6 +60,13 @@ def tables(draw, kind: str, shape: tuple[bool, bool, bool, bool] | None = None) 
         # no wires
         pools = [{key: pool[key] for key in ("name", "workers", "work_time")} for pool in pools]
         return {"pools": pools, "protocol": protocol, "learner": {"work_time": draw(st.sampled_from(WORK))}}
+    if KINDS[kind].peers:
+        if workers == 1:
+            pools[0]["workers"] = workers = 2
+        chain = [[one, one + 1] for one in range(workers - 1)]
+        more = [[0, one] for one in range(2, workers) if draw(st.booleans())]
+        square = any(workers % rows == 0 for rows in range(2, workers))
+        protocol["graph"] = draw(st.sampled_from(["ring", "complete", chain + more, *(["torus"] if square else [])]))
     case: dict[str, object] = {"pools": pools, "protocol": protocol}
     if KINDS[kind].table == "tree":
         serves = False
@@ -77,6 +86,8 @@ def tables(draw, kind: str, shape: tuple[bool, bool, bool, bool] | None = None) 
         protocol["policy"] = draw(st.sampled_from(PARAMETERS["policy"].choices))
     if serves:
         case["server"] = {"service_time": draw(st.sampled_from(SERVICES)), "seats": draw(st.integers(1, 3))}
+        if most_shards > 1 and KINDS[kind].joined is not None:
+            case["server"]["shards"] = draw(st.integers(1 if shape is None else 2, most_shards))
     case["network"] = {"version_fixed": "pull_end" if late else "pull_start"}
     return case
 
@@ -99,14 +110,25 @@ def assert_same(case: dict, updates: int, seed: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_rule_on_the_full_route(kind):
-    """On more scenarios if a kind has a table, and so a shape of the kernel, of its own."""
-    examples = 50 if KINDS[kind].table else 15
+    """On more scenarios if a kind has a shape of the kernel of its own."""
+    examples = 50 if KINDS[kind].table or KINDS[kind].peers else 15
 
     @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def check(data):
         case = tables(data.draw, kind, (True, True, True, data.draw(st.just(False))))
         assert_same(case, 600, data.draw(st.integers(0, 99)))
+
+    check()
+
+
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.joined is not None])
+def test_sharded_servers(kind):
+    @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def check(data):
+        case = tables(data.draw, kind, (True, True, True, True), most_shards=5)
+        assert_same(case, 400, data.draw(st.integers(0, 99)))
 
     check()
 
@@ -124,15 +146,19 @@ def test_two_hundred_random_scenarios(half):
     @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def check(data):
-        case = tables(data.draw, data.draw(st.sampled_from(list(KINDS)[half::2])))
+        case = tables(data.draw, data.draw(st.sampled_from(list(KINDS)[half::2])), most_shards=4)
         assert_same(case, 5000, data.draw(st.integers(0, 2**32)))
 
     check()
 
 
-@pytest.mark.parametrize("protocol", [{"kind": "asynchronous"}, {"kind": "k-async", "k": 3}])
-def test_summaries_are_equal_too(protocol):
-    case = scenario(LAWS["gamma"], server={"service_time": "80ms"}, protocol=protocol, optimizer={"momentum": 0.9})
+@pytest.mark.parametrize(
+    ("protocol", "shards"),
+    [({"kind": "asynchronous"}, 1), ({"kind": "k-async", "k": 3}, 1), ({"kind": "asynchronous"}, 3)],
+)
+def test_summaries_are_equal_too(protocol, shards):
+    server = {"service_time": {"law": "exponential", "mean": "80ms"}, "shards": shards}
+    case = scenario(LAWS["gamma"], server=server, protocol=protocol, optimizer={"momentum": 0.9})
     reports = [simulate(case, engine=engine, updates=30_000, seed=2).to_dict() for engine in ("simpy", "compiled")]
     assert [report.pop("engine") for report in reports] == ["simpy", "compiled"]
     assert reports[0] == reports[1]

@@ -13,13 +13,19 @@ A row is (time of the update, worker, version read, staleness, kind). "v3" is th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from cases import scenario
 
+from asyncq.distributions import Deterministic
+from asyncq.engines import Chunk
+from asyncq.engines.process import SimpyEngine
+from asyncq.network import Network
 from asyncq.protocols import CANCELLED, COMMITTED, DOWNWEIGHTED, DROPPED, KINDS
 from asyncq.run import simulate
+from asyncq.variates import Variates
 
 A, B, C = 0, 1, 2
 APPLIED, WEIGHED, TOO_OLD, THROWN = COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED
@@ -57,6 +63,18 @@ def rows(case: Any, updates: int) -> list[tuple[float, int, int, int, int]]:
 
 def applied(*given: tuple[float, int, int, int]) -> list[tuple[float, int, int, int, int]]:
     return [(*row, APPLIED) for row in given]
+
+
+def parts(case: Any, services: tuple[float, ...], updates: int) -> list[tuple[float, int, int, int, int, int]]:
+    """What the SimPy engine says of a sharded server whose shards have these service times: (time, worker, shard,
+    version read, staleness, the gradient's largest staleness or -1 where another part is still to come)."""
+    network = Network.of(case)
+    laws = list(network.laws)
+    laws[network.service : network.service + network.shards] = [Deterministic(value=time) for time in services]
+    network = replace(network, laws=tuple(laws))
+    trace = Chunk.join(list(SimpyEngine(network, Variates(network.laws, seed=0)).chunks(updates)))
+    columns = (trace.time, trace.worker, trace.shard, trace.read, trace.staleness, trace.stalest)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 # -- nobody waits -------------------------------------------------------------------------------------------------
@@ -566,9 +584,75 @@ def test_tree_whose_leaf_holds_one_message():
     )
 
 
+def test_gossip_on_the_complete_graph():
+    """Times and staleness are those of the asynchronous protocol. The variate is always 0.75, which picks the second of
+    each worker's two neighbours, one place down the round: A averages with C, B with A, C with B. Averagings since the
+    reads of A, B, C, after each line: 2: A, 0; then 0 0 1. 3: B, 0; 1 0 1. 4: A, 1; 0 0 2. 5: C, 2; 0 1 0. 6: B, 1;
+    1 0 0. 6: A, 1; 0 0 1. 8: A, 0; 0 0 2. 9: B, 0; 1 0 2. 10: C, 2; 1 1 0. 10: A, 1; 0 1 1. 12: B, 1; 1 0 1. 12: A,
+    1."""
+    network = Network.of(three("gossip", graph="complete"))
+    network = replace(network, laws=(*network.laws[:-1], Deterministic(value=0.75)))
+    trace = Chunk.join(list(SimpyEngine(network, Variates(network.laws, seed=0)).chunks(12)))
+    columns = (trace.time, trace.worker, trace.read, trace.staleness)
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == [row[:4] for row in ASYNCHRONOUS]
+    assert trace.neighbour.tolist() == [{A: C, B: A, C: B}[worker] for worker in trace.worker.tolist()]
+    assert trace.averagings.tolist() == [0, 0, 1, 2, 1, 1, 0, 0, 2, 1, 1, 1]
+
+
 def test_no_kind_is_left_out():
     here = {
         "asynchronous", "round-robin", "synchronous", "k-sync", "backup-workers", "k-batch-sync", "k-async",
-        "k-batch-async", "stale-synchronous", "bounded", "actor-learner", "tree",
+        "k-batch-async", "stale-synchronous", "bounded", "actor-learner", "tree", "gossip",
     }  # fmt: skip
     assert set(KINDS) == here
+
+
+# -- a server of two shards, P and Q, whose services take 1 and 2 -----------------------------------------------------
+
+P, Q, NOT_ALL = 0, 1, -1
+SHARDED = {"service_time": 1.0, "shards": 2}
+
+
+def test_asynchronous_on_two_shards():
+    """Versions are written p.q. 2: A's parts are served at P until 3, at Q until 4. 3: B's end (set at 0) comes
+    before A's service at P (set at 2): B queues at both. P applies A: 1.0, takes B, @4. 4: Q (set at 2) before P
+    (set at 3): Q applies A, its last part, 1.1, takes B, @6; A reads 1.1, @6. P applies B, one late, 2.1. 5: C: P
+    serves it, @6; it queues at Q. 6: Q (set at 4) applies B, its last, one late, 2.2, takes C, @8; B reads 2.2,
+    @9. A (set at 4) queues at both. P (set at 5) applies C, two late, 3.2, takes A, @7. 7: P applies A (1), two
+    late, 4.2. 8: Q applies C, its last, two late, 4.3, takes A, @10; C reads 4.3, @13. 9: B: P, @10; queues at Q.
+    10: Q (set at 8) applies A (1), its last, two late, 4.4, takes B, @12; A reads 4.4, @12. P applies B (2), two
+    late, 5.4. 12: Q (set at 10, before A) applies B (2), its last, two late, 5.5; B reads 5.5. A: P, @13, Q, @14.
+    13: C (set at 8) queues at both; P applies A (4), one late, 6.5, takes C, @14. 14: Q (set at 12) applies A
+    (4), its last, one late, 6.6: the sixth whole one."""
+    assert parts(three("asynchronous", server=SHARDED), (1.0, 2.0), 6) == [
+        (3, A, P, 0, 0, NOT_ALL),
+        (4, A, Q, 0, 0, 0),
+        (4, B, P, 0, 1, NOT_ALL),
+        (6, B, Q, 0, 1, 1),
+        (6, C, P, 0, 2, NOT_ALL),
+        (7, A, P, 1, 2, NOT_ALL),
+        (8, C, Q, 0, 2, 2),
+        (10, A, Q, 1, 2, 2),
+        (10, B, P, 2, 2, NOT_ALL),
+        (12, B, Q, 2, 2, 2),
+        (13, A, P, 4, 1, NOT_ALL),
+        (14, A, Q, 4, 1, 1),
+    ]
+
+
+def test_stale_synchronous_on_two_shards_in_step():
+    """With bound 0 a worker goes on once everybody's gradient is at all shards. Until 6 as above, but A (at 4)
+    and B (at 6) are blocked when their last parts are applied. 5: C: P, @6; queues at Q, which takes it at 6, @8.
+    8: Q applies C, its last, 3.3, and opens the gate: C reads at once, then A and B by way of the calendar, all
+    3.3; C @13, A @10, B @11. 10: A: P, @11, Q, @12. 11: B (set at 8) before P (set at 10): queues at both; P
+    applies A, fresh, 4.3, takes B, @12. 12: Q (set at 10) applies A, its last, fresh, 4.4: the fourth whole one."""
+    assert parts(three("stale-synchronous", bound=0, server=SHARDED), (1.0, 2.0), 4) == [
+        (3, A, P, 0, 0, NOT_ALL),
+        (4, A, Q, 0, 0, 0),
+        (4, B, P, 0, 1, NOT_ALL),
+        (6, B, Q, 0, 1, 1),
+        (6, C, P, 0, 2, NOT_ALL),
+        (8, C, Q, 0, 2, 2),
+        (11, A, P, 3, 0, NOT_ALL),
+        (12, A, Q, 3, 0, 0),
+    ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cases import WITHOUT_TABLES, tables_of
+from cases import WITH_SERVER, tables_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,6 +48,10 @@ def actor_learner(protocol: str = "batch = 3\nstaleness_budget = 1", learner: st
 
 def protocol(kind: str) -> str:
     return f"{GOOD}[protocol]\nkind = {kind}\n"
+
+
+def sharded(shards: str) -> str:
+    return f"{GOOD}[server]\nservice_time = 1\nshards = {shards}\n"
 
 
 def groups(count: str) -> str:
@@ -526,8 +530,90 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "must have a positive mean",
         "",
     ),
-    "shards": (GOOD + "[server]\nservice_time = 1\nshards = 4\n", "server.shards", "is not yet supported", "remove it"),
     "until": (GOOD + '[run]\nuntil = "0h"\n', "run.until", "must be", ""),
+    "population": (pool("population = {}"), 'pool "gpu" population', "is not yet supported", "remove it"),
+    **{
+        f"a graph {name}": (protocol(f'"gossip"\ngraph = {text}'), "protocol.graph", rule, remedy)
+        for name, text, rule, remedy in (
+            ("unknown", '"rings"', 'ring, complete, torus or a list of edges (got "rings")', "[[0, 1], [1, 2]]"),
+            ("a number", "3", "must be ring, complete, torus or a list of edges (got 3)", "[[0, 1], [1, 2]]"),
+            ("empty", "[]", "must be ring, complete, torus or a list of edges (got [])", "[[0, 1], [1, 2]]"),
+            ("of triples", "[[0, 1, 2]]", "must have edges of two workers, numbered from 0", "correct [0, 1, 2]"),
+            ("of numbers", "[1, 2]", "must have edges of two workers, numbered from 0", "correct 1"),
+            ("of texts", '[["a", "b"]]', "must have edges of two workers", "correct ['a', 'b']"),
+            ("of bools", "[[true, false]]", "must have edges of two workers", "correct [True, False]"),
+            ("of nan", "[[0, nan]]", "must have edges of two workers", "correct [0, nan]"),
+            ("below 0", "[[0, -1]]", "must have edges of two workers, numbered from 0", "correct [0, -1]"),
+            ("with a loop", "[[0, 1], [2, 2]]", "must not join worker 2 to itself", "remove that edge"),
+            ("with an edge twice", "[[0, 1], [1, 0]]", "must have every edge once (0, 1 is there twice)", "remove one"),
+            ("beyond", "[[0, 8]]", "names worker 8, and the 8 workers are numbered from 0", "use 0 to 7"),
+            ("that is huge", "[[0, 99999999999999999999]]", "names worker 99999999999999999999", "use 0 to 7"),
+            ("without worker 3", "[[0, 1], [1, 2], [4, 5], [5, 6], [6, 7]]", "leaves worker 3 without", "join it"),
+            (
+                "in two parts",
+                "[[0, 1], [1, 2], [2, 3], [4, 5], [5, 6], [6, 7]]",
+                "is not connected: no way from worker 0 to worker 4",
+                "join the parts",
+            ),
+        )
+    },
+    "a torus of a prime": (
+        protocol('"gossip"\ngraph = "torus"').replace("workers = 8", "workers = 7"),
+        "protocol.graph",
+        "must have rows and columns, and 7 workers cannot be laid out in several rows",
+        "use ring",
+    ),
+    "gossip alone": (
+        protocol('"gossip"').replace("workers = 8", "workers = 1"),
+        "protocol.graph",
+        "needs at least 2 workers to average",
+        "use kind asynchronous",
+    ),
+    "gossip with a server": (
+        protocol('"gossip"') + "[server]\nservice_time = 1\n",
+        "protocol.kind",
+        "does not go with server: workers keep copies",
+        "remove what does not apply",
+    ),
+    "gossip with a pull": (
+        protocol('"gossip"') + '[network]\npull = 1\nversion_fixed = "pull_end"\n',
+        "protocol.kind",
+        "does not go with pull, version_fixed: workers keep copies",
+        "push is the time of the exchange",
+    ),
+    "a graph elsewhere": (
+        protocol('"asynchronous"\ngraph = "ring"'),
+        "protocol.graph",
+        "does not go with kind asynchronous",
+        "it has no parameters",
+    ),
+    "no shards": (sharded("0"), "server.shards", "must be at least 1 (got 0)", "give 1 or more"),
+    "half a shard": (sharded("2.5"), "server.shards", "must be a whole number (got 2.5)", "without fraction"),
+    "shards a text": (sharded('"4"'), "server.shards", 'must be a whole number (got "4")', "quotes"),
+    "many shards": (sharded("257"), "server.shards", "must be at most 256 (got 257)", "give 256 or less"),
+    "shards nan": (sharded("nan"), "server.shards", "must be a whole number (got nan)", "without fraction"),
+    "shard": (sharded("4").replace("shards", "shard"), "server.shard", "is not a known key", 'did you mean "shards"?'),
+    "parts of everybody": (
+        sharded("200").replace("workers = 8", "workers = 100_000"),
+        "server.shards",
+        "must be at most 100 for so many workers (got 200)",
+        "fewer shards",
+    ),
+    **{
+        f"shards and {kind}": (
+            protocol(f'"{kind}"{keys}') + sharded("4").removeprefix(GOOD),
+            "server.shards",
+            f"does not go with kind {kind}: {reason}",
+            "a kind that knows shards: asynchronous, stale-synchronous",
+        )
+        for kind, keys, reason in (
+            ("synchronous", "", "shards would fill an update with different gradients (got 4)"),
+            ("k-async", "\nk = 2", "shards would fill an update with different gradients (got 4)"),
+            ("k-batch-async", "\nk = 2", "shards would fill an update with different gradients (got 4)"),
+            ("round-robin", "", "the order of the updates is one for the whole model (got 4)"),
+            ("bounded", "\nmaximum_staleness = 2", "some shards would drop a gradient that others apply (got 4)"),
+        )
+    },
     "precision": (GOOD + "[run]\nprecision = 0\n", "run.precision", "above 0 (got 0)", "larger"),
 }
 
@@ -660,6 +746,7 @@ def test_the_parameters_of_a_protocol_come_from_its_kind(monkeypatch: pytest.Mon
         required = ("k",)
         distinct = True
         table = ""
+        peers = False
 
     monkeypatch.setitem(KINDS, "k-test", Kind())  # type: ignore[arg-type]
     data = {"schema": 1, "pool": [{"name": "a", "workers": 4, "work_time": 1}]}
@@ -1023,7 +1110,7 @@ def test_valid_scenarios_round_trip(names: list[str], data: st.DataObject) -> No
     if data.draw(st.booleans()):
         whole["server"] = {"service_time": data.draw(LAW_TABLES), "seats": data.draw(st.integers(1, 9))}
     if data.draw(st.booleans()):
-        kind = data.draw(st.sampled_from(sorted(WITHOUT_TABLES)))
+        kind = data.draw(st.sampled_from(sorted(WITH_SERVER)))
         whole["protocol"] = {"kind": kind, **dict.fromkeys(KINDS[kind].required, 1)}
     if data.draw(st.booleans()):
         whole["groups"] = {"count": 1, "all_reduce": data.draw(TIMES)}

@@ -242,6 +242,61 @@ class StaleSynchronous(_Independent):
             self.tick = self.env.event()
 
 
+class Sharded(_Independent):
+    """The model in parts, with a desk and a copy of its own each: a worker hands in all parts of his gradient at once
+    and fetches the model when the last one is in. With a ``bound``: while the slowest is at most so many behind."""
+
+    def __init__(self, work: Sequence[Law], *, shards: int, service: Law, seats: int = 1, bound: float = float("inf"),
+                 **options: Any) -> None:  # fmt: skip
+        super().__init__(work, **options)
+        rng = np.random.default_rng([options["seed"], 12_07])
+        self.desks = [Desk(self.env, seats, _stream(rng, service)) for _ in range(shards)]
+        self.books = [self.book, *(Book(self.env, 10**9) for _ in range(shards - 1))]
+        self.desk = self.desks[0]
+        self.bound = bound
+        self.clock = [0] * self.workers
+        self.tick = self.env.event()
+        self.stalest: list[int] = []
+
+    def part(self, worker: int, shard: int, read: int) -> Iterator[Any]:
+        yield from self.desks[shard].serve()
+        late = self.books[shard].version - read
+        self.books[shard].update([(worker, read)])
+        return late
+
+    def life(self, worker: int) -> Iterator[Any]:
+        while True:
+            while min(self.clock) < self.clock[worker] - self.bound:
+                yield self.tick
+            read = [book.version for book in self.books]
+            yield self.env.timeout(next(self.work[worker]))
+            parts = [self.env.process(self.part(worker, shard, version)) for shard, version in enumerate(read)]
+            yield self.env.all_of(parts)
+            self.stalest.append(max(part.value for part in parts))
+            self.clock[worker] += 1
+            self.tick.succeed()
+            self.tick = self.env.event()
+
+
+class Gossip(_Independent):
+    """A copy for each worker: he averages his own with that of someone he knows, then adds his gradient to his own."""
+
+    def __init__(self, work: Sequence[Law], *, knows: dict[int, list[int]], **options: Any) -> None:
+        super().__init__(work, **options)
+        self.knows = knows
+        self.dice = np.random.default_rng([options["seed"], 17_05])
+        self.touched = [0] * self.workers  # by others, since he looked at his copy
+        self.averagings: list[int] = []
+
+    def life(self, worker: int) -> Iterator[Any]:
+        while True:
+            read, self.touched[worker] = self.book.version, 0
+            yield from self.gradient(worker)
+            self.averagings.append(self.touched[worker])
+            self.touched[self.dice.choice(self.knows[worker])] += 1
+            self.book.update([(worker, read)])
+
+
 class KAsynchronous(_Independent):
     """Update on the first k pushes, whose workers wait for it and read again; the others compute on."""
 

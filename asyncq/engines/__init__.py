@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from asyncq.machines import NEVER
 from asyncq.protocols import CLOSED
 
-__all__ = ["CHUNK_ROWS", "Chunk", "Engine", "MachineTime", "why_stuck"]
-
-CHUNK_ROWS = 16_384
+__all__ = ["Chunk", "Engine", "MachineTime", "why_stuck"]
 
 
 class Chunk(NamedTuple):
@@ -22,6 +20,13 @@ class Chunk(NamedTuple):
     ``time`` (seconds) is when the update was made; ``staleness`` counts the updates since ``read``, the version the
     gradient was computed on; ``kind`` is COMMITTED, DROPPED or CANCELLED. ``visits``, ``waited`` and ``busy`` are the
     server's totals so far: services completed, seconds queued by them, seat-seconds spent; None without a server.
+
+    Where the server is sharded, a row is a gradient's part of one ``shard``, whose versions, staleness and totals it
+    gives; ``stalest`` is the largest staleness of the gradient's parts where this is the last of them, else -1.
+
+    In gossip, ``neighbour`` is whom the worker averaged with just before it applied the gradient, and ``averagings``
+    how often others had averaged with it since it read its copy.
+
     With extra slots (a learner) ``busy`` are the seconds they worked. ``last_staleness`` counts the updates
     since the last version that a sample was made with; None where that is the version read.
     """
@@ -34,11 +39,23 @@ class Chunk(NamedTuple):
     visits: NDArray[np.int64] | None = None
     waited: NDArray[np.float64] | None = None
     busy: NDArray[np.float64] | None = None
+    shard: NDArray[np.int64] | None = None
+    stalest: NDArray[np.int64] | None = None
+    neighbour: NDArray[np.int64] | None = None
+    averagings: NDArray[np.int64] | None = None
     last_staleness: NDArray[np.int64] | None = None
+
+    def topology(self) -> dict[str, NDArray[np.int64]]:
+        """The columns that only some topologies have, by name."""
+        columns = zip(self._fields[8:], self[8:], strict=True)
+        return {name: column for name, column in columns if column is not None}
 
     def pick(self, rows: slice | NDArray[np.int64]) -> Chunk:
         """Some of the rows."""
-        columns: list[Any] = [None if column is None else column[rows] for column in self]
+        if isinstance(rows, slice):
+            columns: list[Any] = [None if column is None else column[rows] for column in self]
+        else:  # twice as fast as indexing
+            columns = [None if column is None else column.take(rows) for column in self]
         return Chunk(*columns)
 
     def copy(self) -> Chunk:
@@ -46,11 +63,11 @@ class Chunk(NamedTuple):
         columns: list[Any] = [None if column is None else column.copy() for column in self]
         return Chunk(*columns)
 
-    def by_last_version(self) -> Chunk:
-        """The rows with the last version that their samples were made with for the one read."""
-        assert self.last_staleness is not None
-        last = self.read + self.staleness - self.last_staleness
-        return self._replace(staleness=self.last_staleness, read=last, last_staleness=None)
+    def counted_by(self, count: NDArray[np.int64] | None) -> Chunk:
+        """The rows with another count of theirs in place of the staleness, and nothing else beside it."""
+        assert count is not None
+        read = self.read + self.staleness - count
+        return Chunk(self.time, self.worker, count, read, self.kind, self.visits, self.waited, self.busy)
 
     @classmethod
     def join(cls, chunks: Sequence[Chunk]) -> Chunk:

@@ -1,9 +1,9 @@
 """The compiled engine: the same protocol rules and the same variates, through a calendar of its own.
 
-Every slot of the calendar (a worker, or an extra one such as a learner) has at most one pending event, so events are
-replaced in place: a winner tree whose keys carry the slot in the low bits of the event's time. Where two keys differ
-only there, times and the order of scheduling are compared exactly, so that the order of events is that of the SimPy
-engine to the last tie.
+Every slot of the calendar (a worker, an extra one such as a learner, or a seat of a shard) has at most one pending
+event, so events are replaced in place: a winner tree whose keys carry the slot in the low bits of the event's time.
+Where two keys differ only there, times and the order of scheduling are compared exactly, so that the order of events is
+that of the SimPy engine to the last tie.
 
 The kernel is one function body, specialised by constants: the name of the rule and the legs of the route. It returns
 with a reason, and goes on where it stopped when it is called again.
@@ -27,12 +27,24 @@ from numpy.typing import NDArray
 
 from asyncq import machines as machines_module
 from asyncq import protocols, variates
-from asyncq.engines import CHUNK_ROWS, Chunk, MachineTime, why_stuck
+from asyncq.engines import Chunk, MachineTime, why_stuck
 from asyncq.errors import DeadlockError
+from asyncq.graphs import Neighbours
 from asyncq.machines import NEVER as NO_TIME
 from asyncq.machines import Machines, back_in_service, ends, struck, used
 from asyncq.network import Network
-from asyncq.protocols import CANCELLED_WORKERS, CLOSED, DROPPED, KINDS, RELEASED, ROWS, lose, start
+from asyncq.protocols import (
+    CANCELLED_WORKERS,
+    CLOSED,
+    DROPPED,
+    KINDS,
+    RELEASED,
+    ROWS,
+    apply_part,
+    lose,
+    read_shards,
+    start,
+)
 from asyncq.variates import BLOCK, Variates
 
 __all__ = ["CompiledEngine"]
@@ -94,6 +106,18 @@ class Queue(NamedTuple):
     totals: Any  # float64 [2] waited, busy
 
 
+class Shards(NamedTuple):
+    """The stations of a sharded server: rings as above, and seats, which have slots of the calendar after the workers'.
+    The free seats of a shard are the first of its row in ``spare``."""
+
+    ring: Any  # int64 [shards, a power of two]
+    counts: Any  # int64 [shards, 4] as in Queue
+    totals: Any  # float64 [shards, 2] as in Queue
+    sitting: Any  # int64 [shards * seats] who sits there
+    since: Any  # float64 [shards * seats]
+    spare: Any  # int64 [shards, seats]
+
+
 class Columns(NamedTuple):
     """What the engine adds to a row."""
 
@@ -141,20 +165,27 @@ def _fingerprint(rule: Callable[..., Any]) -> str:
     return hashlib.sha256(b"".join(Path(source).read_bytes() for source in sorted(sources))).hexdigest()
 
 
-def _finish(kind: int, state: Any, worker: int) -> None:
-    """The rule of a kind, by its place in KINDS: a number, because numba takes only those for literals."""
+def _rules() -> list[Callable[[Any, int], None] | None]:
+    """What happens when a gradient arrives, by kind, and then what does when every shard has applied it."""
+    return [kind.finish for kind in KINDS.values()] + [kind.joined for kind in KINDS.values()]
+
+
+def _finish(rule: int, state: Any, worker: int) -> None:
+    """A rule by its place in the list: a number, because numba takes only those for literals."""
     raise NotImplementedError
 
 
 @overload(_finish, prefer_literal=True, strict=False)
-def _finish_compiled(kind: Any, state: Any, worker: Any) -> Callable[..., None] | None:
-    if not isinstance(kind, types.Literal):
+def _finish_compiled(rule: Any, state: Any, worker: Any) -> Callable[..., None] | None:
+    if not isinstance(rule, types.Literal):
         return None
-    rule = _compiled(list(KINDS.values())[kind.literal_value].finish)
-    return lambda kind, state, worker: rule(state, worker)
+    chosen = _rules()[rule.literal_value]
+    assert chosen is not None
+    called = _compiled(chosen)
+    return lambda rule, state, worker: called(state, worker)
 
 
-_start = _compiled(start)
+_start, _read_shards, _apply_part = _compiled(start), _compiled(read_shards), _compiled(apply_part)
 _lose = _compiled(lose)
 _ends, _struck, _used, _back_in_service = _jit(ends), _jit(struck), _jit(used), _jit(back_in_service)
 
@@ -269,6 +300,8 @@ def _next(calendar: Calendar) -> int:
 
 
 def _calendar(slots: int, starting: int | None = None) -> Calendar:
+    """The first slots (all, if not told how many) start at time 0, in their order."""
+    starting = slots if starting is None else starting
     """The first so many, if not all, start at time 0, in the order of the slots."""
     levels = max(1, int(slots - 1).bit_length())
     leaves = 1 << levels
@@ -278,16 +311,16 @@ def _calendar(slots: int, starting: int | None = None) -> Calendar:
         low = leaves >> level
         tree[low >> 1 : low] = tree[low : 2 * low].reshape(-1, 2).min(axis=1)
     ring = np.zeros(2 * leaves, dtype=np.int64)
-    ring[:slots] = np.arange(slots)
+    ring[:starting] = np.arange(starting)
     return Calendar(
         tree=tree,
         due=np.zeros(slots),
         order=np.arange(slots),
-        scheduled=np.array([slots]),
+        scheduled=np.array([starting]),
         now=np.zeros(1),
         ring=ring,
         ring_order=ring.copy(),
-        ring_ends=np.array([0, slots if starting is None else starting]),
+        ring_ends=np.array([0, starting]),
         mask=np.uint64(leaves - 1),
     )
 
@@ -362,15 +395,80 @@ def _is_away(calendar: Calendar, streams: Streams, machines: Machines, workers: 
     _put(calendar, worker, _back_in_service(machines, worker, back))
 
 
+@_inlined
+def _sit(calendar: Calendar, streams: Streams, shards: Shards, first: int, seat: int, worker: int, stream: int) -> None:
+    """The worker's part is served in a seat, from now on; ``first`` is the slot of the first seat of all."""
+    now = calendar.now[0]
+    shards.sitting[seat] = worker
+    shards.since[seat] = now
+    _put(calendar, first + seat, now + _draw(streams, stream))
+
+
+@_jit
+def _push_to_all(calendar: Calendar, streams: Streams, shards: Shards, workers: int, worker: int, service: int) -> None:
+    """The worker's gradient comes to every shard, where its part is served or waits."""
+    wrap = shards.ring.shape[1] - 1
+    for shard in range(shards.spare.shape[0]):
+        counts = shards.counts[shard]
+        if counts[2] > 0:
+            counts[2] -= 1
+            _sit(calendar, streams, shards, workers, shards.spare[shard, counts[2]], worker, service + shard)
+        else:
+            shards.ring[shard, (counts[0] + counts[1]) & wrap] = worker
+            counts[1] += 1
+
+
+@_inlined
+def _part_served(
+    state: Any, calendar: Calendar, streams: Streams, workers: Workers, columns: Columns, shards: Shards, slot: int,
+    service: int,
+) -> int:  # fmt: skip
+    """A seat's service has ended: the part is applied, the seat taken by the next; the worker, if that was its last."""
+    now, row, seat = calendar.now[0], state.sizes[ROWS], slot - state.workers
+    shard, worker = seat // shards.spare.shape[1], shards.sitting[seat]
+    counts, totals = shards.counts[shard], shards.totals[shard]
+    seated = shards.since[seat]
+    counts[3] += 1
+    totals[0] += seated - workers.joined[worker]
+    totals[1] += now - seated
+    columns.time[row] = now
+    columns.visits[row] = counts[3]
+    columns.waited[row] = totals[0]
+    columns.busy[row] = totals[1]
+    complete = _apply_part(state, worker, shard)
+    if counts[1] > 0:
+        following = shards.ring[shard, counts[0]]
+        counts[0] = (counts[0] + 1) & (shards.ring.shape[1] - 1)
+        counts[1] -= 1
+        _sit(calendar, streams, shards, state.workers, seat, following, service + shard)
+    else:
+        _clear(calendar, slot)
+        shards.spare[shard, counts[2]] = seat
+        counts[2] += 1
+    if not complete:
+        return -1
+    workers.seated[worker] = seated
+    return worker  # type: ignore[no-any-return]
+
+
 @cache
 def _kernel(
-    kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool, reads_late: bool, extras: bool,
+    rule: int,
+    fingerprint: str,
+    pulls: bool,
+    pushes: bool,
+    serves: bool,
+    reads_late: bool,
+    extras: bool,
+    sharded: bool,
+    meets: bool,
     disturbed: bool,
 ) -> Any:
     """The kernel for one rule and one shape of route. The arguments are constants of its code and of its cache key."""
 
     def advance(  # type: ignore[no-untyped-def]
-        state, calendar, streams, workers, queue, columns, machines, service, target, rows, until, horizon
+        state, calendar, streams, workers, queue, columns, shards, neighbours, machines, service, choice, target, rows,
+        until, horizon,
     ):
         fingerprint  # noqa: B018  part of the cache key
         sizes = state.sizes
@@ -384,14 +482,18 @@ def _kernel(
             slot = _next(calendar)
             if slot < 0:
                 return CALENDAR_EMPTY
-            worker: Any = np.uintp(slot)  # unsigned: no index counts from the end
-            now = calendar.due[worker]
+            now = calendar.due[np.uintp(slot)]
             if now > until:  # no restart: those are at an instant that has begun
                 return TIME_UP
             if disturbed and now >= horizon:
                 calendar.now[0] = now
                 return STREAM_EMPTY
             calendar.now[0] = now
+            if sharded and slot >= state.workers:
+                slot = _part_served(state, calendar, streams, workers, columns, shards, slot, service)
+                if slot < 0:
+                    continue
+            worker: Any = np.uintp(slot)  # unsigned: no index counts from the end
             stage = workers.stage[worker]
             if disturbed and slot < state.workers and stage in (WORK, STRUCK):
                 _used(machines, slot, now)
@@ -399,19 +501,26 @@ def _kernel(
             if disturbed and stage == STRUCK:
                 written = sizes[ROWS]
                 _lose(state, worker)
-                columns.time[written] = now
-                if serves:
-                    columns.visits[written] = queue.counts[3]
-                    columns.waited[written] = queue.totals[0]
-                    columns.busy[written] = queue.totals[1]
-                if extras:
-                    columns.busy[written] = workers.extras[0]
+                for i in range(written, sizes[ROWS]):
+                    columns.time[i] = now
+                    if serves:
+                        columns.visits[i] = queue.counts[3]
+                        columns.waited[i] = queue.totals[0]
+                        columns.busy[i] = queue.totals[1]
+                    if sharded:
+                        columns.visits[i] = shards.counts[state.row_shard[i], 3]
+                        columns.waited[i] = shards.totals[state.row_shard[i], 0]
+                        columns.busy[i] = shards.totals[state.row_shard[i], 1]
+                    if extras:
+                        columns.busy[i] = workers.extras[0]
                 _is_away(calendar, streams, machines, workers, slot)
                 continue
             if pulls and stage == PULL:
                 workers.pulled[worker] = now
                 if reads_late:
                     state.read[worker] = state.version[0]
+                    if sharded:
+                        _read_shards(state, slot)
                 leg, stream = WORK, workers.work[worker]
             elif pushes and stage == WORK and workers.push[worker] >= 0:
                 workers.worked[worker] = now
@@ -428,6 +537,11 @@ def _kernel(
                     queue.ring[(queue.counts[0] + queue.counts[1]) & (queue.ring.size - 1)] = worker
                     queue.counts[1] += 1
                     queue.waiting[worker] = 1
+            elif sharded and stage in (WORK, PUSH):
+                workers.joined[worker] = now
+                if not pushes or stage == WORK:
+                    workers.worked[worker] = now
+                _push_to_all(calendar, streams, shards, state.workers, slot, service)
             else:
                 goes_on = True
                 if disturbed and stage == REPAIR:
@@ -436,7 +550,9 @@ def _kernel(
                     began = workers.began[worker]
                     pulled = workers.pulled[worker] if pulls else began
                     worked = joined = seated = now
-                    if serves:
+                    if sharded:
+                        worked, joined, seated = workers.worked[worker], workers.joined[worker], workers.seated[worker]
+                    elif serves:
                         worked, joined, seated = workers.worked[worker], workers.joined[worker], workers.seated[worker]
                         _leave(queue, workers, worker, now)
                         queue.counts[3] += 1
@@ -445,7 +561,10 @@ def _kernel(
                         worked = workers.worked[worker]
                     workers.stage[worker] = PARKED
                     written = sizes[ROWS]
-                    _finish(kind, state, worker)
+                    if meets:
+                        at = neighbours.first[worker] + int(_draw(streams, choice) * neighbours.degree[worker])
+                        state.neighbour[0] = (slot + neighbours.offsets[np.uintp(at)]) % state.workers
+                    _finish(rule, state, worker)
                     for i in range(written, sizes[ROWS]):
                         columns.time[i] = now
                     if extras and slot >= state.workers:
@@ -458,7 +577,7 @@ def _kernel(
                             workers.spent[0] += pulled - began
                         if pushes:
                             workers.spent[2] += joined - worked
-                        if serves:
+                        if serves or sharded:
                             workers.spent[3] += seated - joined
                             workers.spent[4] += now - seated
                     if extras:
@@ -508,6 +627,8 @@ def _kernel(
                     sizes[RELEASED] = 0
                 if goes_on:
                     _start(state, worker)
+                    if sharded:
+                        _read_shards(state, slot)
                     workers.began[worker] = now
                     if pulls:
                         workers.pulled[worker] = now
@@ -547,11 +668,13 @@ class CompiledEngine:
         def sequence(size: int, fill: int, bits: int) -> NDArray[Any]:
             return np.full(size, fill, dtype=np.int64 if bits == 64 else np.uint32)  # unsigned: the cheaper index
 
+        sharded, seats = network.is_sharded, min(network.seats, count)
         extras = len(network.extras)
-        self.state = network.kind.state(network.workers, network.parameters, CHUNK_ROWS, sequence, extras)
+        sizes = network.chunk_rows, sequence, extras, network.shards
+        self.state = network.kind.state(network.workers, network.parameters, *sizes)
         starting = int(self.state.sizes[RELEASED])
         self.state.sizes[RELEASED] = 0
-        self._calendar = _calendar(count, starting)
+        self._calendar = _calendar(count + network.shards * seats if sharded else count, starting)
         spare = network.seats + 1  # one event draws at most one service a seat, and one more variate
         self._machines = None if network.machines is None else network.machines.copy(variates.block)
         if self._machines is not None:
@@ -572,20 +695,36 @@ class CompiledEngine:
         served = room if network.has_server else 1
         busy = np.zeros(room if network.has_server or extras else 1)
         self._columns = Columns(np.zeros(room), integers(served, 0), np.zeros(served), busy)
-        kind = [kind.finish for kind in KINDS.values()].index(network.kind.finish)  # kinds may share a rule
+        many = network.shards if sharded else 0
+        counts = np.tile([0, 0, seats, 0], (many, 1))
+        seat = np.arange(many * seats).reshape(many, seats)
+        self._shards = Shards(
+            ring=np.zeros((many, ring.size), dtype=np.int64),
+            counts=counts,
+            totals=np.zeros((many, 2)),
+            sitting=integers(many * seats, 0),
+            since=np.zeros(many * seats),
+            spare=seat,
+        )
+        rule = network.kind.joined if sharded else network.kind.finish
+        assert rule is not None
+        number = _rules().index(rule)  # kinds may share a rule
         pulls, pushes = bool((network.pull >= 0).any()), bool((network.push >= 0).any())
-        late, disturbed = pulls and network.read_at_pull_end, network.machines is not None
-        shape = pulls, pushes, network.has_server, late, bool(extras), disturbed
-        self._advance = _kernel(kind, _fingerprint(network.kind.finish), *shape)
+        serves, disturbed = network.has_server and not sharded, network.machines is not None
+        late = pulls and network.read_at_pull_end
+        self._neighbours = network.neighbours or Neighbours(*(integers(1, 0) for _ in range(3)))
+        shape = pulls, pushes, serves, late, bool(extras), sharded, network.kind.peers, disturbed
+        self._advance = _kernel(number, _fingerprint(rule), *shape)
 
     def chunks(self, updates: int, until: float = NO_TIME) -> Iterator[Chunk]:
         """Advance until ``updates`` updates have been applied in all, or all that happens by ``until`` (seconds) has;
         hand out rows as they fill a chunk, whose arrays are reused by the next."""
         sizes, machines = self.state.sizes, self._machines
-        parts = (self.state, self._calendar, self._streams, self._workers, self._queue, self._columns, machines)
+        machine = (self._calendar, self._streams, self._workers, self._queue, self._columns, self._shards)
+        parts = (self.state, *machine, self._neighbours, machines, self.network.service, self.network.choice)
         while self.version < updates and self._ended is None:
             horizon = NO_TIME if machines is None else machines.horizon
-            reason = self._advance(*parts, self.network.service, updates, CHUNK_ROWS, until, horizon)
+            reason = self._advance(*parts, updates, self.network.chunk_rows, until, horizon)
             if reason == STREAM_EMPTY:
                 self._refill()
                 if machines is not None:
@@ -613,7 +752,11 @@ class CompiledEngine:
         state, added = self.state, self._columns
         columns = (added.time, state.row_worker, state.row_staleness, state.row_read, state.row_kind)
         station = (added.visits, added.waited, added.busy) if self.network.has_server else ()
+        if self.network.is_sharded:
+            station = (*station, state.row_shard, state.row_stalest)
         chunk = Chunk(*(column[:rows] for column in columns + station))
+        if self.network.neighbours is not None:
+            return chunk._replace(neighbour=state.row_neighbour[:rows], averagings=state.row_averagings[:rows])
         if self.network.extras:
             chunk = chunk._replace(busy=added.busy[:rows])
         return chunk._replace(last_staleness=state.row_last[:rows]) if self.network.reads_on else chunk

@@ -16,11 +16,11 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from asyncq.engines import CHUNK_ROWS, Chunk, MachineTime, why_stuck
+from asyncq.engines import Chunk, MachineTime, why_stuck
 from asyncq.errors import DeadlockError
 from asyncq.machines import NEVER, back_in_service, ends, struck, used
 from asyncq.network import NO_STREAM, Network
-from asyncq.protocols import CANCELLED_WORKERS, CLOSED, DROPPED, RELEASED, ROWS, lose, start
+from asyncq.protocols import CANCELLED_WORKERS, CLOSED, DROPPED, RELEASED, ROWS, apply_part, lose, read_shards, start
 from asyncq.variates import Variates
 
 __all__ = ["Cycle", "SimpyEngine"]
@@ -33,7 +33,8 @@ Walk = Generator[simpy.Event, Any, None]
 class Cycle(NamedTuple):
     """One worker's way from a read to the arrival of its gradient: when each leg ended (seconds), nan if it did not.
 
-    The pull lasts from ``began`` to ``pulled``, then work, push (to ``joined``), queue (to ``seated``) and service.
+    The pull lasts from ``began`` to ``pulled``, then work, push (to ``joined``), queue (to ``seated``) and service. Of
+    several shards, queue and service are those of the last to be done.
     """
 
     worker: int
@@ -99,6 +100,50 @@ class _Station:
             self.engine.redirect(worker, self._serve(worker))
 
 
+class _Shard:
+    """The same queue at one of several shards. A worker waits for all of them: its process is resumed by the service
+    that is the last to end, in the same event."""
+
+    def __init__(self, engine: SimpyEngine, number: int, seats: int, service: Callable[[], float]) -> None:
+        self.engine = engine
+        self.number = number
+        self.free = seats
+        self.service = service
+        self.queue: deque[int] = deque()
+        self.visits = 0
+        self.waited = 0.0
+        self.busy = 0.0
+
+    def join(self, worker: int) -> None:
+        """The worker's part of this shard has come."""
+        if self.free:
+            self._serve(worker)
+        else:
+            self.queue.append(worker)
+
+    def _serve(self, worker: int) -> None:
+        self.free -= 1
+        self.engine.seated_at[worker] = seated = self.engine.env.now
+
+        def served(event: simpy.Event) -> None:
+            self._served(worker, seated, event)
+
+        self.engine.env.timeout(self.service()).callbacks.append(served)
+
+    def _served(self, worker: int, seated: float, event: simpy.Event) -> None:
+        engine = self.engine
+        self.free += 1
+        self.visits += 1
+        self.waited += seated - engine.joined_at[worker]
+        self.busy += engine.env.now - seated
+        complete = engine.part_served(worker, self)
+        if self.queue:
+            self._serve(self.queue.popleft())
+        if complete:
+            engine.seated_at[worker] = seated
+            engine.resume(worker, event)
+
+
 class SimpyEngine:
     """A network as SimPy processes; the engine to read first, and the one the compiled engine is held to."""
 
@@ -110,12 +155,17 @@ class SimpyEngine:
         self.env = simpy.Environment()
         self.network = network
         self.state = network.kind.state(
-            network.workers, network.parameters, CHUNK_ROWS, lambda size, fill, bits: [fill] * size,
+            network.workers,
+            network.parameters,
+            network.chunk_rows,
+            lambda size, fill, bits: [fill] * size,
             len(network.extras),
+            network.shards,
         )
         self.began_at = [0.0] * network.slots
         self.seated_at = [0.0] * network.workers
-        self._spent = [0.0] * 9  # the first nine fields of MachineTime, in their order
+        self.joined_at = [0.0] * network.workers  # the shards
+        self._spent = [0.0] * 9  # the first seven fields of MachineTime, lost and repair
         self._extras_busy = 0.0  # seconds
         self._lasted = [0.0] * len(self.state.pending_read)  # the work, in seconds, of samples whose fate is open
         # what the engine adds to a row: its time and the station's totals
@@ -126,7 +176,15 @@ class SimpyEngine:
         self._machines = None if network.machines is None else network.machines.copy(variates.block)
         self._in_repair = [False] * network.workers
         self._ended: float | None = None  # where the clock, not the updates, ended the run
-        self._station = _Station(self, network.seats, streams[network.service]) if network.has_server else None
+        self._station: _Station | None = None
+        self._shards: list[_Shard] = []
+        if network.is_sharded:
+            self._shards = [
+                _Shard(self, number, network.seats, streams[network.service + number])
+                for number in range(network.shards)
+            ]
+        elif network.has_server:
+            self._station = _Station(self, network.seats, streams[network.service])
         self._so_far: dict[int, Callable[[], tuple[float, float, float, float]]] = {}
         sizes = self.state.sizes
         starting = set(self.state.released[: sizes[RELEASED]])
@@ -139,9 +197,13 @@ class SimpyEngine:
     # -- one slot: a worker, or an extra one -----------------------------------------------------------------------
 
     def _walk(self, worker: int, streams: list[Callable[[], float]], starting: bool) -> Walk:
-        env, state, network, station = self.env, self.state, self.network, self._station
+        env, state, network, station, shards = self.env, self.state, self.network, self._station, self._shards
         timeout, spent, began_at, read = env.timeout, self._spent, self.began_at, state.read
         finish, sizes, released, row_time = network.kind.finish, state.sizes, state.released, self._row_time
+        if shards:
+            assert network.kind.joined is not None
+            finish = network.kind.joined
+        choose, neighbours = streams[network.choice], network.neighbours
         legs = (leg[worker] for leg in self._routes)
         work, pull, push = (None if number == NO_STREAM else streams[number] for number in legs)
         assert work is not None
@@ -154,6 +216,8 @@ class SimpyEngine:
             yield env.event()  # until a rule releases it
         while True:
             start(state, worker)
+            if shards:
+                read_shards(state, worker)
             began_at[worker] = began = pulled = env.now
             worked = joined = NOT_YET
             if pull is not None:
@@ -163,6 +227,8 @@ class SimpyEngine:
                 pulled = env.now
                 if network.read_at_pull_end:
                     read[worker] = state.version[0]
+                    if shards:
+                        read_shards(state, worker)
             if machines is None:
                 if (yield timeout(work())) is THROWN_AWAY:
                     continue
@@ -187,10 +253,19 @@ class SimpyEngine:
                 now = env.now
                 seated = self.seated_at[worker]
                 station.served(worker, seated - joined)
+            elif shards:
+                self.joined_at[worker] = now
+                for shard in shards:
+                    shard.join(worker)
+                yield env.event()  # until the last shard resumes this process
+                now = env.now
+                seated = self.seated_at[worker]
 
             if record is not None:
                 record(Cycle(worker, began, pulled, worked, joined, seated, now, False))
             written = sizes[ROWS]
+            if neighbours is not None:
+                state.neighbour[0] = neighbours.pick(worker, choose())
             finish(state, worker)
             for i in range(written, sizes[ROWS]):
                 row_time[i] = now
@@ -204,7 +279,7 @@ class SimpyEngine:
                     spent[0] += pulled - began
                 if push is not None:
                     spent[2] += joined - worked
-                if station is not None:
+                if network.has_server:
                     spent[3] += seated - joined
                     spent[4] += now - seated
             if with_extras:
@@ -244,9 +319,11 @@ class SimpyEngine:
             self.record(self.latest(worker)._replace(cancelled=True, lost=True))
         written = state.sizes[ROWS]
         lose(state, worker)
-        self._row_time[written] = now
-        if self._station is not None:
-            self._row_station[written] = (self._station.visits, self._station.waited, self._station.busy)
+        for i in range(written, state.sizes[ROWS]):
+            self._row_time[i] = now
+            station = self._shards[state.row_shard[i]] if self._shards else self._station
+            if station is not None:
+                self._row_station[i] = (station.visits, station.waited, station.busy)
         if self.network.extras:
             self._book_rows(written)
         self._spent[7] += now - self.began_at[worker]
@@ -309,10 +386,24 @@ class SimpyEngine:
         event.callbacks.append(resume)
         process._target = event
 
+    def resume(self, worker: int, event: simpy.Event) -> None:
+        """Let the worker go on at once, in ``event``, which is happening."""
+        self._processes[worker]._resume(event)
+
+    def part_served(self, worker: int, shard: _Shard) -> bool:
+        """The shard applies its part of the worker's gradient; whether it is the last to do so."""
+        at = self.state.sizes[ROWS]
+        self._row_time[at] = self.env.now
+        self._row_station[at] = (shard.visits, shard.waited, shard.busy)
+        return apply_part(self.state, worker, shard.number)
+
     def latest(self, worker: int) -> Cycle:
         """What is known by now of the cycle that the worker began last."""
         began, pulled, worked, joined = self._so_far[worker]()
-        seated = self._station is not None and worker in self._station.seated
+        if self._shards:
+            seated = joined == joined and not any(worker in shard.queue for shard in self._shards)
+        else:
+            seated = self._station is not None and worker in self._station.seated
         return Cycle(
             worker, began, pulled, worked, joined, self.seated_at[worker] if seated else NOT_YET, self.env.now, False
         )
@@ -324,9 +415,10 @@ class SimpyEngine:
         hand out rows as they fill a chunk."""
         version, sizes, env = self.state.version, self.state.sizes, self.env
         step = env.step if until == NEVER else lambda: self._step_until(until)
+        full = self.network.chunk_rows
         while version[0] < updates and self._ended is None:
             try:
-                while sizes[ROWS] < CHUNK_ROWS and version[0] < updates and self._ended is None:
+                while sizes[ROWS] < full and version[0] < updates and self._ended is None:
                     step()
             except simpy.core.EmptySchedule:
                 queued = self._station.queue if self._station else ()
@@ -352,12 +444,17 @@ class SimpyEngine:
             read=column(state.row_read, int),
             kind=column(state.row_kind, int),
         )
+        if self.network.neighbours is not None:
+            neighbour, averagings = column(state.row_neighbour, int), column(state.row_averagings, int)
+            chunk = chunk._replace(neighbour=neighbour, averagings=averagings)
         if self.network.extras:
             chunk = chunk._replace(busy=column([busy for _, _, busy in self._row_station[:rows]], float))
             if self.network.reads_on:
                 chunk = chunk._replace(last_staleness=column(state.row_last, int))
-        if self._station is None:
+        if not self.network.has_server:
             return chunk
+        if self._shards:
+            chunk = chunk._replace(shard=column(state.row_shard, int), stalest=column(state.row_stalest, int))
         visits, waited, busy = column(self._row_station, float).reshape(rows, 3).T
         return chunk._replace(visits=visits.astype(np.int64), waited=waited, busy=busy)
 

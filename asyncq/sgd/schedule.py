@@ -102,7 +102,8 @@ def schedule_of(source: Run | Chunk | StalenessLaw, *, gradients: int = 1) -> Tr
     """The schedules that a run's trace, a trace or a law gives. Of a trace only applied rows count; a run that gives
     stale gradients less weight must be passed whole, because its trace does not say how much.
 
-    Raises ``ValueError`` for a run without a trace, a trace in which an update has no row, and weights unknown.
+    Raises ``ValueError`` for a run without a trace, a trace in which an update has no row, weights unknown, several
+    shards (pass the rows of one) and gossip, which has no one model.
     """
     if isinstance(source, StalenessLaw):
         if gradients < 1:
@@ -115,6 +116,13 @@ def schedule_of(source: Run | Chunk | StalenessLaw, *, gradients: int = 1) -> Tr
         if source.trace is None:
             raise ValueError(f"{source.scenario.name}: the run kept no trace: simulate(scenario, trace=True)")
         weigh, name, source = source.network.weight, f"the trace of {source.scenario.name}", source.trace
+    if source.neighbour is not None:
+        raise ValueError("the trace is of gossip, where every worker steps a copy of its own: there is no one model")
+    if source.shard is not None and np.any(source.shard != source.shard[:1]):
+        raise ValueError(
+            "the trace is of several shards, each with versions of its own: pass the rows of one of them, "
+            "trace.pick(np.flatnonzero(trace.shard == 0)), for its part of the model"
+        )
     applied = np.flatnonzero(source.kind <= DOWNWEIGHTED)
     if applied.size == 0:
         raise ValueError("the trace has no applied gradient: simulate longer")

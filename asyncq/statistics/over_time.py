@@ -74,7 +74,8 @@ class OverTime:
 
 
 class TimeBins:
-    """What is remembered of the rows by the time of their updates; memory does not grow with their number."""
+    """What is remembered of the rows by the time of their updates; memory does not grow with their number. Of a server
+    of several shards it is the first."""
 
     def __init__(self, scenario: Scenario, until: float, unit: str) -> None:
         self.unit = unit
@@ -99,7 +100,8 @@ class TimeBins:
 
     def fold(self, chunk: Chunk) -> None:
         """Take one chunk in; chunks come in order, each once."""
-        rows = np.flatnonzero(chunk.kind <= DOWNWEIGHTED)
+        applied = chunk.kind <= DOWNWEIGHTED
+        rows = np.flatnonzero(applied if chunk.shard is None else applied & (chunk.shard == 0))
         if not rows.size:
             return
         bins = self._updates.size

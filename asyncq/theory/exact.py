@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asyncq.distributions import Law
+from asyncq.distributions import Law, Maximum
 from asyncq.errors import NoExactLaw
 from asyncq.machines import is_disturbed
 from asyncq.network import NO_STREAM, Network
@@ -33,6 +33,11 @@ def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Stalen
     network, kind = network_of(scenario), scenario.protocol.kind
     if kind not in _LAWS:
         raise NoExactLaw(f"no exact staleness law is known for protocol {kind}", 'kind = "asynchronous"')
+    if network.is_sharded and network.workers > 1:
+        raise NoExactLaw(
+            "a worker waits for the slowest of its shards, and no closed form of a shard's law is known",
+            "shards = 1",
+        )
     alone = network.workers == 1 and not network.extras
     law = StalenessLaw.constant(0) if alone else _LAWS[kind](network, tolerance)
     return replace(law, unit=network.unit)
@@ -68,7 +73,9 @@ def mean_staleness(scenario: Scenario) -> float | None:
         return 0.0
     if _reads_late(network):
         return None
-    if kind in ("asynchronous", "round-robin") or (kind == "bounded" and network.weight is not None):
+    if network.is_sharded:
+        return _sharded_mean(network) if kind == "asynchronous" else None
+    if kind in ("asynchronous", "gossip", "round-robin") or (kind == "bounded" and network.weight is not None):
         return workers - 1.0
     if kind == "k-batch-async":
         return (workers - 1.0) / k
@@ -114,6 +121,8 @@ def batched(law: StalenessLaw, k: int) -> StalenessLaw:
 def pools_of(network: Network) -> list[RenewalPool]:
     """The routes of a network's workers, a pool each; with a seat for everybody the service is one more leg."""
     lasting = network.laws[network.service] if network.has_server and network.seats >= network.workers else None
+    if lasting is not None and network.is_sharded:  # until the slowest shard is done
+        lasting = Maximum(of=lasting, count=network.shards)
 
     def leg(number: int) -> Law | None:
         return None if number == NO_STREAM else network.laws[number]
@@ -124,6 +133,17 @@ def pools_of(network: Network) -> list[RenewalPool]:
         RenewalPool(int(count), network.laws[work], leg(pull), leg(push), network.read_at_pull_end, lasting)
         for (work, pull, push), count in zip(kinds.T, counts, strict=True)
     ]
+
+
+def _sharded_mean(network: Network) -> float | None:
+    """Mean staleness at any shard where no part ever queues (docs/protocols/shards.md): of the M - 1 others, those who
+    have this shard's part behind them and wait for another shard's hold no interval here."""
+    pools = pools_of(network)
+    if len(pools) > 1 or network.seats < network.workers:
+        return None
+    service = network.laws[network.service]
+    slowest, cycle = Maximum(of=service, count=network.shards).mean, pools[0].cycle.mean
+    return (network.workers - 1.0) * (1.0 - (slowest - service.mean) / cycle)
 
 
 def _reads_late(network: Network) -> bool:
@@ -239,6 +259,7 @@ def _mean_of_tree(network: Network) -> float | None:
 _FRESH = ("synchronous", "k-sync", "backup-workers", "k-batch-sync")
 _LAWS: dict[str, Callable[[Network, float], StalenessLaw]] = {
     "asynchronous": _asynchronous,
+    "gossip": _asynchronous,
     "round-robin": _round_robin,
     "k-async": _k_async,
     "k-batch-async": _k_batch_async,

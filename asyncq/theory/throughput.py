@@ -163,6 +163,10 @@ def _pushes(network: Network) -> Rates:
         rate = sum(n / c.mean for n, c in zip(workers, cycles, strict=True))
         return rate, rate, ""
     law, seats = network.laws[network.service], network.seats
+    if network.is_sharded:
+        slowest = Maximum(of=law, count=network.shards).mean
+        high = min(seats / law.mean, sum(n / (c.mean + slowest) for n, c in zip(workers, cycles, strict=True)))
+        return 0.0, high, "a push waits for its slowest shard: bounded above by the seats and by no queue at all"
     if law.is_exponential:
         think = [c.mean for c in cycles]
         rate = sum(product_form_throughput(workers=workers, think=think, service=law.mean, seats=seats))
@@ -295,6 +299,7 @@ def _tree(network: Network) -> Rates:
 
 _FAMILIES: dict[str, Callable[[Network], Rates]] = {
     "asynchronous": _asynchronous,
+    "gossip": _asynchronous,
     "k-batch-async": _asynchronous,
     "k-async": _k_async,
     "k-batch-sync": _k_batch_sync,
