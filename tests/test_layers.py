@@ -24,7 +24,8 @@ LAYERS: dict[str, int] = {
     for layer, stems in enumerate(
         (
             "errors",
-            "scenario mistakes overrides starter protocols graphs network machines distributions staleness spelling estimate",
+            "scenario mistakes overrides starter protocols graphs network machines distributions staleness spelling "
+            "estimate",
             "engines variates theory",
             "run findings replications timeline statistics",
             "sgd papers",
