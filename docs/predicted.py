@@ -317,11 +317,6 @@ def cases() -> Iterator[Case]:
         {WAITING: 0.0},
     )
 
-    for graph, name, work in (("torus", "exponential", EXPONENTIAL), ("complete", "lognormal (cv 0.8)", LOGNORMAL)):
-        formulas, values = at_once("M - 1", 7, "E[W]/M", mean / 8)
-        what = f"8 workers, {graph}, {name}"
-        yield Case("gossip", what, {**pool(work, 8), **protocol("gossip", graph=graph)}, formulas, values)
-
     for work, name, seats, service in ((GAMMA, "gamma (cv 0.5)", 1, 0.015), (EXPONENTIAL, "exponential", 2, 0.04)):
         analysis = mean_value_analysis(8, mean, service) if seats == 1 else machine_repair(8, mean, service, seats)
         formula = "mean value analysis" if seats == 1 else "machine repair"
@@ -340,31 +335,6 @@ def cases() -> Iterator[Case]:
                 values,
             )
 
-    for kind, bound in (("asynchronous", None), ("stale-synchronous", 100_000)):
-        service, shards = 0.02, 4
-        slowest = service * harmonic(1, shards)
-        formulas = {
-            STALENESS: "(M - 1)(1 - (H_S - 1) s/(E[W] + H_S s))",
-            SECONDS: "(E[W] + H_S s)/M",
-            WAITING: "a seat for everybody",
-            WASTE: "none",
-        }
-        values = {
-            STALENESS: 7 * (1 - (slowest - service) / (mean + slowest)),
-            SECONDS: (mean + slowest) / 8,
-            WAITING: 0.0,
-            WASTE: 0.0,
-        }
-        server = {"service_time": {"law": "exponential", "mean": service}, "seats": 8, "shards": shards}
-        yield Case(
-            "server",
-            f"{kind}{'' if bound is None else ', no bound in effect'}, 8 workers, gamma (cv 0.5); {shards} shards, "
-            f"exponential service of {service * 1000:g} ms, 8 seats each",
-            {**pool(GAMMA, 8), **protocol(kind, **({} if bound is None else {"bound": bound})), "server": server},
-            formulas,
-            values,
-        )
-
     for batch, share, reduce in (("split", 0.25, 0.01), ("replicated", 1.0, 0.0)):
         group = mean * harmonic(1, 4) * share + reduce
         formulas, values = at_once("G - 1", 2, "(E X_{m:m} c + a)/G", group / 3)
@@ -378,6 +348,8 @@ def cases() -> Iterator[Case]:
         )
 
     yield from actor_learners()
+    yield from trees()
+    yield from shards_and_gossip()
 
 
 def actor_learners() -> Iterator[Case]:
@@ -426,6 +398,65 @@ def actor_learners() -> Iterator[Case]:
         "8 generators, B = 2, budget 2, older than 3 dropped, exponential, L = 20 ms",
         EXPONENTIAL, 8, [], [], batch=2, staleness_budget=2, discard_older_than=3, learning=0.02,
     )  # fmt: skip
+
+
+def trees() -> Iterator[Case]:
+    """Without links, with links that are queues, and with links that cannot follow."""
+    mean = 0.1
+
+    def tables(work: Any, **tree: Any) -> dict[str, Any]:
+        return {**pool(work, 8), **protocol("tree"), "tree": tree}
+
+    staleness = (7 + 3 * 2 / 2) / 6
+    formulas, values = at_once("(M - 1 + (L - 1)(k - 1)/2)/K", staleness, "K E[W]/M", 6 * mean / 8)
+    what = "8 workers, L = 4, k = 3, 2 messages (K = 6), exponential"
+    yield Case("tree", what, tables(EXPONENTIAL, leaves=4, leaf_k=3, root_k=2), formulas, values)
+    rho = 0.6
+    link = rho * 4 * mean / 8
+    formulas, values = at_once(
+        "(M + L (r + r^2/(2 (1 - r))))/K", (8 + 4 * (rho + rho**2 / (2 * (1 - rho)))) / 3, "K E[W]/M", 3 * mean / 8
+    )
+    what = f"8 workers, L = 4, k = 1, 3 messages, exponential, F = {link * 1000:g} ms, r = M F/(L E[W])"
+    yield Case("tree", what, tables(EXPONENTIAL, leaves=4, leaf_k=1, root_k=3, forward=link), formulas, values)
+    formulas = {SECONDS: "2 E[F]/L", WASTE: "none"}
+    values = {SECONDS: 2 * 0.1 / 2, WASTE: 0.0}
+    what = "8 workers, L = 2, k = 2, 2 messages, uniform, F the same, 4 buffers"
+    given = tables(UNIFORM, leaves=2, leaf_k=2, root_k=2, forward=UNIFORM, buffers=4)
+    yield Case("tree", what, given, formulas, values)
+
+
+def shards_and_gossip() -> Iterator[Case]:
+    """Shards with a seat for everybody, and gossip."""
+    mean = 0.1
+    for kind, bound in (("asynchronous", None), ("stale-synchronous", 100_000)):
+        service, shards = 0.02, 4
+        slowest = service * harmonic(1, shards)
+        formulas = {
+            STALENESS: "(M - 1)(1 - (H_S - 1) s/(E[W] + H_S s))",
+            SECONDS: "(E[W] + H_S s)/M",
+            WAITING: "a seat for everybody",
+            WASTE: "none",
+        }
+        values = {
+            STALENESS: 7 * (1 - (slowest - service) / (mean + slowest)),
+            SECONDS: (mean + slowest) / 8,
+            WAITING: 0.0,
+            WASTE: 0.0,
+        }
+        server = {"service_time": {"law": "exponential", "mean": service}, "seats": 8, "shards": shards}
+        yield Case(
+            "server",
+            f"{kind}{'' if bound is None else ', no bound in effect'}, 8 workers, gamma (cv 0.5); {shards} shards, "
+            f"exponential service of {service * 1000:g} ms, 8 seats each",
+            {**pool(GAMMA, 8), **protocol(kind, **({} if bound is None else {"bound": bound})), "server": server},
+            formulas,
+            values,
+        )
+
+    for graph, name, work in (("torus", "exponential", EXPONENTIAL), ("complete", "lognormal (cv 0.8)", LOGNORMAL)):
+        formulas, values = at_once("M - 1", 7, "E[W]/M", mean / 8)
+        what = f"8 workers, {graph}, {name}"
+        yield Case("gossip", what, {**pool(work, 8), **protocol("gossip", graph=graph)}, formulas, values)
 
 
 # -- simulating -------------------------------------------------------------------------------------------------------
@@ -479,7 +510,8 @@ predicted agree in every replication but for rounding, z is given as *exact*; wh
 prediction is left empty.
 
 $M$ workers of work time $W$, `E[W]` = 100 ms unless said otherwise, $T$ the time per update; `X_{{k:M}}` is the
-k-th smallest of $M$ work times. An actor-learner has $G$ generators, batches of $B$ and a learner of time $L$.
+k-th smallest of $M$ work times. An actor-learner has $G$ generators, batches of $B$ and a learner of time $L$; a
+tree has $L$ leaves with messages of $k$ gradients that take $F$ on the link, $K$ gradients an update.
 A [`pipeline`](pipeline.md) is not in the tables: its staleness, S - s at stage s, is exact and nothing is simulated.
 """
 TITLES = {

@@ -474,8 +474,63 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "long value": (GOOD + f'[run]\nwarmup = "{"x" * 5000}"\n', "run.warmup", "...", "auto"),
     # what later versions bring
     "plan": (GOOD + "[plan]\n", "plan", "is not yet supported in this version", "remove it"),
-    "slowdown": (GOOD + "[[slowdown]]\n", "slowdown", "is not yet supported in this version", "remove it"),
-    "failure": (pool("failure = {}"), 'pool "gpu" failure', "is not yet supported in this version", "remove it"),
+    "slowdown": (
+        GOOD + '[[slowdown]]\nworker = "gpu[99]"\nfrom = 1\nuntil = 2\nfactor = 2\n',
+        "slowdown[0].worker",
+        "is not a worker of this scenario (got \"gpu[99]\")",
+        "name a pool",
+    ),
+    "slow-before": (
+        GOOD + '[[slowdown]]\nworker = "gpu"\nfrom = 2\nuntil = 2\nfactor = 2\n',
+        "slowdown[0].until",
+        "must be later than from (got 2)",
+        "give the time",
+    ),
+    "slow-factor": (
+        GOOD + '[[slowdown]]\nworker = "gpu"\nfrom = 1\nuntil = 2\nfactor = 0\n',
+        "slowdown[0].factor",
+        "must be above 0 (got 0)",
+        "give a larger number",
+    ),
+    "slow-nan": (
+        GOOD + '[[slowdown]]\nworker = "gpu"\nfrom = 1\nuntil = 2\nfactor = nan\n',
+        "slowdown[0].factor",
+        "must be",
+        "",
+    ),
+    "slow-missing": (
+        GOOD + '[[slowdown]]\nworker = "gpu"\nuntil = 2\nfactor = 2\n',
+        "slowdown[0].from",
+        "is missing",
+        "give",
+    ),
+    "outage": (
+        GOOD + '[[outage]]\nworker = "nobody"\nfrom = 1\nuntil = 2\n',
+        "outage[0].worker",
+        "is not a worker of this scenario",
+        "name a pool",
+    ),
+    "outage-table": (GOOD + "[outage]\nworker = 1\n", "outage", "must be a list", "write"),
+    "slowness": (GOOD + "[slowness]\nevery = 0\nfactor = 2\n", "slowness.every", "must be", ""),
+    "slowness-factor": (
+        GOOD + "[slowness]\nevery = 1\nfactor = 0\n",
+        "slowness.factor",
+        "must have a positive mean",
+        "",
+    ),
+    "failure": (
+        pool("failure = { after = 1 }"),
+        'pool "gpu" failure.repair',
+        "is missing",
+        "give the time that a repair",
+    ),
+    "failure-zero": (
+        pool("failure = { after = 0, repair = 1 }"),
+        'pool "gpu" failure.after',
+        "must have a positive mean",
+        "",
+    ),
+    "until": (GOOD + '[run]\nuntil = "0h"\n', "run.until", "must be", ""),
     "population": (pool("population = {}"), 'pool "gpu" population', "is not yet supported", "remove it"),
     **{
         f"a graph {name}": (protocol(f'"gossip"\ngraph = {text}'), "protocol.graph", rule, remedy)
@@ -559,7 +614,6 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
             ("bounded", "\nmaximum_staleness = 2", "some shards would drop a gradient that others apply (got 4)"),
         )
     },
-    "until": (GOOD + '[run]\nuntil = "2h"\n', "run.until", "is not yet supported in this version", "remove it"),
     "precision": (GOOD + "[run]\nprecision = 0\n", "run.precision", "above 0 (got 0)", "larger"),
 }
 
@@ -765,7 +819,11 @@ def test_the_json_schema_has_every_table() -> None:
         "server",
         "groups",
         "learner",
+        "slowdown",
+        "outage",
+        "slowness",
         "protocol",
+        "tree",
         "optimizer",
         "run",
     }
@@ -930,7 +988,7 @@ def test_overrides_set_one_value(folder: Path, override: str, read: Any) -> None
         ("protocol.kind=k-async", "protocol.k is missing; kind k-async needs it"),
         ('protocol={kind="k-async",k=9}', "protocol.k must be at most the number of workers, 8, .* \\(got 9\\)"),
         ("plan.hold=3", "plan is not yet supported in this version"),
-        ("run.until=3", "run.until is not yet supported in this version"),
+        ("run.until=-3", "run.until must"),
         ("gpu.workers=many", 'workers must be a whole number \\(got "many"\\)'),
         ("run.updates=1\nseed=2", "must be a whole number"),
     ],
