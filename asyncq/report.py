@@ -32,6 +32,7 @@ __all__ = [
     "render_replications",
     "render_reproduction",
     "render_verdicts",
+    "system",
 ]
 
 SCREEN = 24  # lines
@@ -55,7 +56,7 @@ def render(run: Run, *, ascii_only: bool = False) -> str:
 def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
     """What theory says of a scenario, under the headings of a run's report."""
     scenario, law, mean = found.scenario, found.law, found.mean
-    lines = [_system(scenario), f"predicted, no simulation; asyncq {__version__}", ""]
+    lines = [system(scenario), f"predicted, no simulation; asyncq {__version__}", ""]
     lines.append(f"throughput   {_rate(found.throughput)} {found.throughput.unit}{_says(found.throughput)}")
     whose = "gradients" if scenario.groups is None else "gradients of groups"
     ratio = _ratio(found.gradients, found.synchronous)
@@ -91,7 +92,7 @@ def render_replications(seen: Replications, *, ascii_only: bool = False) -> str:
     lines = []
     if seen.interrupted:
         lines.append("INTERRUPTED: what follows covers only what was finished")
-    lines.append(_system(first.scenario))
+    lines.append(system(first.scenario))
     lines.append(f"{len(seen.runs)} replications; engine {first.engine}, seed {first.seed}, asyncq {__version__}")
     interval = "95 % intervals over replications" if seen.throughput.ci95 else "one replication has no intervals"
     lines += ["", f"estimates    {interval}"]
@@ -179,14 +180,14 @@ def _compared(value: Comparison) -> str:
 def _heading(run: Run) -> Iterator[str]:
     if run.interrupted:
         yield f"INTERRUPTED after {run.updates:,} updates: what follows covers only what was finished"
-    yield _system(run.scenario)
+    yield system(run.scenario)
     yield f"simulated {run.updates:,} updates, {_seconds(run.seconds)} of their time; the first {run.warmup:,} left out"
     yield f"engine {run.engine}, seed {run.seed}, asyncq {__version__}"
     for warning in run.warnings:
         yield f"WARNING {warning}"
 
 
-def _system(scenario: Scenario) -> str:
+def system(scenario: Scenario) -> str:
     """The scenario, its workers, protocol and server in one line."""
     protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.parameters.items())])
     server = ""

@@ -14,12 +14,13 @@ from asyncq.network import NO_STREAM, Network
 from asyncq.protocols import KINDS
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.closed_network import server_staleness
+from asyncq.theory.exponential import ExponentialWorkers, exponential_workers
 from asyncq.theory.renewal import TOLERANCE, RenewalPool, independent_workers
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
 
-__all__ = ["batched", "mean_staleness", "network_of", "pools_of", "staleness_law"]
+__all__ = ["batched", "exponential_pool", "mean_staleness", "network_of", "pools_of", "staleness_law"]
 
 
 def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> StalenessLaw:
@@ -34,6 +35,25 @@ def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Stalen
     alone = network.workers == 1 and not network.extras
     law = StalenessLaw.constant(0) if alone else _LAWS[kind](network, tolerance)
     return replace(law, unit=network.unit)
+
+
+def exponential_pool(scenario: Scenario) -> ExponentialWorkers | None:
+    """The exact process of a scenario whose work is exponential, without pull, push or server: asynchronous workers of
+    any speeds, and K-async ones of one speed; None for any other."""
+    network, kind = network_of(scenario), scenario.protocol.kind
+    works = [network.laws[number] for number in network.work]
+    if kind not in ("asynchronous", "k-async") or network.has_server or _has_wires(network):
+        return None
+    if not all(law.is_exponential for law in works):
+        return None
+    try:
+        staleness_law(scenario)
+    except NoExactLaw:
+        return None
+    rates = 1.0 / np.array([law.mean for law in works])
+    if np.all(rates == rates[0]):
+        return exponential_workers(rates.size, contributors=network.rows_per_update)
+    return exponential_workers(rates) if network.rows_per_update == 1 else None
 
 
 def mean_staleness(scenario: Scenario) -> float | None:
