@@ -37,6 +37,7 @@ __all__ = [
     "EXACT_KINDS",
     "KINDS",
     "KIND_NAMES",
+    "LOST",
     "PARAMETERS",
     "WEIGHTS",
     "ExactKind",
@@ -58,6 +59,7 @@ __all__ = [
     "k_batch_sync",
     "k_sync",
     "leave_queue",
+    "lose",
     "park",
     "release",
     "release_all",
@@ -70,8 +72,8 @@ __all__ = [
     "wake",
 ]
 
-COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED = 0, 1, 2, 3  # kinds of rows: applied up to DOWNWEIGHTED
-KIND_NAMES = ("committed", "downweighted", "dropped", "cancelled")
+COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED, LOST = range(5)  # kinds of rows: applied up to DOWNWEIGHTED
+KIND_NAMES = ("committed", "downweighted", "dropped", "cancelled", "lost")
 CLOSED = -1  # in `read` and `pending_read`: no interval is open here
 ROWS, RELEASED, CANCELLED_WORKERS = 0, 1, 2  # positions in `sizes`
 HEAD, LENGTH = 0, 1  # positions in the two ends of a ring
@@ -234,6 +236,12 @@ def start(s: State, worker: int) -> None:
     """The worker reads the version, unless a rule already handed it one (round robin)."""
     if s.read[worker] == CLOSED:
         s.read[worker] = s.version[0]
+
+
+def lose(s: State, worker: int) -> None:
+    """The worker's machine is struck while it computes: its gradient is lost. It reads again when it is back."""
+    row(s, worker, s.read[worker], LOST)
+    s.read[worker] = CLOSED
 
 
 def asynchronous(s: State, worker: int) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asyncq.scenario import Scenario
     from asyncq.staleness import StalenessLaw
     from asyncq.statistics.agreement import Agreement
+    from asyncq.statistics.over_time import OverTime
     from asyncq.theory.momentum import MomentumLine
     from asyncq.theory.pipeline import Pipeline
     from asyncq.theory.prediction import Prediction
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 SCREEN = 24  # lines
+PHASES = 8  # that are listed
 BARS, FEWEST_BARS = 8, 4
 BAR_WIDTH = 40
 WIDTH = 80
@@ -45,6 +47,8 @@ STAGES = 10  # stages of a pipeline that are listed, and the last
 def render(run: Run, *, ascii_only: bool = False) -> str:
     """The report of a run, at most 80 columns wide but for long names."""
     above, below = [*_heading(run), "", *_flow(run), ""], ["", *_advice(run)]
+    if run.over_time is not None and 1 < len(run.over_time.phases) <= PHASES:
+        below += ["", *_phases(run.over_time)]
     staleness = list(_staleness(run))
     bars = max(FEWEST_BARS, min(BARS, SCREEN - len(above) - len(staleness) - len(below)))
     lines = [*above, *staleness, *_histogram(run.staleness.law, "#" if ascii_only else "█", bars), *below]
@@ -185,6 +189,14 @@ def _heading(run: Run) -> Iterator[str]:
     yield f"engine {run.engine}, seed {run.seed}, asyncq {__version__}"
     for warning in run.warnings:
         yield f"WARNING {warning}"
+
+
+def _phases(seen: OverTime) -> Iterator[str]:
+    yield f"{'time':<15}{'updates per second':<30}{'mean staleness':<26}what is on"
+    for phase in seen.phases:
+        rate, mean = _estimate(phase.throughput), _estimate(phase.staleness)
+        on = ", ".join(phase.what)
+        yield f"  from {_seconds(phase.begins):<8}{rate:<30}{mean:<26}{on}".rstrip()
 
 
 def system(scenario: Scenario) -> str:

@@ -30,13 +30,29 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from asyncq.distributions import SHORTEST, AnyLaw, Law, Seconds, as_number, broken_rule, nearest
+from asyncq.distributions import SHORTEST, AnyLaw, Law, PositiveSeconds, Seconds, as_number, broken_rule, nearest
 from asyncq.errors import ScenarioError
+from asyncq.machines import is_disturbed
 from asyncq.mistakes import TOLD, is_plain_name, items, mistakes, shown
 from asyncq.overrides import override
 from asyncq.protocols import ALL_KINDS, MOST_WAITING, PARAMETERS, Parameter
 
-__all__ = ["Groups", "Learner", "Network", "Optimizer", "Pool", "Protocol", "RunTable", "Scenario", "Server", "Tree"]
+__all__ = [
+    "Failure",
+    "Groups",
+    "Learner",
+    "Network",
+    "Optimizer",
+    "Outage",
+    "Pool",
+    "Protocol",
+    "RunTable",
+    "Scenario",
+    "Server",
+    "Slowdown",
+    "Slowness",
+    "Tree",
+]
 
 MAX_WORKERS = 1_000_000
 CAP = 100_000_000  # updates, where a precision is asked for and no number of updates
@@ -84,15 +100,22 @@ class Table(BaseModel):
     not_yet: ClassVar[tuple[str, ...]] = ()
 
 
+class Failure(Table):
+    """A machine fails ``after`` so much computing (seconds), loses what it computes, and is under ``repair``."""
+
+    after: PositiveLaw
+    repair: PositiveLaw
+
+
 class Pool(Table):
     """``workers`` alike: the law of their work (seconds), and of the wire where it differs from ``[network]``."""
 
-    not_yet = ("failure",)
     name: Annotated[str, AfterValidator(_plain_name)]
     workers: Annotated[Positive, Field(le=MAX_WORKERS)]
     work_time: PositiveLaw
     pull: AnyLaw | None = None
     push: AnyLaw | None = None
+    failure: Failure | None = None
 
 
 class Network(Table):
@@ -195,12 +218,45 @@ class Optimizer(Table):
     learning_rate: Annotated[float, Field(gt=0), BeforeValidator(as_number)] | None = None
 
 
+class _Window(Table):
+    """Something that befalls a ``worker`` ("gpu[7]", or "gpu" for all of the pool) between two instants (seconds)."""
+
+    worker: Annotated[str, Field(strict=True)]
+    begins: Seconds = Field(alias="from")
+    until: Seconds
+
+    @model_validator(mode="after")
+    def _in_order(self) -> _Window:
+        if self.until <= self.begins:
+            raise broken_rule("must be later than from", "give the time at which it is over", "until")
+        return self
+
+
+class Slowdown(_Window):
+    """Work takes ``factor`` times as long, work in progress too; the factors of several at a time are multiplied."""
+
+    factor: Annotated[float, Field(gt=0), BeforeValidator(as_number)]
+
+
+class Outage(_Window):
+    """The machine is away: what it computes is lost when it goes, and its worker reads again when it is back."""
+
+
+class Slowness(Table):
+    """Intervals of wall-clock time of ``every`` seconds, in which all work takes a ``factor`` times as long that is
+    drawn for each of them."""
+
+    every: PositiveSeconds
+    factor: PositiveLaw
+
+
 class RunTable(Table):
     """How long to simulate: ``updates`` kept or thrown away, the first ``warmup`` of which are thrown away; with a
-    ``precision``, only until intervals (95 %) are that narrow, relative to their means, and ``updates`` is a cap."""
+    ``precision``, only until intervals (95 %) are that narrow, relative to their means, and ``updates`` is a cap.
+    With ``until`` (seconds of simulated time) the run ends there, or after the ``updates`` if they come first."""
 
-    not_yet = ("until",)
     updates: Annotated[Positive, Field(le=10**12)] = 200_000
+    until: PositiveSeconds | None = None
     seed: Whole | None = None
     warmup: Annotated[int | Literal["auto", "none"], BeforeValidator(_warmup)] = "auto"
     precision: Annotated[float, Field(gt=0, lt=1), BeforeValidator(as_number)] | None = None
@@ -208,7 +264,7 @@ class RunTable(Table):
     @model_validator(mode="before")
     @classmethod
     def _capped(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("precision") is not None and "updates" not in data:
+        if isinstance(data, dict) and "updates" not in data and (data.keys() & {"precision", "until"}):
             return {**data, "updates": CAP}
         return data
 
@@ -216,7 +272,7 @@ class RunTable(Table):
 class Scenario(Table):
     """A whole scenario. Two scenarios are equal if they declare the same, wherever they come from."""
 
-    not_yet = ("plan", "slowdown")
+    not_yet = ("plan",)
     schema_version: Annotated[int, BeforeValidator(_schema_one)] = Field(alias="schema", json_schema_extra={"const": 1})
     pool: Annotated[tuple[Pool, ...], Field(min_length=1)]
     network: Network = Network()
@@ -224,6 +280,9 @@ class Scenario(Table):
     groups: Groups | None = None
     learner: Learner | None = None
     tree: Tree | None = None
+    slowdown: tuple[Slowdown, ...] = ()
+    outage: tuple[Outage, ...] = ()
+    slowness: Slowness | None = None
     protocol: Protocol = Protocol()
     optimizer: Optimizer | None = None
     run: RunTable = RunTable()
@@ -241,6 +300,9 @@ class Scenario(Table):
             self._is_an_actor_learner()
         if self.tree is not None:
             self._is_a_tree(self.tree)
+        for table in ("slowdown", "outage"):
+            for number, window in enumerate(getattr(self, table)):
+                self._is_there(window.worker, f"{table}.{number}.worker")
         many, what = self.workers, "workers"
         if self.groups is not None:
             if self.workers % self.groups.count:
@@ -290,11 +352,33 @@ class Scenario(Table):
             raise broken_rule(rule, "lower it, or leaf_k", "tree.root_k")
         self._goes_without("a leaf's link takes the time of tree.forward: remove what does not apply", wires=True)
 
+    def _is_there(self, worker: str, key: str) -> None:
+        if not self.machines_of(worker):
+            names = [pool.name for pool in self.pool]
+            remedy = f'name a pool ({", ".join(names)}), or one of its workers as in "{names[0]}[0]"'
+            raise broken_rule("is not a worker of this scenario", remedy, key)
+
+    def machines_of(self, worker: str) -> range:
+        """The places, counted through all pools, of the machines called "gpu" (a whole pool) or "gpu[7]"; none if there
+        is no such worker."""
+        name, _, number = worker.removesuffix("]").partition("[")
+        before = 0
+        for pool in self.pool:
+            if worker == pool.name:
+                return range(before, before + pool.workers)
+            if worker == f"{name}[{number}]" and name == pool.name and number.isascii() and number.isdigit():
+                return range(before + int(number), before + int(number) + 1) if int(number) < pool.workers else range(0)
+            before += pool.workers
+        return range(0)
+
     def _is_a_pipeline(self) -> None:
         """One worker a stage, who keeps that stage's weights: nothing is pulled, pushed or served."""
         if self.protocol.parameters["stages"] != self.workers:
             rule = f"must be the number of workers, {self.workers}: a stage has one worker"
             raise broken_rule(rule, "make the two equal", "protocol.stages")
+        if is_disturbed(self):
+            rule = "does not go with failures, slowdowns, outages or slow intervals"
+            raise broken_rule(rule, "its staleness is a matter of order, not of time: remove them", "protocol.kind")
         self._goes_without("every stage keeps its weights where they are used: remove what does not apply")
 
     def _goes_without(self, remedy: str, *, wires: bool = False) -> None:
@@ -413,7 +497,8 @@ class Scenario(Table):
 
     def __hash__(self) -> int:
         tables = (self.server, self.groups, self.learner, self.tree, self.protocol, self.optimizer, self.run)
-        return hash((self.pool, self.network, *tables))
+        befalls = (self.slowdown, self.outage, self.slowness)
+        return hash((self.pool, self.network, *tables, *befalls))
 
 
 def _unless_zero(law: Law | None) -> Law | None:

@@ -33,6 +33,9 @@ name = "gpu"
 workers = {workers}
 work_time = {{ law = "gamma", mean = "250ms", cv = 0.3 }}  # a law, or a bare time such as "250ms"
 """
+_FAILURE = """\
+#failure = { after = "6h", repair = "4min" }  # of a machine, after so much computing; what it computes is lost
+"""
 _ROUTE = """\
 #pull = "20ms"  # the wire of this pool, where it differs from [network]
 #push = "20ms"
@@ -72,6 +75,23 @@ root_k = 2  # messages in an update
 #buffers = 2  # messages that a leaf may hold before who pushes to it waits; if left out: 1000
 """,
 }
+_BEFALLS = """\
+
+#[[slowdown]]  # of one worker, or of a whole pool; one more [[slowdown]] for another
+#worker = "gpu[0]"
+#from = "1min"
+#until = "2min"
+#factor = 3  # work takes so many times as long, work in progress too
+
+#[[outage]]  # the machine is taken away; what it computes is lost
+#worker = "gpu[1]"
+#from = "3min"
+#until = "4min"
+
+#[slowness]  # intervals in which everybody is slow, each by a factor of its own
+#every = "1min"
+#factor = { law = "uniform", low = 1, high = 2 }
+"""
 _OPTIMIZER = """\
 
 [optimizer]  # what is best on one worker
@@ -85,6 +105,7 @@ updates = 50_000
 seed = 1  # the same seed gives the same run
 #warmup = 1000  # updates left out at the start; if left out: found automatically
 #precision = 0.01  # end as soon as intervals are that narrow, relative to their means; updates is then a cap
+#until = "2h"  # end at that time of the simulation, if the updates do not come first
 """
 
 
@@ -109,7 +130,8 @@ def starter(kind: str = "asynchronous") -> str:
     protocol = f'\n[protocol]\nkind = "{kind}"\n' + "".join(f"{line}\n" for line in _parameters(kind))
     if kind in EXACT_KINDS:  # no route to go, nothing to run
         return head + protocol + _OPTIMIZER
-    return head + _TABLES.get(ALL_KINDS[kind].table, _ROUTE) + protocol + _OPTIMIZER + _RUN
+    route = _TABLES.get(ALL_KINDS[kind].table, _ROUTE)
+    return head + _FAILURE + route + _BEFALLS + protocol + _OPTIMIZER + _RUN
 
 
 def _parameters(kind: str) -> Iterator[str]:

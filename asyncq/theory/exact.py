@@ -10,6 +10,7 @@ import numpy as np
 
 from asyncq.distributions import Law
 from asyncq.errors import NoExactLaw
+from asyncq.machines import is_disturbed
 from asyncq.network import NO_STREAM, Network
 from asyncq.protocols import KINDS
 from asyncq.staleness import StalenessLaw
@@ -79,11 +80,20 @@ def mean_staleness(scenario: Scenario) -> float | None:
 
 
 def network_of(scenario: Scenario) -> Network:
-    """What a scenario lowers to; a pipeline, which lowers to no network, has a law for every stage instead."""
+    """What a scenario lowers to.
+
+    Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, which lowers to no network and has a law for every stage
+    instead, and where something befalls the machines.
+    """
     if scenario.protocol.kind not in KINDS:
         raise NoExactLaw(
             f"protocol {scenario.protocol.kind} has no network of workers, and no one law",
             "for a pipeline: asyncq.theory.pipeline.stage_law, the law of one stage",
+        )
+    if is_disturbed(scenario):
+        raise NoExactLaw(
+            "nothing is known in closed form where failures, outages, slowdowns or slow intervals befall machines",
+            "the same without them; asyncq simulate takes them as they are",
         )
     return Network.of(scenario)
 

@@ -64,9 +64,10 @@ def synchronous_throughput(network: Network) -> Estimate | None:
     """Gradients per second of the same workers behind a barrier: M / E[max of their times], exact.
 
     None where the maximum has no closed form: with a server, or with a random pull or push. None for compute groups
-    as well, whose gradients are not a machine's, and with extra slots, whose time is not the workers'.
+    as well, whose gradients are not a machine's, and with extra slots, whose time is not the workers', and where
+    something befalls the machines.
     """
-    if network.has_server or network.group_size > 1 or network.extras:
+    if network.has_server or network.group_size > 1 or network.extras or network.machines is not None:
         return None
     slowest: list[Law] = []
     routes, counts = np.unique(np.stack([network.pull, network.work, network.push]), axis=1, return_counts=True)
