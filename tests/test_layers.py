@@ -27,7 +27,7 @@ LAYERS: dict[str, int] = {
             "scenario mistakes overrides starter protocols network distributions staleness estimate",
             "engines variates theory",
             "run findings replications timeline statistics",
-            "sgd papers",
+            "sgd papers verification",
             "planner",
             "plots chart",
             "cli report files __main__",

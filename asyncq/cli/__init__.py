@@ -12,6 +12,7 @@ from asyncq.cli.reproduce import reproduce
 from asyncq.cli.simulate import simulate
 from asyncq.cli.terminal import BAD_INPUT, FAILED, INTERRUPTED
 from asyncq.cli.timeline import timeline
+from asyncq.cli.verify import verify
 from asyncq.cli.writing import check, init, protocols, schema
 from asyncq.errors import AsyncqError, ScenarioError
 
@@ -46,5 +47,5 @@ def main() -> None:
     """How stale are asynchronous gradients, and which momentum goes with that?"""
 
 
-for command in (check, init, predict, protocols, reproduce, schema, simulate, timeline):
+for command in (check, init, predict, protocols, reproduce, schema, simulate, timeline, verify):
     main.add_command(command)
