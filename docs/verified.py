@@ -6,11 +6,13 @@ the same seed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from asyncq.verification import FALSE_ALARM, Finding, claims, table, verify
+from asyncq.verification.computed import COMPUTED
 
 PAGE = Path(__file__).parent / "verification.md"
 SEED = 2026
@@ -56,12 +58,20 @@ def page(findings: list[Finding]) -> str:
         false_alarm=FALSE_ALARM,
         each=FALSE_ALARM / chance,
     )
-    for says, group in groupby(findings, key=lambda finding: finding.claim.says):
+    heading = attrgetter("claim.chance", "claim.says")
+    exact = [finding for finding in findings if finding.claim in COMPUTED]
+    text += "\n## Closed forms, each computed in two ways\n\n"
+    text += "| claim | oracle | what is claimed | figure | must be | verdict |\n|---|---|---|---|---|---|\n"
+    for finding in exact:
+        claim, evidence = finding.claim, finding.evidence
+        text += f"| {claim.name} | {claim.source} | {claim.says} | {evidence.figure} {table.figure(finding)} "
+        text += f"| {table.test(finding)} | {finding.verdict} |\n"
+    for (_, says), group in groupby(findings[len(exact) :], key=heading):
         text += "".join(section(says, list(group)))
     return text
 
 
-def section(says: str, group: list[Finding]) -> Iterable[str]:
+def section(says: str, group: list[Finding]) -> Iterator[str]:
     """What is claimed, and a table with a line for each finding."""
     yield f"\n## {says[0].upper()}{says[1:]}\n\n"
     yield f"| claim | oracle | {group[0].evidence.figure} | test | from | verdict |\n|---|---|---:|---|---|---|\n"

@@ -155,7 +155,7 @@ class Accumulator:
                 np.add.at(self._per_worker[0], here.worker, 1)
                 np.add.at(self._per_worker[1], here.worker, here.staleness)
                 self._fold_sums(here.staleness)
-            if self._kernel is None or top >= self._dense or here.visits is not None:
+            if self._kernel is None or top >= self._dense or here.busy is not None:
                 self._mark_ends(here)
             self._keep_sample(here.staleness)
             self._keep_blocks(here)
