@@ -41,7 +41,7 @@ def folded(chunk: Chunk, cuts, warmup: int, compiled: bool = False, network: Net
     edges = [0, *sorted(cuts), chunk.time.size]
     for low, high in itertools.pairwise(edges):
         if high > low:
-            accumulator.fold(Chunk(*(column[low:high] for column in chunk)))
+            accumulator.fold(chunk.pick(slice(low, high)))
     return accumulator
 
 
