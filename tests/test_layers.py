@@ -28,7 +28,7 @@ LAYERS: dict[str, int] = {
             "estimate",
             "engines variates theory",
             "run findings replications timeline statistics",
-            "sgd papers",
+            "sgd papers verification",
             "planner advice",
             "plots chart",
             "cli report briefing files __main__",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from asyncq.engines import Chunk
 from asyncq.network import Network
-from asyncq.protocols import CANCELLED, COMMITTED, DOWNWEIGHTED, DROPPED
+from asyncq.protocols import CANCELLED, COMMITTED, DOWNWEIGHTED, DROPPED, KIND_NAMES
 from asyncq.statistics.accumulate import BATCHES, BLOCK_ROWS, PARTS, SAMPLE, Accumulator, Collected
 from asyncq.statistics.goodness import fit_geometric
 from asyncq.statistics.intervals import ratio_of_batches
@@ -66,7 +66,7 @@ def test_sums_do_not_depend_on_where_chunks_are_cut(seed, n, cuts, warmup, mixed
     after = np.arange(n) >= warmup
     keep = np.flatnonzero(after & (chunk.kind <= DOWNWEIGHTED))
     everything = accumulator.collected()
-    assert everything.kinds.tolist() == np.bincount(chunk.kind[after], minlength=4).tolist()
+    assert everything.kinds.tolist() == np.bincount(chunk.kind[after], minlength=len(KIND_NAMES)).tolist()
     assert accumulator.rows == keep.size
     for boundary in accumulator.boundaries:
         later = keep[boundary:]
@@ -75,7 +75,7 @@ def test_sums_do_not_depend_on_where_chunks_are_cut(seed, n, cuts, warmup, mixed
         if boundary:
             assert collected.warmup == keep[boundary - 1] + 1
             behind = chunk.kind[keep[boundary - 1] + 1 :]
-            assert collected.kinds.tolist() == np.bincount(behind, minlength=4).tolist()
+            assert collected.kinds.tolist() == np.bincount(behind, minlength=len(KIND_NAMES)).tolist()
         if later.size:
             assert_collected(collected, chunk, later, boundary, accumulator.rows)
 

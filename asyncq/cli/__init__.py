@@ -14,6 +14,7 @@ from asyncq.cli.simulate import simulate
 from asyncq.cli.stability import stability
 from asyncq.cli.terminal import BAD_INPUT, FAILED, INTERRUPTED
 from asyncq.cli.timeline import timeline
+from asyncq.cli.verify import verify
 from asyncq.cli.writing import check, init, protocols, schema
 from asyncq.errors import AsyncqError, ScenarioError
 
@@ -48,5 +49,5 @@ def main() -> None:
     """How stale are asynchronous gradients, and which momentum goes with that?"""
 
 
-for command in (check, init, predict, protocols, recommend, reproduce, schema, simulate, stability, timeline):
+for command in (check, init, predict, protocols, recommend, reproduce, schema, simulate, stability, timeline, verify):
     main.add_command(command)

@@ -2,9 +2,8 @@
 server by the compiled engine. Every test is a chi-square of all cells with 100 expected or more, corrected for the
 dependence of rows.
 
-The correction: rows come in batches; sum of (O - E)^2 / E has mean tr S and variance 2 tr S^2 with S the covariance of
-scaled cells, both estimated from the batches without bias (Satterthwaite). Rejection is at p = 1e-4; with 42 cases the
-false alarm is 0.4 % in all, and that of the largest standardised cell (5) is 6e-7 a cell.
+The correction is that of asyncq.statistics.chi_square, tested below and in test_verification.py. Rejection is at
+p = 1e-4; with 42 cases the false alarm is 0.4 % in all, and that of the largest standardised cell (5) is 6e-7 a cell.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import time
 import numpy as np
 import pytest
 from cases import scenario
-from scipy import stats
 from workers_apart import by_ranks
 
 from asyncq import simulate
@@ -22,6 +20,7 @@ from asyncq.distributions import Exponential, Gamma, Hyperexponential, Law, Logn
 from asyncq.engines.compiled import CompiledEngine
 from asyncq.network import Network
 from asyncq.staleness import StalenessLaw
+from asyncq.statistics.chi_square import chi_square
 from asyncq.theory import staleness_law
 from asyncq.theory.closed_network import mean_value_analysis
 from asyncq.theory.renewal import RenewalPool, independent_workers
@@ -41,28 +40,6 @@ WORK: dict[str, Law] = {
     "pareto": Pareto(mean=1.0, shape=2.5),
 }
 BATCH_COUNT, COMMITS = 64, 1_600_000
-
-
-def chi_square(batches: np.ndarray, law: StalenessLaw) -> tuple[float, float]:
-    """p-value and largest standardised cell, from one histogram per batch, shape (batches, cells)."""
-    size = batches.sum()
-    pmf = np.pad(law.pmf, (0, max(0, batches.shape[1] - law.pmf.size)))[: batches.shape[1]]
-    kept = size * pmf >= 100
-    cells = np.column_stack([batches[:, kept], batches[:, ~kept].sum(axis=1)])
-    shares = np.append(pmf[kept], 1 - pmf[kept].sum())
-    if size * shares[-1] < 100:
-        cells, shares = cells[:, :-1], shares[:-1]
-    rows = batches.sum(axis=1)
-    off = (cells - rows[:, None] * shares) / np.sqrt(size * shares)  # sums over batches to (O - E) / sqrt(E)
-    count = off.shape[0]
-    centred = off - off.mean(axis=0)
-    gram = centred @ centred.T * (count / (count - 1))
-    trace = np.trace(gram)
-    square = ((count - 1) ** 2 / ((count - 2) * (count + 1))) * (np.sum(gram**2) - trace**2 / (count - 1))
-    statistic = float((off.sum(axis=0) ** 2).sum())
-    freedom = trace**2 / square
-    spread = np.sqrt((centred**2).sum(axis=0) * count / (count - 1))
-    return float(stats.chi2.sf(statistic * freedom / trace, freedom)), float(np.abs(off.sum(axis=0) / spread).max())
 
 
 def histograms(rows: list[np.ndarray], length: int) -> np.ndarray:
