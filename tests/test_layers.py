@@ -36,7 +36,7 @@ LAYERS: dict[str, int] = {
     for stem in stems.split()
 }
 HEAVY = ("numba", "statsmodels", "matplotlib", "scipy.stats", "joblib", "rich", "pandas")
-MAY_BE_HEAVY = {("asyncq.engines.compiled", "numba")}
+MAY_BE_HEAVY = {("asyncq.engines.compiled", "numba"), ("asyncq.sgd.kernels", "numba")}
 
 
 @dataclass(frozen=True)
