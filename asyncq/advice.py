@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from asyncq.errors import NoExactLaw, ScenarioError
 from asyncq.estimate import Estimate
 from asyncq.network import Network
@@ -27,6 +29,7 @@ __all__ = ["Basis", "Source", "basis_of", "recommend", "step_sizes", "surroundin
 
 Source = Scenario | Run | StalenessLaw | ExponentialWorkers
 TAIL = 1e-9  # what is cut off a law: thresholds then move by as much, relatively
+LONG, LOST = 512, 5e-4  # cells beyond which a law is cut where its tail holds this share of its mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,7 @@ def basis_of(source: Source) -> Basis | None:
     if isinstance(source, ExponentialWorkers):
         return Basis(source, "exponential workers, exact")
     if isinstance(source, StalenessLaw):
-        return Basis(source.cut(TAIL), f"the law {source.name}, as given; staleness drawn independently")
+        return Basis(_cut(source, TAIL), f"the law {source.name}, as given; staleness drawn independently")
     scenario = source.scenario if isinstance(source, Run) else source
     if scenario.protocol.kind in EXACT_KINDS:
         stages = scenario.protocol.parameters["stages"]
@@ -58,12 +61,24 @@ def basis_of(source: Source) -> Basis | None:
     mixed = len(pools_of(Network.of(scenario))) > 1
     if isinstance(source, Run):
         rows = f"{source.updates - source.warmup:,} updates, seed {source.seed}"
-        return Basis(source.staleness.effective, f"a measured law ({rows}); staleness drawn independently", mixed)
+        words = f"a measured law ({rows}); staleness drawn independently"
+        return Basis(_cut(source.staleness.effective, 0.0), words, mixed)
     try:
         law = staleness_law(scenario)
     except NoExactLaw:
         return None
-    return Basis(law.cut(max(TAIL, law.error)), "the exact law; staleness drawn independently", mixed)
+    return Basis(_cut(law, max(TAIL, law.error)), "the exact law; staleness drawn independently", mixed)
+
+
+def _cut(law: StalenessLaw, tail: float) -> StalenessLaw:
+    """The law without cells that cost time and change little: a heavy tail would take minutes."""
+    law = law.cut(tail)
+    if law.pmf.size <= LONG:
+        return law
+    survival = law.survival
+    held = survival * np.arange(1, law.pmf.size + 1)  # at least, of the mean
+    enough = np.flatnonzero(held > LOST * law.mean)[-1] + 1
+    return law if enough >= law.pmf.size else law.cut(float(survival[enough]))
 
 
 def recommend(

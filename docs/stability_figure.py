@@ -39,6 +39,23 @@ def draw(*_: object) -> None:
         axes.legend(frameon=False, fontsize="small")
     GENERATED.mkdir(exist_ok=True)
     figure.savefig(GENERATED / "expectation-against-mean-square.svg", metadata={"Date": None})
+    _of_a_recommendation()
+
+
+def _of_a_recommendation() -> None:
+    """The pictures that ``asyncq recommend --out`` draws, for eight exponential workers."""
+    from asyncq import plots
+    from asyncq.advice import recommend, surroundings
+
+    pool = exponential_workers(8)
+    found = recommend(pool, momentum=0.9, learning_rate=0.01, condition_number=100.0, sharpness=20.0)
+    near, against_workers = surroundings(pool, found)
+    figures = {
+        "stability-map": plots.stability_map(near, found),
+        "momentum-budget": plots.momentum_budget(against_workers, 8),
+    }
+    for name, figure in figures.items():
+        figure.savefig(GENERATED / f"{name}.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

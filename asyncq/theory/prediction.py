@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from asyncq import __version__
@@ -10,6 +11,7 @@ from asyncq.errors import NoExactLaw
 from asyncq.estimate import Estimate
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.exact import mean_staleness, network_of, staleness_law
+from asyncq.theory.first_look import FirstLook, first_look
 from asyncq.theory.momentum import MomentumLine, is_momentum
 from asyncq.theory.renewal import TOLERANCE
 from asyncq.theory.throughput import Bounds, synchronous_throughput, throughput
@@ -45,6 +47,12 @@ class Prediction:
     gradients: Estimate | Bounds
     synchronous: Estimate | None
 
+    @cached_property
+    def recommendation(self) -> FirstLook | None:
+        """How large a learning rate today's momentum survives; None where the scenario does not say what runs today, or
+        no law is known. The whole recommendation is :func:`asyncq.recommend`'s."""
+        return None if self.law is None else first_look(self.scenario, self.law)
+
     @property
     def quantiles(self) -> dict[str, int]:
         """The median, 90 % and 99 % points of the law, by name; empty where no law is known."""
@@ -76,6 +84,7 @@ class Prediction:
             "engine": "exact",
             "staleness": staleness,
             "momentum": None if self.momentum is None else vars(self.momentum).copy(),
+            "recommendation": None if self.recommendation is None else self.recommendation.to_dict(),
             "throughput": {**self.throughput.to_dict(), "gradients": self.gradients.to_dict()},
             "synchronous": None if self.synchronous is None else self.synchronous.to_dict(),
         }
