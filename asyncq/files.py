@@ -76,6 +76,8 @@ def write_run(run: Run, folder: Path) -> None:
         "warm-up": plots.warm_up(run),
         "workers": plots.workers(run),
     }
+    if run.over_time is not None:
+        figures["over-time"] = plots.over_time(run.over_time, run.scenario.name)
     for name, figure in figures.items():
         _write_figure(figure, folder, name)
     if run.trace is not None:

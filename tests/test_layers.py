@@ -24,7 +24,7 @@ LAYERS: dict[str, int] = {
     for layer, stems in enumerate(
         (
             "errors",
-            "scenario mistakes overrides starter protocols network distributions staleness spelling estimate",
+            "scenario mistakes overrides starter protocols network machines distributions staleness spelling estimate",
             "engines variates theory",
             "run findings replications timeline statistics",
             "sgd papers",

@@ -3,6 +3,7 @@
 from asyncq.plots.runs import autocorrelation, schedule, staleness, survival, timeline, warm_up, workers
 from asyncq.plots.stability import contraction, momentum_budget, stability_map
 from asyncq.plots.theory import law, momentum
+from asyncq.plots.wall_clock import over_time
 
 __all__ = [
     "autocorrelation",
@@ -10,6 +11,7 @@ __all__ = [
     "law",
     "momentum",
     "momentum_budget",
+    "over_time",
     "schedule",
     "stability_map",
     "staleness",
