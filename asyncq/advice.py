@@ -10,6 +10,7 @@ import numpy as np
 
 from asyncq.errors import NoExactLaw, ScenarioError
 from asyncq.estimate import Estimate
+from asyncq.machines import is_disturbed
 from asyncq.network import Network
 from asyncq.protocols import EXACT_KINDS
 from asyncq.run import Run, simulate
@@ -58,7 +59,7 @@ def basis_of(source: Source) -> Basis | None:
     pool = exponential_pool(scenario)
     if pool is not None:
         return Basis(pool, "the exact process, for exponential work without pull, push or server")
-    mixed = len(pools_of(Network.of(scenario))) > 1
+    mixed = is_disturbed(scenario) or len(pools_of(Network.of(scenario))) > 1
     if isinstance(source, Run):
         rows = f"{source.updates - source.warmup:,} updates, seed {source.seed}"
         words = f"a measured law ({rows}); staleness drawn independently"
@@ -150,6 +151,8 @@ def _against_synchronous(source: Source, found: Recommendation) -> float | None:
     if not isinstance(source, Scenario | Run) or found.mean_staleness == 0:
         return None
     scenario = source.scenario if isinstance(source, Run) else source
+    if isinstance(source, Scenario) and is_disturbed(source):
+        return None
     barrier = synchronous_throughput(Network.of(scenario))
     rate = source.throughput if isinstance(source, Run) else throughput(source)
     if barrier is None or not isinstance(rate, Estimate) or not math.isfinite(found.best.updates):

@@ -62,6 +62,10 @@ def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
     """What theory says of a scenario, under the headings of a run's report."""
     scenario, law, mean = found.scenario, found.law, found.mean
     lines = [system(scenario), f"predicted, no simulation; asyncq {__version__}", ""]
+    if found.throughput is None or found.gradients is None:
+        lines += ["throughput   only by simulation", "", "staleness    only by simulation", ""]
+        lines += _wrapped(f"law          not known: {found.no_law}")
+        return "\n".join([*lines, *_wrapped(f"             nearest scenario with one: {found.nearest}")]) + "\n"
     lines.append(f"throughput   {_rate(found.throughput)} {found.throughput.unit}{_says(found.throughput)}")
     whose = "gradients" if scenario.groups is None else "gradients of groups"
     ratio = _ratio(found.gradients, found.synchronous)

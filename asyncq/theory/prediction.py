@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from asyncq import __version__
 from asyncq.errors import NoExactLaw
 from asyncq.estimate import Estimate
+from asyncq.machines import is_disturbed
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.exact import mean_staleness, network_of, staleness_law
 from asyncq.theory.first_look import FirstLook, first_look
@@ -32,7 +33,8 @@ class Prediction:
     ``law`` is None where no exact law is known; then ``no_law`` holds the reason and ``nearest`` the nearest scenario
     that has one. ``mean`` is the mean staleness, which counting gives more often than the law, and ``distance`` the
     law's total variation from the geometric law of that mean. ``throughput`` counts updates, ``gradients`` their
-    gradients, ``synchronous`` those of the same workers behind a barrier; all per second.
+    gradients, ``synchronous`` those of the same workers behind a barrier; all per second, and
+    None where something befalls the machines, of which nothing is known.
     """
 
     scenario: Scenario
@@ -43,8 +45,8 @@ class Prediction:
     distance: float | None
     unit: str
     momentum: MomentumLine | None
-    throughput: Estimate | Bounds
-    gradients: Estimate | Bounds
+    throughput: Estimate | Bounds | None
+    gradients: Estimate | Bounds | None
     synchronous: Estimate | None
 
     @cached_property
@@ -77,6 +79,9 @@ class Prediction:
                 "law": law.name,
                 "distance_to_geometric": self.distance,
             }
+        throughput = None
+        if self.throughput is not None and self.gradients is not None:
+            throughput = {**self.throughput.to_dict(), "gradients": self.gradients.to_dict()}
         return {
             "schema": 1,
             "version": __version__,
@@ -85,7 +90,7 @@ class Prediction:
             "staleness": staleness,
             "momentum": None if self.momentum is None else vars(self.momentum).copy(),
             "recommendation": None if self.recommendation is None else self.recommendation.to_dict(),
-            "throughput": {**self.throughput.to_dict(), "gradients": self.gradients.to_dict()},
+            "throughput": throughput,
             "synchronous": None if self.synchronous is None else self.synchronous.to_dict(),
         }
 
@@ -96,7 +101,14 @@ def predict(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Prediction:
 
     Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, whose stages have laws of their own.
     """
-    network = network_of(scenario)
+    try:
+        network = network_of(scenario)
+    except NoExactLaw as refusal:
+        if not is_disturbed(scenario):
+            raise
+        return Prediction(
+            scenario, None, refusal.reason, refusal.nearest, None, None, "updates", None, None, None, None
+        )
     law, reason, nearest, distance = None, "", "", None
     mean = mean_staleness(scenario)
     try:
