@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from asyncq.errors import NoExactLaw, ScenarioError
 from asyncq.estimate import Estimate
+from asyncq.machines import is_disturbed
 from asyncq.network import Network
 from asyncq.protocols import EXACT_KINDS
 from asyncq.run import Run, simulate
@@ -27,6 +30,7 @@ __all__ = ["Basis", "Source", "basis_of", "recommend", "step_sizes", "surroundin
 
 Source = Scenario | Run | StalenessLaw | ExponentialWorkers
 TAIL = 1e-9  # what is cut off a law: thresholds then move by as much, relatively
+LONG, LOST = 512, 5e-4  # cells beyond which a law is cut where its tail holds this share of its mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +50,7 @@ def basis_of(source: Source) -> Basis | None:
     if isinstance(source, ExponentialWorkers):
         return Basis(source, "exponential workers, exact")
     if isinstance(source, StalenessLaw):
-        return Basis(source.cut(TAIL), f"the law {source.name}, as given; staleness drawn independently")
+        return Basis(_cut(source, TAIL), f"the law {source.name}, as given; staleness drawn independently")
     scenario = source.scenario if isinstance(source, Run) else source
     if scenario.protocol.kind in EXACT_KINDS:
         stages = scenario.protocol.parameters["stages"]
@@ -55,15 +59,27 @@ def basis_of(source: Source) -> Basis | None:
     pool = exponential_pool(scenario)
     if pool is not None:
         return Basis(pool, "the exact process, for exponential work without pull, push or server")
-    mixed = len(pools_of(Network.of(scenario))) > 1
+    mixed = is_disturbed(scenario) or len(pools_of(Network.of(scenario))) > 1
     if isinstance(source, Run):
         rows = f"{source.updates - source.warmup:,} updates, seed {source.seed}"
-        return Basis(source.staleness.effective, f"a measured law ({rows}); staleness drawn independently", mixed)
+        words = f"a measured law ({rows}); staleness drawn independently"
+        return Basis(_cut(source.staleness.effective, 0.0), words, mixed)
     try:
         law = staleness_law(scenario)
     except NoExactLaw:
         return None
-    return Basis(law.cut(max(TAIL, law.error)), "the exact law; staleness drawn independently", mixed)
+    return Basis(_cut(law, max(TAIL, law.error)), "the exact law; staleness drawn independently", mixed)
+
+
+def _cut(law: StalenessLaw, tail: float) -> StalenessLaw:
+    """The law without cells that cost time and change little: a heavy tail would take minutes."""
+    law = law.cut(tail)
+    if law.pmf.size <= LONG:
+        return law
+    survival = law.survival
+    held = survival * np.arange(1, law.pmf.size + 1)  # at least, of the mean
+    enough = np.flatnonzero(held > LOST * law.mean)[-1] + 1
+    return law if enough >= law.pmf.size else law.cut(float(survival[enough]))
 
 
 def recommend(
@@ -135,6 +151,8 @@ def _against_synchronous(source: Source, found: Recommendation) -> float | None:
     if not isinstance(source, Scenario | Run) or found.mean_staleness == 0:
         return None
     scenario = source.scenario if isinstance(source, Run) else source
+    if isinstance(source, Scenario) and is_disturbed(source):
+        return None
     barrier = synchronous_throughput(Network.of(scenario))
     rate = source.throughput if isinstance(source, Run) else throughput(source)
     if barrier is None or not isinstance(rate, Estimate) or not math.isfinite(found.best.updates):

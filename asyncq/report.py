@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from asyncq.staleness import StalenessLaw
     from asyncq.statistics.agreement import Agreement
     from asyncq.statistics.over_time import OverTime
+    from asyncq.theory.first_look import FirstLook
     from asyncq.theory.momentum import MomentumLine
     from asyncq.theory.pipeline import Pipeline
     from asyncq.theory.prediction import Prediction
@@ -46,7 +47,7 @@ STAGES = 10  # stages of a pipeline that are listed, and the last
 
 def render(run: Run, *, ascii_only: bool = False) -> str:
     """The report of a run, at most 80 columns wide but for long names."""
-    above, below = [*_heading(run), "", *_flow(run), ""], ["", *_advice(run)]
+    above, below = [*_heading(run), "", *_flow(run), ""], ["", *_advice(run), *_ceiling(run.recommendation)]
     if run.over_time is not None and 1 < len(run.over_time.phases) <= PHASES:
         below += ["", *_phases(run.over_time)]
     staleness = list(_staleness(run))
@@ -61,6 +62,10 @@ def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
     """What theory says of a scenario, under the headings of a run's report."""
     scenario, law, mean = found.scenario, found.law, found.mean
     lines = [system(scenario), f"predicted, no simulation; asyncq {__version__}", ""]
+    if found.throughput is None or found.gradients is None:
+        lines += ["throughput   only by simulation", "", "staleness    only by simulation", ""]
+        lines += _wrapped(f"law          not known: {found.no_law}")
+        return "\n".join([*lines, *_wrapped(f"             nearest scenario with one: {found.nearest}")]) + "\n"
     lines.append(f"throughput   {_rate(found.throughput)} {found.throughput.unit}{_says(found.throughput)}")
     whose = "gradients" if scenario.groups is None else "gradients of groups"
     ratio = _ratio(found.gradients, found.synchronous)
@@ -72,7 +77,7 @@ def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
         quantiles = ", ".join(f"{name} {value}" for name, value in found.quantiles.items())
         sd = f"sd {'above ' if law.sd_is_lower_bound else ''}{law.sd:.4g}"
         lines.append(f"staleness    mean {mean:.5g}, {sd}; {quantiles} {found.unit} (exact)")
-        lines += _histogram(law, "#" if ascii_only else "█", BARS)
+        lines += _histogram(law, "#" if ascii_only else "█", BARS - 2 * (found.recommendation is not None))
         error = f"to {law.error:.1g} in total variation" if law.error > 1e-9 else "in closed form"
         lines += ["", f"law          {law.name}, exact {error}"]
         if found.distance is not None and found.distance > 1e-6:
@@ -87,6 +92,7 @@ def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
         if found.momentum.basis != "geometric law" and not found.momentum.is_delay:
             lines.append("             1 - 1/(1 + mean) holds only to first order in the step size;")
             lines.append("             variability enters at second order and decides stability")
+    lines += _ceiling(found.recommendation)
     return "\n".join(lines) + "\n"
 
 
@@ -355,6 +361,17 @@ def _momentum(line: MomentumLine) -> Iterator[str]:
         yield "             the step size" + (f"; to first order only, momentum {rule}" if rule else "")
     else:
         yield f"momentum     implicit {line.implicit:.3f} ({line.basis})" + (f"; {rule} explicit" if rule else "")
+
+
+def _ceiling(look: FirstLook | None) -> Iterator[str]:
+    """How large a learning rate today's momentum survives, and the explicit one."""
+    if look is None:
+        return
+    today = f"today's {look.learning_rate:g} {'is stable' if look.is_stable else 'diverges'}"
+    how = "mean square, exact" if look.exact else "mean square, a model"
+    yield f"ceiling      at momentum {look.momentum:g}: learning rate {look.ceiling:.3g} ({how}); {today}"
+    other = f"at {look.explicit:.3f}: {look.ceiling_at_explicit:.3g}; " if look.ceiling_at_explicit is not None else ""
+    yield f"             {other}at 0: {look.ceiling_at_zero:.3g}; if tuned without noise. More: asyncq recommend"
 
 
 def _ratio(gradients: Estimate | Bounds, synchronous: Estimate | None) -> str:

@@ -27,6 +27,7 @@ from asyncq.statistics.precision import PrecisionRule
 from asyncq.statistics.series import Series
 from asyncq.statistics.steady_state import WarmUp, warm_up
 from asyncq.statistics.workers import WhoIsStale, who_is_stale
+from asyncq.theory.first_look import FirstLook, first_look
 from asyncq.theory.momentum import MomentumLine, is_momentum
 from asyncq.theory.throughput import synchronous_throughput
 from asyncq.variates import Variates, chosen_seed
@@ -92,6 +93,12 @@ class Run:
         return agreement(self.scenario, self.collected)
 
     @cached_property
+    def recommendation(self) -> FirstLook | None:
+        """How large a learning rate today's momentum survives; None where the scenario does not say what runs today.
+        The whole recommendation is :func:`asyncq.recommend`'s."""
+        return first_look(self.scenario, self.staleness.effective)
+
+    @cached_property
     def laws(self) -> tuple[Fitted, ...]:
         """All families of laws fitted to the staleness, the best first; takes up to a second."""
         from asyncq.statistics.fitting import rank
@@ -123,6 +130,7 @@ class Run:
             },
             "exact": None if self.exact is None else self.exact.to_dict(),
             "momentum": dict(vars(self.momentum)),
+            "recommendation": None if self.recommendation is None else self.recommendation.to_dict(),
             "server": None if self.server is None else self.server.to_dict(),
             "shards": None if self.shards is None else self.shards.to_dict(),
             "averagings": None if self.averagings is None else self.averagings.to_dict(),

@@ -16,6 +16,7 @@ from cases import scenario
 from textbook import from_interval, ratio
 
 from asyncq import simulate
+from asyncq.theory import throughput
 
 CHANCE = 1e-6
 WORKERS, COMMITS, SEED = 6, 10_000, 5
@@ -110,6 +111,19 @@ def test_a_server_is_a_closed_network_of_ciw(work, service, mean, seats):
 def test_a_pull_and_a_push_are_stations_in_tandem(seats):
     """Only sums of delays count, so that the pull may stand behind the work."""
     assert differing(pairs_of(SMOOTH, SMOOTH, 0.3, seats, wires=(0.4, 0.2))) == {}
+
+
+@pytest.mark.parametrize(("mean", "seats"), [(0.1, 1), (0.25, 1), (0.5, 2)])
+def test_the_exact_throughput_is_that_of_ciw(mean, seats):
+    """Mean value analysis against the other simulator, within the same interval of 32 batches."""
+    server = {"service_time": {**EXPONENTIAL, "mean": mean}, "seats": seats}
+    exact = throughput(scenario({**EXPONENTIAL, "mean": 1.0}, workers=WORKERS, server=server))
+    assert exact.exact
+    *_, left = ciw_commits(EXPONENTIAL, EXPONENTIAL, mean, seats, commits=COMMITS, seed=SEED + 1)
+    elapsed = np.diff(left)[COMMITS // 20 :]
+    seen = ratio(np.ones(elapsed.size), elapsed)
+    assert seen.excess(exact.mean, CHANCE) <= 1
+    assert seen.excess(1.15 * exact.mean, CHANCE) > 1  # and it would see a sixth more
 
 
 def test_the_comparison_sees_a_slower_server():

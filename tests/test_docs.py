@@ -21,7 +21,8 @@ from asyncq.cli import main
 from asyncq.protocols import ALL_KINDS, KINDS
 
 ROOT = Path(__file__).parents[1]
-PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/quickstart.md")}
+COMMANDS = {"README.md": 5, "docs/quickstart.md": 10, "docs/choosing-momentum.md": 4}  # shown at least
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in COMMANDS}
 PREDICTED = (ROOT / "docs" / "protocols" / "predicted.md").read_text(encoding="utf-8")
 SHORT = ["--updates", "3000"]
 
@@ -59,13 +60,13 @@ def call(command: str, *more: str):
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_shown_run(page: str, clone: Path) -> None:
     shown = commands(page)
-    assert len(shown) >= (5 if page == "README.md" else 10)
+    assert len(shown) >= COMMANDS[page]
     for command in shown:
         short = SHORT if command.startswith("asyncq simulate") and "--updates" not in command else []
         assert call(command, *short).exit_code == 0, command
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if ">>> " not in text])
 def test_the_python_shown_runs(page: str, clone: Path) -> None:
     code = "\n".join(blocks(page, "python"))
     assert "asyncq" in code
@@ -75,11 +76,12 @@ def test_the_python_shown_runs(page: str, clone: Path) -> None:
     assert done.stdout
 
 
-def test_the_output_shown_is_the_output(clone: Path) -> None:
+@pytest.mark.parametrize(("page", "fewest"), [("docs/quickstart.md", 3), ("docs/choosing-momentum.md", 2)])
+def test_the_output_shown_is_the_output(page: str, fewest: int, clone: Path) -> None:
     """Block by block: a console block with a single command and, right after it, a text block with its output."""
     pair = r"^```console\n\$ (asyncq [^\n]*)\n```\n\n```text\n(.*?)^```$"
-    pairs = re.findall(pair, PAGES["docs/quickstart.md"], re.MULTILINE | re.DOTALL)
-    assert len(pairs) >= 3
+    pairs = re.findall(pair, PAGES[page], re.MULTILINE | re.DOTALL)
+    assert len(pairs) >= fewest
     for command, output in pairs:
         assert call(command).stdout == re.sub(r"asyncq \d+\.\d+\.\w+", f"asyncq {__version__}", output), command
 

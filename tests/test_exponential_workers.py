@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cases import scenario
 
+from asyncq import simulate
 from asyncq.theory.exponential import exponential_workers
 
 
@@ -50,6 +52,28 @@ def compare(rates, contributors, momentum, *, runs, seed):
     assert np.all(np.abs(square.mean(axis=1) - expected) <= 4 * error + 1e-12)
 
 
+def compare_with_trace(rates, momentum, *, windows, seed):
+    """The same on a simulated trace, cut into windows of 100 updates. Work is memoryless, so that windows are
+    independent; what a window reads from before its beginning is the start."""
+    each = [1.0] * int(rates) if np.ndim(rates) == 0 else rates
+    pools = [
+        {"name": f"worker {i}", "workers": 1, "work_time": {"law": "exponential", "mean": 1 / rate}}
+        for i, rate in enumerate(each)
+    ]
+    run = simulate(scenario(pools=pools), updates=100 * windows + 1000, seed=seed, trace=True)
+    staleness = run.trace.staleness[1000:].reshape(windows, 100).T
+    pool = exponential_workers(each)
+    step, rng, every = 0.5 * pool.threshold(momentum), np.random.default_rng(seed), np.arange(windows)
+    w = np.ones((102, windows))  # w[t + 1] is the position after t updates; w[0] that before the first
+    for t in range(100):
+        read = w[np.maximum(t + 1 - staleness[t], 0), every] + 0.3 * rng.normal(size=windows)
+        w[t + 2] = w[t + 1] + momentum * (w[t + 1] - w[t]) - step * read
+    square = w[1:] ** 2
+    expected = pool.moments(step, momentum, updates=100, noise=0.09)
+    error = square.std(axis=1) / np.sqrt(windows)
+    assert np.all(np.abs(square.mean(axis=1) - expected) <= 4 * error + 1e-12)
+
+
 class TestAgainstTheTrueProcess:
     @pytest.mark.parametrize("momentum", [-0.3, 0.0, 0.5])
     @pytest.mark.parametrize("workers", [2, 8])
@@ -59,6 +83,10 @@ class TestAgainstTheTrueProcess:
     @pytest.mark.parametrize("momentum", [-0.3, 0.0, 0.5])
     def test_unequal_workers(self, momentum):
         compare([3, 1, 1, 0.2], 1, momentum, runs=10_000, seed=12)
+
+    @pytest.mark.parametrize("rates", [8, [3, 1, 1, 0.2]], ids=str)
+    def test_simulated_traces(self, rates):
+        compare_with_trace(rates, 0.5, windows=2000, seed=14)
 
     @pytest.mark.parametrize("contributors", [2, 4])
     def test_k_async(self, contributors):

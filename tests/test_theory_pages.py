@@ -19,7 +19,8 @@ DOCS = Path(__file__).parents[1] / "docs"
         "theory/stability.md",
         "theory/streaming-pca.md",
     ])
-def test_examples_run(page):
+def test_examples_run(page, monkeypatch):
+    monkeypatch.chdir(DOCS.parent)
     found = doctest.testfile(str(DOCS / page), module_relative=False, encoding="utf-8")
     assert found.attempted > 0
     assert found.failed == 0

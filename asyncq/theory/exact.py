@@ -46,13 +46,13 @@ def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Stalen
 def exponential_pool(scenario: Scenario) -> ExponentialWorkers | None:
     """The exact process of a scenario whose work is exponential, without pull, push or server: asynchronous workers of
     any speeds, and K-async ones of one speed; None for any other."""
-    network, kind = network_of(scenario), scenario.protocol.kind
-    works = [network.laws[number] for number in network.work]
-    if kind not in ("asynchronous", "k-async") or network.has_server or _has_wires(network):
-        return None
-    if not all(law.is_exponential for law in works):
-        return None
     try:
+        network = network_of(scenario)
+        works = [network.laws[number] for number in network.work]
+        if scenario.protocol.kind not in ("asynchronous", "k-async") or network.has_server or _has_wires(network):
+            return None
+        if not all(law.is_exponential for law in works):
+            return None
         staleness_law(scenario)
     except NoExactLaw:
         return None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from asyncq import __version__
 from asyncq.errors import NoExactLaw
 from asyncq.estimate import Estimate
+from asyncq.machines import is_disturbed
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.exact import mean_staleness, network_of, staleness_law
+from asyncq.theory.first_look import FirstLook, first_look
 from asyncq.theory.momentum import MomentumLine, is_momentum
 from asyncq.theory.renewal import TOLERANCE
 from asyncq.theory.throughput import Bounds, synchronous_throughput, throughput
@@ -30,7 +33,8 @@ class Prediction:
     ``law`` is None where no exact law is known; then ``no_law`` holds the reason and ``nearest`` the nearest scenario
     that has one. ``mean`` is the mean staleness, which counting gives more often than the law, and ``distance`` the
     law's total variation from the geometric law of that mean. ``throughput`` counts updates, ``gradients`` their
-    gradients, ``synchronous`` those of the same workers behind a barrier; all per second.
+    gradients, ``synchronous`` those of the same workers behind a barrier; all per second, and
+    None where something befalls the machines, of which nothing is known.
     """
 
     scenario: Scenario
@@ -41,9 +45,15 @@ class Prediction:
     distance: float | None
     unit: str
     momentum: MomentumLine | None
-    throughput: Estimate | Bounds
-    gradients: Estimate | Bounds
+    throughput: Estimate | Bounds | None
+    gradients: Estimate | Bounds | None
     synchronous: Estimate | None
+
+    @cached_property
+    def recommendation(self) -> FirstLook | None:
+        """How large a learning rate today's momentum survives; None where the scenario does not say what runs today, or
+        no law is known. The whole recommendation is :func:`asyncq.recommend`'s."""
+        return None if self.law is None else first_look(self.scenario, self.law)
 
     @property
     def quantiles(self) -> dict[str, int]:
@@ -69,6 +79,9 @@ class Prediction:
                 "law": law.name,
                 "distance_to_geometric": self.distance,
             }
+        throughput = None
+        if self.throughput is not None and self.gradients is not None:
+            throughput = {**self.throughput.to_dict(), "gradients": self.gradients.to_dict()}
         return {
             "schema": 1,
             "version": __version__,
@@ -76,7 +89,8 @@ class Prediction:
             "engine": "exact",
             "staleness": staleness,
             "momentum": None if self.momentum is None else vars(self.momentum).copy(),
-            "throughput": {**self.throughput.to_dict(), "gradients": self.gradients.to_dict()},
+            "recommendation": None if self.recommendation is None else self.recommendation.to_dict(),
+            "throughput": throughput,
             "synchronous": None if self.synchronous is None else self.synchronous.to_dict(),
         }
 
@@ -87,7 +101,14 @@ def predict(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Prediction:
 
     Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, whose stages have laws of their own.
     """
-    network = network_of(scenario)
+    try:
+        network = network_of(scenario)
+    except NoExactLaw as refusal:
+        if not is_disturbed(scenario):
+            raise
+        return Prediction(
+            scenario, None, refusal.reason, refusal.nearest, None, None, "updates", None, None, None, None
+        )
     law, reason, nearest, distance = None, "", "", None
     mean = mean_staleness(scenario)
     try:

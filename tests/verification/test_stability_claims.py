@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from test_exponential_workers import compare
+from test_exponential_workers import compare, compare_with_trace
 from test_recommendation import compare_with_fine_grid
 from test_stability import VARIANTS, check_safe, companion_radius, compare_with_lifted
 
@@ -54,6 +54,13 @@ class TestTheRecursionIsTheTrueProcess:
     @pytest.mark.parametrize("rates", [2, 4, 8, 16, [3, 1, 1, 0.2]], ids=str)
     def test_forty_thousand_runs(self, rates, momentum):
         compare(rates, 1, momentum, runs=40_000, seed=21)
+
+
+class TestTheRecursionIsTheSimulatedProcess:
+    @pytest.mark.parametrize("momentum", [-0.3, 0.0, 0.5])
+    @pytest.mark.parametrize("rates", [2, 4, 8, 16, [3, 1, 1, 0.2]], ids=str)
+    def test_windows_of_a_trace(self, rates, momentum):
+        compare_with_trace(rates, momentum, windows=40_000, seed=31)
 
 
 class TestRecommendationsAreGlobalOptima:
