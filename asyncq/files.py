@@ -21,9 +21,18 @@ if TYPE_CHECKING:
     from asyncq.papers.claim import Reproduction
     from asyncq.run import Run
     from asyncq.theory.pipeline import Schedule
+    from asyncq.theory.prediction import Prediction
     from asyncq.timeline import Timeline
 
-__all__ = ["write_reproduction", "write_run", "write_schedule", "write_summary", "write_timeline", "written"]
+__all__ = [
+    "write_prediction",
+    "write_reproduction",
+    "write_run",
+    "write_schedule",
+    "write_summary",
+    "write_timeline",
+    "written",
+]
 
 
 @contextlib.contextmanager
@@ -53,16 +62,10 @@ def write_run(run: Run, folder: Path) -> None:
     from asyncq import plots
 
     write_summary(run.to_dict(), folder)
-    pmf = run.staleness.pmf
-    geometric = StalenessLaw.geometric(mean=run.staleness.mean).pmf
-    rows = (
-        (staleness, share, geometric[staleness] if staleness < geometric.size else 0.0)
-        for staleness, share in enumerate(pmf.tolist())
-    )
-    _write_csv(folder / "staleness.csv", ("staleness", "share", "geometric"), rows)
+    _write_law(run.staleness.law, folder)
     figures = {
         "staleness": plots.staleness(run),
-        "momentum": plots.momentum(run),
+        "momentum": plots.momentum(run.scenario.name, run.momentum),
         "survival": plots.survival(run),
         "autocorrelation": plots.autocorrelation(run),
         "warm-up": plots.warm_up(run),
@@ -75,6 +78,18 @@ def write_run(run: Run, folder: Path) -> None:
         kinds = (KIND_NAMES[kind] for kind in trace.kind.tolist())
         columns = (trace.time.tolist(), trace.worker.tolist(), trace.staleness.tolist(), trace.read.tolist(), kinds)
         _write_csv(folder / "trace.csv", ("seconds", "worker", "staleness", "read", "kind"), zip(*columns, strict=True))
+
+
+def write_prediction(found: Prediction, folder: Path) -> None:
+    """summary.json, and where the law is known staleness.csv and its figure."""
+    from asyncq import plots
+
+    write_summary(found.to_dict(), folder)
+    if found.law is not None:
+        _write_law(found.law.cut(found.law.error), folder)
+        _write_figure(plots.law(found), folder, "staleness")
+    if found.momentum is not None:
+        _write_figure(plots.momentum(found.scenario.name, found.momentum), folder, "momentum")
 
 
 def write_timeline(timeline: Timeline, folder: Path) -> None:
@@ -91,9 +106,19 @@ def write_schedule(schedule: Schedule, folder: Path) -> None:
     _write_figure(plots.schedule(schedule), folder, "timeline")
 
 
+def _write_law(law: StalenessLaw, folder: Path) -> None:
+    """staleness.csv: the law cell by cell, beside the geometric law of its mean."""
+    geometric = StalenessLaw.geometric(mean=law.mean).pmf
+    rows = (
+        (staleness, share, geometric[staleness] if staleness < geometric.size else 0.0)
+        for staleness, share in enumerate(law.pmf.tolist())
+    )
+    _write_csv(folder / "staleness.csv", ("staleness", "share", "geometric"), rows)
+
+
 def write_reproduction(seen: Reproduction, folder: Path) -> None:
     """The numbers of a claim as NAME.json, its figure as NAME.png and NAME.svg."""
-    from asyncq import panels
+    from asyncq.plots import panels
 
     _write_json(seen.to_dict(), folder / f"{seen.claim.name}.json")
     _write_figure(panels.draw(seen), folder, seen.claim.name)

@@ -1,4 +1,4 @@
-"""What a run found, one record a subject: staleness, the server, pools, groups, the momentum budget."""
+"""What a run found, one record a subject: staleness, the server, pools, groups."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from asyncq.network import Network
 from asyncq.staleness import StalenessLaw
 from asyncq.statistics.accumulate import Collected
 from asyncq.statistics.intervals import quantiles_of_parts, ratio_of_batches, shares_of_parts, variance_of_batches
-from asyncq.theory.momentum import is_momentum
 
 if TYPE_CHECKING:
-    from asyncq.scenario import Scenario
+    pass
 
-__all__ = ["Groups", "Momentum", "Pool", "Server", "Staleness"]
+__all__ = ["Groups", "Pool", "Server", "Staleness"]
 
 QUANTILES = (0.5, 0.9, 0.99)
 T = TypeVar("T")
@@ -178,31 +177,3 @@ class Groups:
         if network.group_size == 1:
             return None
         return cls(network.workers, network.group_size, network.group_efficiency)
-
-
-@dataclass(frozen=True)
-class Momentum:
-    """The momentum budget: ``target`` = ``implicit`` + ``explicit``; the explicit part may be negative.
-
-    ``basis`` is "geometric law" or "first order only"; ``is_delay`` says that the law has no momentum form, in which
-    case the implicit figure only restates the mean. Source: [AbM] Theorem 5 and section 2; theory.md sections 2 and 4.
-    """
-
-    target: float | None
-    implicit: float
-    explicit: float | None
-    basis: str
-    is_delay: bool
-
-    @classmethod
-    def of(cls, scenario: Scenario, law: StalenessLaw, *, geometric: bool, rows: int) -> Momentum:
-        """The additive rule of [AbM]: explicit = target - implicit; theory.md section 2 says what it rests on."""
-        implicit = 1.0 - 1.0 / (1.0 + law.mean)
-        target = None if scenario.optimizer is None else scenario.optimizer.momentum
-        return cls(
-            target=target,
-            implicit=implicit,
-            explicit=None if target is None else target - implicit,
-            basis="geometric law" if geometric else "first order only",
-            is_delay=not geometric and not is_momentum(law, rows),
-        )

@@ -13,21 +13,24 @@ from asyncq import __version__
 from asyncq.engines import Chunk, Engine, MachineTime
 from asyncq.errors import ScenarioError, TooShortError
 from asyncq.estimate import Estimate
-from asyncq.findings import Groups, Momentum, Pool, Server, Staleness
+from asyncq.findings import Groups, Pool, Server, Staleness
 from asyncq.network import Network
 from asyncq.protocols import KIND_NAMES
 from asyncq.statistics.accumulate import Accumulator, Collected
+from asyncq.statistics.agreement import Agreement, agreement
 from asyncq.statistics.dependence import Dependence, dependence
 from asyncq.statistics.goodness import StalenessFit, fit_geometric
 from asyncq.statistics.intervals import ratio_of_batches
 from asyncq.statistics.precision import PrecisionRule
 from asyncq.statistics.steady_state import WarmUp, warm_up
 from asyncq.statistics.workers import WhoIsStale, who_is_stale
+from asyncq.theory.momentum import MomentumLine, is_momentum
 from asyncq.theory.throughput import synchronous_throughput
 from asyncq.variates import Variates, chosen_seed
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
+    from asyncq.staleness import StalenessLaw
     from asyncq.statistics.fitting import Fitted
 
 __all__ = ["ENGINES", "Run", "runs_compiled", "simulate"]
@@ -52,7 +55,7 @@ class Run:
     kinds: dict[str, int]
     staleness: Staleness
     fit: StalenessFit
-    momentum: Momentum
+    momentum: MomentumLine
     server: Server | None
     groups: Groups | None
     pools: tuple[Pool, ...]
@@ -74,6 +77,11 @@ class Run:
     def who_is_stale(self) -> WhoIsStale:
         """The workers' mean staleness, a test for equality, and who stands out."""
         return who_is_stale(self.collected, self.network.pool_of, self.network.pools)
+
+    @cached_property
+    def exact(self) -> Agreement | None:
+        """What theory says of the same scenario, beside what was seen; None where it knows not even the mean."""
+        return agreement(self.scenario, self.collected)
 
     @cached_property
     def laws(self) -> tuple[Fitted, ...]:
@@ -105,6 +113,7 @@ class Run:
                 "gof": self.fit.gof.to_dict(),
                 "verdict": self.fit.verdict,
             },
+            "exact": None if self.exact is None else self.exact.to_dict(),
             "momentum": dict(vars(self.momentum)),
             "server": None if self.server is None else self.server.to_dict(),
             "groups": None if self.groups is None else vars(self.groups),
@@ -235,7 +244,7 @@ def _summarise(
         kinds=dict(zip(KIND_NAMES, collected.kinds.tolist(), strict=True)),
         staleness=staleness,
         fit=fit,
-        momentum=Momentum.of(scenario, staleness.effective, geometric=geometric, rows=collected.rows),
+        momentum=_momentum(scenario, staleness.effective, geometric, collected.rows),
         server=Server.of(collected, network),
         groups=Groups.of(network),
         pools=Pool.all_of(collected, network),
@@ -255,3 +264,8 @@ def _warnings(found: WarmUp | None, network: Network) -> tuple[str, ...]:
         return ()
     enough = -(-found.enough // network.rows_per_update)
     return (f"too short to have settled ({found.series}); {enough:,} updates would do",)
+
+
+def _momentum(scenario: Scenario, law: StalenessLaw, geometric: bool, rows: int) -> MomentumLine:
+    target = None if scenario.optimizer is None else scenario.optimizer.momentum
+    return MomentumLine.of(law.mean, target, geometric=geometric, is_delay=not geometric and not is_momentum(law, rows))

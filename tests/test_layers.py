@@ -29,14 +29,14 @@ LAYERS: dict[str, int] = {
             "run findings replications timeline statistics",
             "sgd papers",
             "planner",
-            "plots panels chart",
+            "plots chart",
             "cli report files __main__",
         )
     )
     for stem in stems.split()
 }
 HEAVY = ("numba", "statsmodels", "matplotlib", "scipy.stats", "joblib", "rich", "pandas")
-MAY_BE_HEAVY = {("asyncq.engines.compiled", "numba")}
+MAY_BE_HEAVY = {("asyncq.engines.compiled", "numba"), ("asyncq.sgd.kernels", "numba")}
 
 
 @dataclass(frozen=True)

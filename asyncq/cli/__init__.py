@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from asyncq import __version__
+from asyncq.cli.predict import predict
 from asyncq.cli.reproduce import reproduce
 from asyncq.cli.simulate import simulate
 from asyncq.cli.terminal import BAD_INPUT, FAILED, INTERRUPTED
@@ -45,5 +46,5 @@ def main() -> None:
     """How stale are asynchronous gradients, and which momentum goes with that?"""
 
 
-for command in (check, init, protocols, reproduce, schema, simulate, timeline):
+for command in (check, init, predict, protocols, reproduce, schema, simulate, timeline):
     main.add_command(command)

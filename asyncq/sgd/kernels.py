@@ -1,0 +1,214 @@
+"""The update itself, compiled: every step size and momentum of one replication at once, a block of updates at a time.
+
+Like the compiled engine this module imports numba at its top, and is imported only when it is used. `asyncq.sgd.plain`
+does the same in numpy, for gradients that are Python and as a check.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+__all__ = ["LEAST_SQUARES", "LOGISTIC", "MODES", "PCA", "advance", "slots"]
+
+TINY = 1e-150  # smaller numbers count as 0: denormal ones, which descent without noise comes to, are slow
+MODES, LEAST_SQUARES, LOGISTIC, PCA = range(4)  # what a gradient is; see `advance`
+
+
+@numba.njit(cache=True, nogil=True)
+def slots(first, read):  # type: ignore[no-untyped-def]
+    """Where versions are kept until their last read: (slot of version t or -1 if nobody reads it, slot that each row
+    reads, slots in all). A version frees its slot with its last read, so no more are kept than are held at once."""
+    updates = first.size - 1
+    last = np.full(updates, -1, np.int64)
+    for t in range(updates):
+        for i in range(first[t], first[t + 1]):
+            last[read[i]] = t
+    keep, row = np.full(updates, -1, np.int64), np.empty(read.size, np.int64)
+    free, spare, count = np.empty(updates, np.int64), 0, 0
+    for t in range(updates):
+        if last[t] >= 0:
+            if spare > 0:
+                spare -= 1
+                keep[t] = free[spare]
+            else:
+                keep[t] = count
+                count += 1
+        for i in range(first[t], first[t + 1]):
+            version = read[i]
+            row[i] = keep[version]
+        for i in range(first[t], first[t + 1]):
+            version = read[i]
+            if last[version] == t:
+                last[version] = -1
+                free[spare] = keep[version]
+                spare += 1
+    return keep, row, count
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
+def _add(  # type: ignore[no-untyped-def]
+    gradient, weight, where, s, line, d, kind, curvature, ridge, multiplicative, mode, table, target, index
+):
+    """Add to ``gradient`` (C d,) ``weight`` times the gradient of the row ``line`` of the block at ``where[s]``."""
+    n = gradient.size
+    if kind == MODES:
+        if multiplicative.shape[0] > 0:
+            for j in range(n):
+                gradient[j] += weight * (1.0 + multiplicative[line, mode[j]]) * curvature[j] * where[s, j]
+        else:
+            for j in range(n):
+                gradient[j] += weight * curvature[j] * where[s, j]
+        return
+    if index.shape[0] == 1:
+        line = 0
+    weight /= index.shape[1]
+    for begin in range(0, n, d):
+        for k in range(index.shape[1]):
+            sample = index[line, k]
+            z = 0.0
+            for m in range(d):
+                z += table[sample, m] * where[s, begin + m]
+            if kind == LEAST_SQUARES:
+                along, shrink = z - target[sample], ridge
+            elif kind == LOGISTIC:
+                y = target[sample]
+                along, shrink = -y / (1.0 + np.exp(y * z)), ridge
+            else:
+                along, shrink = -z, z * z
+            along, shrink = weight * along, weight * shrink
+            for m in range(d):
+                gradient[begin + m] += along * table[sample, m] + shrink * where[s, begin + m]
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
+def advance(  # type: ignore[no-untyped-def]
+    begin,
+    end,
+    first,
+    row_slot,
+    row_weight,
+    keep,
+    kind,
+    curvature,
+    ridge,
+    additive,
+    multiplicative,
+    mode,
+    table,
+    target,
+    index,
+    step,
+    momentum,
+    back,
+    shifted,
+    control,
+    w,
+    velocity,
+    last_gradient,
+    smooth,
+    past,
+    past_velocity,
+    points,
+    at,
+    recorded,
+    diverged,
+    limit,
+):
+    """Updates ``begin`` .. ``end`` - 1 of all C configurations; state arrays are changed in place; the next point to
+    record is returned. Coordinates of all configurations stand in one row: ``curvature``, ``step``, ``momentum``,
+    ``velocity`` (C d,), ``mode`` the coordinate's number, ``w`` (1, C d), ``past`` (slots, C d).
+
+    The gradient at u, by ``kind``: MODES curvature u (1 + xi) + noise; otherwise s x + r u with z = x.u:
+    LEAST_SQUARES s = z - y, r = ridge; LOGISTIC s = -y / (1 + exp(y z)), r = ridge; PCA s = -z, r = z^2.
+    G = sum over the rows of an update of weight times gradient; d = (G - back G_last) / (1 - back);
+    velocity = momentum velocity' - step d, velocity' the last one, or as read if ``shifted``; w += velocity.
+    ``control`` = (gain, target, memory) moves the momenta after each update; gain 0: not at all. What has diverged is
+    parked at 0.
+    """
+    configurations, n = diverged.size, step.size
+    d = n // configurations
+    gradient, fresh, ratio = np.empty(n), np.empty(n), np.empty(d)
+    noisy, base, undo = additive.shape[0] > 0, first[begin], 1.0 / (1.0 - back)
+    gain, goal, memory = control
+    for t in range(begin, end):
+        if keep[t] >= 0:
+            s = keep[t]
+            for j in range(n):
+                past[s, j] = w[0, j]
+            if shifted:
+                for j in range(n):
+                    past_velocity[s, j] = velocity[j]
+        i0, i1 = first[t], first[t + 1]
+        if noisy:
+            square = 0.0
+            for i in range(i0, i1):
+                square += row_weight[i] * row_weight[i]
+            spread = np.sqrt(square)
+            for j in range(n):
+                gradient[j] = spread * additive[t - begin, mode[j]]
+        else:
+            for j in range(n):
+                gradient[j] = 0.0
+        if gain > 0.0:  # what the same samples say of the version as it is
+            for j in range(n):
+                fresh[j] = gradient[j]
+            for i in range(i0, i1):
+                _add(fresh, row_weight[i], w, 0, i - base, d, kind, curvature, ridge, multiplicative, mode, table,
+                     target, index)  # fmt: skip
+        for i in range(i0, i1):
+            _add(gradient, row_weight[i], past, row_slot[i], i - base, d, kind, curvature, ridge, multiplicative, mode,
+                 table, target, index)  # fmt: skip
+        if back != 0.0:
+            for j in range(n):
+                raw = gradient[j]
+                gradient[j] = undo * (raw - back * last_gradient[j])
+                last_gradient[j] = raw
+        if shifted:
+            share = 1.0 / (i1 - i0)
+            for j in range(n):
+                velocity[j] = 0.0
+            for i in range(i0, i1):
+                s = row_slot[i]
+                for j in range(n):
+                    velocity[j] += share * past_velocity[s, j]
+        for j in range(n):
+            moved = momentum[j] * velocity[j] - step[j] * gradient[j]
+            velocity[j] = 0.0 if abs(moved) < TINY else moved
+        if gain > 0.0:
+            for c in range(configurations):
+                for m in range(d):  # without the explicit part the step is -step times the stale gradient
+                    j = c * d + m
+                    own, pull = -step[j] * gradient[j], step[j] * fresh[j]
+                    smooth[0, j] = memory * smooth[0, j] + (1.0 - memory) * (pull + own)
+                    smooth[1, j] = memory * smooth[1, j] + (1.0 - memory) * (pull + smooth[2, j])
+                    smooth[2, j] = own
+                    ratio[m] = smooth[0, j] / smooth[1, j]
+                implicit = np.median(ratio)
+                if t * (1.0 - memory) > 1.0 and np.isfinite(implicit):
+                    mu = momentum[c * d]
+                    mu = min(0.99, max(-0.99, mu + gain * (goal - mu - implicit)))
+                    for m in range(d):
+                        momentum[c * d + m] = mu
+        size = 0.0
+        for j in range(n):
+            moved = w[0, j] + velocity[j]
+            moved = 0.0 if abs(moved) < TINY else moved
+            w[0, j] = moved
+            size += moved * moved
+        if not size <= limit:
+            for c in range(configurations):
+                size = 0.0
+                for j in range(c * d, c * d + d):
+                    size += w[0, j] * w[0, j]
+                if not size <= limit:
+                    diverged[c] = t + 1
+                    for j in range(c * d, c * d + d):
+                        step[j] = momentum[j] = velocity[j] = w[0, j] = 0.0
+                        past[:, j] = 0.0
+                        last_gradient[j] = 0.0
+        if at < points.size and points[at] == t + 1:
+            for j in range(n):
+                recorded[at, j] = w[0, j] if diverged[j // d] < 0 else np.nan
+            at += 1
+    return at
