@@ -35,7 +35,8 @@ def noisy_regression(batch: int) -> LeastSquares:
     generator = np.random.default_rng(20)
     x = generator.standard_normal((2000, 6)) * np.sqrt(np.geomspace(1.0, 0.05, 6))
     y = x.sum(axis=1) + 0.5 * generator.standard_normal(2000)
-    return at_the_minimum(LeastSquares(x, y, batch))
+    found: LeastSquares = at_the_minimum(LeastSquares(x, y, batch))
+    return found
 
 
 # -- leaving a minimum ------------------------------------------------------------------------------------------------
@@ -47,9 +48,10 @@ def figure_2(seed: int, progress: Progress) -> Findings:
     delays = [2, 4, 8, 16, 24, 32]
     leaving, held = [], []
     for number, tau in enumerate(delays):
-        step = 2.0 / (tau + 1) * RESOLUTION ** np.arange(-6.0, 13.0)  # no edge is looked up: 2/(tau + 1) is a round guess
+        step = 2.0 / (tau + 1) * RESOLUTION ** np.arange(-6.0, 13.0)  # around a round guess: no edge is looked up
         curve = replay(
-            objective, StalenessLaw.constant(tau), step=step, updates=250 * (tau + 1), replications=4, points=1, seed=seed
+            objective, StalenessLaw.constant(tau), step=step, updates=250 * (tau + 1), replications=4, points=1,
+            seed=seed,
         )  # fmt: skip
         left = np.where(curve.diverged_at[:, 0] < 0, np.inf, curve.diverged_at[:, 0])
         stays = np.isinf(left).all(axis=1)
@@ -57,8 +59,8 @@ def figure_2(seed: int, progress: Progress) -> Findings:
         mean = left.mean(axis=1)
         leaving.append(line(rf"$\tau$ = {tau}", step[np.isfinite(mean)], mean[np.isfinite(mean)], look="line"))
         progress((number + 1) / len(delays))
-    tau, inverse = np.array(delays, dtype=np.float64), 1.0 / np.array(held)
-    slope, offset = np.polyfit(tau, inverse, 1)
+    axis, inverse = np.array(delays, dtype=np.float64), 1.0 / np.array(held)
+    slope, offset = np.polyfit(axis, inverse, 1)
     sharp = objective.sharpness
     panels = (
         Panel(
@@ -74,13 +76,13 @@ def figure_2(seed: int, progress: Progress) -> Findings:
             r"delay $\tau$ (updates)",
             r"$1/\eta$",
             (
-                line(rf"theory, $a(2\tau + 1)/\pi$, a = {sharp:.3f}", tau, sharp * (2 * tau + 1) / pi, "paper"),
-                line("replayed; the bar is the sampling, 8 %", tau, inverse, look="points", low=inverse / RESOLUTION,
+                line(rf"theory, $a(2\tau + 1)/\pi$, a = {sharp:.3f}", axis, sharp * (2 * axis + 1) / pi, "paper"),
+                line("replayed; the bar is the sampling, 8 %", axis, inverse, look="points", low=inverse / RESOLUTION,
                      high=inverse, group=0),
             ),
         ),
     )  # fmt: skip
-    fitted = np.polyval((slope, offset), tau)
+    fitted = np.polyval((slope, offset), axis)
     return Findings(
         (
             Comparison(
@@ -159,7 +161,8 @@ def figure_12(seed: int, progress: Progress) -> Findings:
             )
         progress((number + 1) / len(delays))
     flat = np.array(after)
-    edges = np.array([[2 * np.sin(pi / (4 * tau + 2)) / (unit * sharp * 0.8 / tau * f) for f in factors] for tau in delays])
+    steps = unit * sharp * 0.8 / np.array(delays)[:, None] * factors
+    edges = 2 * np.sin(pi / (4 * np.array(delays)[:, None] + 2)) / steps
     settled = (np.array(first) < 1000) & (factors >= 1.2)
     return Findings(
         (
@@ -190,8 +193,8 @@ def figure_12(seed: int, progress: Progress) -> Findings:
         tuple(panels),
         (
             "A two-layer linear network of one unit, started in a minimum of sharpness "
-            f"{sharp:.3g}; learning rates are scaled so that the paper's 0.8 belongs to it. Above the edge it leaves and "
-            "settles in a flatter minimum of the same loss, as the paper observes.",
+            f"{sharp:.3g}; learning rates are scaled so that the paper's 0.8 belongs to it. Above the edge it leaves "
+            "and settles in a flatter minimum of the same loss, as the paper observes.",
         ),
     )  # fmt: skip
 
@@ -228,8 +231,8 @@ def figure_9(seed: int, progress: Progress) -> Findings:
         shown = wrong.mean(axis=0)
         spread = 1.96 * wrong.std(axis=0, ddof=1) / runs**0.5
         band = {"low": (shown - spread)[1:], "high": (shown + spread)[1:]}
-        look = "line" if name == "constant" else "points"
-        lines.append(line(f"{name} delay (95 %)", curve.updates[1:], shown[1:], look=look, **band))
+        x, y = curve.updates[1:], shown[1:]
+        lines.append(line(f"{name} delay (95 %)", x, y, look="line" if name == "constant" else "points", **band))
         progress((number + 1) / 2)
     gap = mean_of_independent((errors["normal"] - errors["constant"]).tolist(), unit="points")
     optimum = 100 * float(wrong_answers(objective, objective.optimum))
@@ -308,8 +311,8 @@ def figure_11(seed: int, progress: Progress) -> Findings:
         (panel,),
         (
             "The step is 0.9 of the edge without momentum, "
-            f"{0.9 * own[1] / own[2]:.2f} of that of shifted momentum and {0.9 * own[1] / own[0]:.2f} of that of dampened "
-            "momentum: beyond its edge, where only the flatness of the logistic loss holds it.",
+            f"{0.9 * own[1] / own[2]:.2f} of that of shifted momentum and {0.9 * own[1] / own[0]:.2f} of that of "
+            "dampened momentum: beyond its edge, where only the flatness of the logistic loss holds it.",
         ),
     )
 

@@ -200,9 +200,7 @@ def race(curve: LossCurve, rates: NDArray[np.intp], target: float) -> Race:
         return np.asarray(np.where(reached.any(axis=-1), first, np.inf))
 
     chosen = updates_to(curve.loss[rates, :, :half].mean(axis=2))
-    best = [
-        np.unravel_index(int(np.argmin(part)), part.shape) for part in (chosen[:, :count], chosen[:, count:])
-    ]
+    best = [np.unravel_index(int(np.argmin(part)), part.shape) for part in (chosen[:, :count], chosen[:, count:])]
     pairs = (best[0], (best[1][0], best[1][1] + count))
     if not np.isfinite([chosen[pair] for pair in pairs]).all():
         nan = float("nan")
@@ -267,7 +265,7 @@ def negative(seed: int, progress: Progress) -> Findings:
                 interval=(best.low, best.high),
             ),
             Comparison(
-                f"of {len(cases) * POSITIONS.size} problems and grid positions, those where a negative momentum wins (95 %)",
+                f"of {len(cases) * POSITIONS.size} problems and grid positions: negative momentum wins (95 %)",
                 None,
                 len(places),
             ),
@@ -285,8 +283,8 @@ def negative(seed: int, progress: Progress) -> Findings:
             ),
         ),
         (
-            "A negative momentum wins where the grid of learning rates just misses: one step lies a little above the edge "
-            "of momentum 0, the next ten times below it. " + "; ".join(places) + ".",
+            "A negative momentum wins where the grid of learning rates just misses: one step lies a little above the "
+            "edge of momentum 0, the next ten times below it. " + "; ".join(places) + ".",
             "On a fine grid of learning rates little or nothing is left of the gain.",
         ),
     )
