@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from textwrap import wrap
@@ -140,18 +141,25 @@ def render_reproduction(seen: Reproduction) -> str:
     """A claim, what was computed, and every number beside the paper's."""
     claim = seen.claim
     chance = "exact, no chance involved" if seen.seed is None else f"seed {seen.seed}"
-    lines = [f"{claim.name}: {seen.verdict}", f"  {claim.paper} {claim.place}: {claim.says}"]
-    lines += [f"  {claim.setting} ({chance})", ""]
+    lines = [f"{claim.name}: {seen.verdict}", *_wrapped(f"{claim.paper} {claim.place}: {claim.says}", 2)]
+    lines += [*_wrapped(f"{claim.setting} ({chance})", 2), ""]
     for comparison in seen.comparisons:
         lines.append(f"  {comparison.verdict:<11}{comparison.what}")
-        lines.append(f"{'':13}{_compared(comparison)}")
-    lines += ["", *(f"  {note}" for note in seen.findings.notes)] if seen.findings.notes else []
+        lines += _wrapped(_compared(comparison), 13)
+    for note in seen.findings.notes:
+        lines += ["", *_wrapped(note, 2)]
     return "\n".join(lines) + "\n"
 
 
 def render_verdicts(seen: Iterable[Reproduction]) -> str:
     """One line per claim."""
     return "".join(f"{one.claim.name:<20} {one.verdict}\n" for one in seen)
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    """A paragraph in lines of at most 100 columns."""
+    space = " " * indent
+    return textwrap.wrap(text, 100, initial_indent=space, subsequent_indent=space)
 
 
 def _compared(value: Comparison) -> str:
