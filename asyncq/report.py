@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from asyncq import __version__
 from asyncq.estimate import Estimate
 
 if TYPE_CHECKING:
+    from asyncq.findings import Server
     from asyncq.papers.claim import Claim, Comparison, Reproduction
     from asyncq.replications import Replications
     from asyncq.run import Run
@@ -84,7 +85,7 @@ def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_replications(seen: Replications) -> str:
+def render_replications(seen: Replications, *, ascii_only: bool = False) -> str:
     """Estimates over replications, and one line for each of them."""
     first = seen.runs[0]
     lines = []
@@ -94,14 +95,23 @@ def render_replications(seen: Replications) -> str:
     lines.append(f"{len(seen.runs)} replications; engine {first.engine}, seed {first.seed}, asyncq {__version__}")
     interval = "95 % intervals over replications" if seen.throughput.ci95 else "one replication has no intervals"
     lines += ["", f"estimates    {interval}"]
-    for name, value in (
-        ("throughput", seen.throughput),
-        ("staleness", seen.staleness),
-        ("its sd", seen.staleness_sd),
-        ("fresh", seen.fresh),
+    stale = seen.staleness
+    for name, value, unit in (
+        ("throughput", seen.throughput, seen.throughput.unit),
+        ("gradients", seen.gradients, "per second"),
+        ("staleness", Estimate(stale.mean, stale.ci95, stale.unit), stale.unit),
+        ("its sd", seen.staleness_sd, stale.unit),
+        ("fresh", seen.fresh, "of the gradients have staleness 0"),
     ):
-        unit = "of the gradients have staleness 0" if name == "fresh" else value.unit
-        lines.append(f"  {name:<11}{_estimate(value, 6)} {unit}")
+        if name != "gradients" or value != replace(seen.throughput, unit=value.unit):
+            lines.append(f"  {name:<11}{_estimate(value, 6)} {unit}")
+    for name, quantile in stale.quantiles.items():
+        ends = stale.quantile_intervals[name]
+        interval = "" if ends is None else f" [{ends[0]}, {ends[1]}]"
+        lines.append(f"  {name:<11}{quantile}{interval} {stale.unit}")
+    if seen.server is not None:
+        lines += _server(seen.server)
+    lines += ["", *_histogram(stale.law, "#" if ascii_only else "█", BARS)]
     lines += ["", f"{'replication':>13}{'updates':>14}{'staleness':>12}{'throughput':>13}   geometric law"]
     for number, run in enumerate(seen.runs):
         numbers = f"{number:>13}{run.updates:>14,}{run.staleness.mean:>12.6g}{run.throughput.mean:>13.6g}"
@@ -141,25 +151,19 @@ def render_reproduction(seen: Reproduction) -> str:
     """A claim, what was computed, and every number beside the paper's."""
     claim = seen.claim
     chance = "exact, no chance involved" if seen.seed is None else f"seed {seen.seed}"
-    lines = [f"{claim.name}: {seen.verdict}", *_wrapped(f"{claim.paper} {claim.place}: {claim.says}", 2)]
-    lines += [*_wrapped(f"{claim.setting} ({chance})", 2), ""]
+    lines = [f"{claim.name}: {seen.verdict}", *_wrapped(f"  {claim.paper} {claim.place}: {claim.says}", 2)]
+    lines += [*_wrapped(f"  {claim.setting} ({chance})", 2), ""]
     for comparison in seen.comparisons:
         lines.append(f"  {comparison.verdict:<11}{comparison.what}")
-        lines += _wrapped(_compared(comparison), 13)
+        lines += _wrapped(f"{'':13}{_compared(comparison)}")
     for note in seen.findings.notes:
-        lines += ["", *_wrapped(note, 2)]
+        lines += ["", *_wrapped(f"  {note}", 2)]
     return "\n".join(lines) + "\n"
 
 
 def render_verdicts(seen: Iterable[Reproduction]) -> str:
     """One line per claim."""
     return "".join(f"{one.claim.name:<20} {one.verdict}\n" for one in seen)
-
-
-def _wrapped(text: str, indent: int) -> list[str]:
-    """A paragraph in lines of at most 100 columns."""
-    space = " " * indent
-    return textwrap.wrap(text, 100, initial_indent=space, subsequent_indent=space)
 
 
 def _compared(value: Comparison) -> str:
@@ -207,12 +211,14 @@ def _flow(run: Run) -> Iterator[str]:
         parts = ", ".join(f"{count:,} {kind} ({count / decided:.1%})" for kind, count in lost.items())
         yield f"gradients    {run.kinds['committed']:,} committed, {parts}"
     if run.server is not None:
-        yield f"server       busy {_estimate(run.server.utilisation)}, a share of its seats' time"
-        yield f"             queue {_estimate(run.server.waiting)} seconds per gradient"
+        yield from _server(run.server)
+    if run.learner is not None:
+        yield f"learner      busy {_estimate(run.learner.utilisation)}, a share of its time"
     spent = run.machine_time._asdict()
     total = sum(spent.values()) or 1.0
     shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]
-    yield f"{'workers' if run.groups is None else 'groups ':<12} {', '.join(shares)} of their time"
+    whose = "groups" if run.groups is not None else "workers" if run.learner is None else "generators"
+    yield f"{whose:<12} {', '.join(shares)} of their time"
     if run.groups is not None:
         share = f"{run.groups.efficiency:.1%}"
         yield f"  in groups  a machine's own work is {share} of its group's (exact); the rest it waits"
@@ -222,11 +228,25 @@ def _flow(run: Run) -> Iterator[str]:
             yield f"  {pool.name:<10} {pool.workers} workers, {pool.throughput:.4g} gradients per second, {stale}"
 
 
+def _server(server: Server) -> Iterator[str]:
+    yield f"server       busy {_estimate(server.utilisation)}, a share of its seats' time"
+    yield f"             queue {_estimate(server.waiting)} seconds per gradient"
+
+
 def _staleness(run: Run) -> Iterator[str]:
     s = run.staleness
     quantiles = ", ".join(f"{name} {value}" for name, value in s.quantiles.items())
     interval = "" if s.ci95 is None else f" [{s.ci95[0]:.5g}, {s.ci95[1]:.5g}]"
     yield f"staleness    mean {s.mean:.5g}{interval}, sd {s.sd:.4g}; {quantiles} {s.unit}"
+    if run.learner is not None:
+        most = f"the stalest was {s.maximum}"
+        yield f"             the budget of {run.learner.budget} bounds the mean, not each sample's: {most}"
+        if run.learner.last is not None:
+            late = run.learner.last
+            interval = "" if late.ci95 is None else f" [{late.ci95[0]:.5g}, {late.ci95[1]:.5g}]"
+            mean = f"mean {late.mean:.5g}{interval}"
+            ninety_nine = f"99% {late.quantiles['99%']}, at most {late.maximum}"
+            yield f"             from the last version of each sample: {mean}; {ninety_nine}"
     if s.weight != 1:
         yield f"             applied at mean weight {s.weight:.4g}; their weighted mean is {s.effective_mean:.5g}"
     if run.exact is not None:
@@ -316,9 +336,9 @@ def _ratio(gradients: Estimate | Bounds, synchronous: Estimate | None) -> str:
     return f": {gradients.mean / synchronous.mean:.3g} times synchronous ({synchronous.mean:.4g}, exact)"
 
 
-def _wrapped(text: str) -> list[str]:
-    """A long sentence under its heading."""
-    return wrap(text, WIDTH, subsequent_indent=" " * 13, break_long_words=False)
+def _wrapped(text: str, indent: int = 13) -> list[str]:
+    """A long sentence, its further lines indented: under its heading unless told."""
+    return wrap(text, WIDTH, subsequent_indent=" " * indent, break_long_words=False)
 
 
 def _rate(value: Estimate | Bounds) -> str:

@@ -192,7 +192,8 @@ def test_an_interrupt_keeps_what_was_written(monkeypatch, tmp_path):
     )
     done = call("all", "--out", tmp_path)
     assert done.exit_code == 130
-    assert "1 of 2 are in" in done.stderr
+    assert "interrupted after 1 of 2" in done.stderr
+    assert "fine: reproduced" in done.stdout
     assert (tmp_path / "fine.json").exists()
 
 
