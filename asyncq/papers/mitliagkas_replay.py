@@ -80,9 +80,16 @@ def measured(sides: Sides) -> tuple[float, tuple[float, float], float]:
 
 
 def theorem(
-    source: Run | StalenessLaw, read: Callable[[Real, Real], Sides], what: str, seed: int, progress: Progress
+    source: Run | StalenessLaw,
+    read: Callable[[Real, Real], Sides],
+    seed: int,
+    progress: Progress,
+    *,
+    what: str,
+    side: str = "step + learning rate x gradient",
 ) -> Findings:
-    """Both sides at every update t = 1, 2, ...; ``read(steps, gradients)`` gives them, ``what`` is k in words."""
+    """Both sides at every update t = 1, 2, ...; ``read(steps, gradients)`` gives them; ``what`` is k in words, ``side``
+    the left side."""
     from scipy.special import ndtri
 
     w, gradients = paths_and_gradients(source, seed)
@@ -117,7 +124,7 @@ def theorem(
                 f"chance exceeds it with probability {FALSE_ALARM:g}: normal, Bonferroni over {gaps} gaps",
             ),
         ),
-        (Panel("Both sides of the theorem, averaged over runs", "update", "change of the step", tuple(lines)),),
+        (Panel("Both sides of the theorem, averaged over runs", "update", side, tuple(lines)),),
     )
 
 
@@ -134,7 +141,8 @@ def theorem_2(seed: int, progress: Progress) -> Findings:
             x = x + STEP * weight * gradients[:, reach]
         return Sides(x, np.diff(steps, axis=1), 1.0)
 
-    return theorem(law, read, "change of the step, measured over the theorem's", seed, progress)
+    what = "change of the step, measured over the theorem's"
+    return theorem(law, read, seed, progress, what=what, side="change of the step")
 
 
 def momentum_form(mu: float) -> Callable[[Real, Real], Sides]:
@@ -147,7 +155,7 @@ def momentum_form(mu: float) -> Callable[[Real, Real], Sides]:
 def theorem_3(seed: int, progress: Progress) -> Findings:
     """Theorem 3: independent geometric staleness of mean 4."""
     law = StalenessLaw.geometric(mean=4.0)
-    return theorem(law, momentum_form(implicit_momentum(law)["leading"]), "implicit momentum", seed, progress)
+    return theorem(law, momentum_form(implicit_momentum(law)["leading"]), seed, progress, what="implicit momentum")
 
 
 def theorem_5(seed: int, progress: Progress) -> Findings:
@@ -155,7 +163,7 @@ def theorem_5(seed: int, progress: Progress) -> Findings:
     mu = implicit_momentum(StalenessLaw.geometric(workers=8))["leading"]
     run = traced(8, RUNS * SPAN, seed)
     progress(0.3)
-    return theorem(run, momentum_form(mu), "implicit momentum of 8 workers", seed, progress)
+    return theorem(run, momentum_form(mu), seed, progress, what="implicit momentum of 8 workers")
 
 
 # -- negative momentum ------------------------------------------------------------------------------------------------
