@@ -65,8 +65,7 @@ def figure_1(seed: int, progress: Progress) -> Findings:
     """Figure 1: the error over the delay for five momenta, and the largest delay that does no harm."""
     momenta, delays = FIGURE_1.momenta, delay_grid()
     predicted = [harmless_delay(VALUES, FIGURE_1.eta, momentum=mu, criterion="expectation") for mu in momenta]
-    progress(0.02)
-    found, errors = simulated_harmless_delays(FIGURE_1, seed=seed)
+    found, errors = simulated_harmless_delays(FIGURE_1, seed=seed, progress=progress)
     curves = []
     for column, mu in enumerate(momenta):
         seen = np.isfinite(errors[:, column]) & (errors[:, column] < 1.0)
