@@ -162,12 +162,13 @@ def render_reproduction(seen: Reproduction) -> str:
     """A claim, what was computed, and every number beside the paper's."""
     claim = seen.claim
     chance = "exact, no chance involved" if seen.seed is None else f"seed {seen.seed}"
-    lines = [f"{claim.name}: {seen.verdict}", f"  {claim.paper} {claim.place}: {claim.says}"]
-    lines += [f"  {claim.setting} ({chance})", ""]
+    lines = [f"{claim.name}: {seen.verdict}", *_wrapped(f"  {claim.paper} {claim.place}: {claim.says}", 2)]
+    lines += [*_wrapped(f"  {claim.setting} ({chance})", 2), ""]
     for comparison in seen.comparisons:
         lines.append(f"  {comparison.verdict:<11}{comparison.what}")
-        lines.append(f"{'':13}{_compared(comparison)}")
-    lines += ["", *(f"  {note}" for note in seen.findings.notes)] if seen.findings.notes else []
+        lines += _wrapped(f"{'':13}{_compared(comparison)}")
+    for note in seen.findings.notes:
+        lines += ["", *_wrapped(f"  {note}", 2)]
     return "\n".join(lines) + "\n"
 
 
@@ -381,9 +382,9 @@ def _ratio(gradients: Estimate | Bounds, synchronous: Estimate | None) -> str:
     return f": {gradients.mean / synchronous.mean:.3g} times synchronous ({synchronous.mean:.4g}, exact)"
 
 
-def _wrapped(text: str) -> list[str]:
-    """A long sentence under its heading."""
-    return wrap(text, WIDTH, subsequent_indent=" " * 13, break_long_words=False)
+def _wrapped(text: str, indent: int = 13) -> list[str]:
+    """A long sentence, its further lines indented: under its heading unless told."""
+    return wrap(text, WIDTH, subsequent_indent=" " * indent, break_long_words=False)
 
 
 def _rate(value: Estimate | Bounds) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from asyncq.papers import CLAIMS, giladi, registry, reproduce
 from asyncq.papers.claim import Claim, Comparison, Findings, Panel, line, verdict
 from asyncq.theory import characteristic
 
+DOCS = Path(__file__).parents[1] / "docs"
 EXACT = [name for name, claim in CLAIMS.items() if claim.exact]
 
 
@@ -105,6 +107,26 @@ def test_the_slope_of_shifted_momentum_is_the_root_of_its_equation():
         assert edges[1] - edges[0] == pytest.approx(giladi.shifted_slope(m), rel=1e-3)
 
 
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_of_its_script():
+    """Its frame, and the sections without chance; the others are those of the seed and take minutes."""
+    script = runpy.run_path(str(DOCS / "reproduced.py"))
+    text = (DOCS / "reproduced.md").read_text(encoding="utf-8")
+    sections = script["sections_of"](text)
+    assert script["page"](sections) == text
+    for name in EXACT:
+        assert sections[name].rstrip() == script["section"](reproduce(name)).rstrip()
+
+
+def test_the_pages_pictures_are_there_and_small():
+    for name in CLAIMS:
+        picture = (DOCS / "images" / "reproduced" / f"{name}.png").read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        assert len(picture) < 100_000
+
+
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -170,7 +192,8 @@ def test_an_interrupt_keeps_what_was_written(monkeypatch, tmp_path):
     )
     done = call("all", "--out", tmp_path)
     assert done.exit_code == 130
-    assert "1 of 2 are in" in done.stderr
+    assert "interrupted after 1 of 2" in done.stderr
+    assert "fine: reproduced" in done.stdout
     assert (tmp_path / "fine.json").exists()
 
 

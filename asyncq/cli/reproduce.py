@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -48,24 +49,24 @@ def reproduce(names: tuple[str, ...], seed: int, as_json: bool, out: str | None)
     for name in wanted:
         claim(name)
     folder = None if out is None else output_folder(out)
-    done = []
-    try:
-        with _progress(wanted) as show:
+    done, interrupted = [], False
+    with _progress(wanted) as show:
+        try:
             for name in wanted:
-                seen = compute(name, seed=seed, progress=lambda share, name=name: show(name, share))  # type: ignore[misc]
+                done.append(compute(name, seed=seed, progress=functools.partial(show, name)))
                 if folder is not None:
-                    files.write_reproduction(seen, folder)
-                done.append(seen)
-                if not as_json:
-                    click.echo(report.render_reproduction(seen))
-    except KeyboardInterrupt:
-        kept = "nothing was written" if folder is None or not done else f"{len(done)} of {len(wanted)} are in {folder}"
-        click.echo(f"interrupted; {kept}", err=True)
-        sys.exit(INTERRUPTED)
+                    files.write_reproduction(done[-1], folder)
+        except KeyboardInterrupt:
+            interrupted = True
     if as_json:
         click.echo(json.dumps([seen.to_dict() for seen in done], allow_nan=False))
-    elif len(done) > 1:
-        click.echo(report.render_verdicts(done), nl=False)
+    else:
+        parts = [report.render_reproduction(seen) for seen in done]
+        click.echo("\n".join([*parts, report.render_verdicts(done)] if len(done) > 1 else parts), nl=False)
+    if interrupted:
+        kept = "" if folder is None else f"; their files are in {folder}"
+        click.echo(f"interrupted after {len(done)} of {len(wanted)}{kept}", err=True)
+        sys.exit(INTERRUPTED)
     if any(seen.verdict == "failed" for seen in done):
         sys.exit(FAILED)
 

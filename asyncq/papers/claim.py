@@ -27,10 +27,11 @@ WORST: tuple[Verdict, ...] = ("failed", "differs", "reproduced", "reported")  # 
 class Comparison:
     """One number of a paper beside ours.
 
-    ``relation`` reads "ours is = (at most, at least) the paper's", within ``tolerance``, in the number's unit;
-    ``basis`` says where the tolerance comes from. ``theory`` is what theory.md, or a derivation beside the claim, puts
-    in the place of a paper's number that does not hold, or that the paper does not give: then ours must agree with
-    it. Neither: a number that is only shown. ``interval`` is 95 %, None for an exact result.
+    ``relation`` reads "ours is = (at most, at least) the paper's", within ``tolerance``, in the number's unit, and
+    an order must hold for the whole interval; ``basis`` says where the tolerance comes from. ``theory`` is what
+    theory.md, or a derivation beside the claim, puts in the place of a paper's number that does not hold, or that the
+    paper does not give: then ours must agree with it. Neither: a number that is only shown. ``interval`` is 95 %, None
+    for an exact result.
     """
 
     what: str
@@ -56,12 +57,12 @@ class Comparison:
 
     def _agrees(self, target: float) -> bool:
         """False for a number that is not finite."""
-        gap = self.ours - target
+        low, high = (self.ours, self.ours) if self.interval is None else self.interval
         if self.relation == "<=":
-            return bool(gap <= self.tolerance)
+            return bool(high - target <= self.tolerance)
         if self.relation == ">=":
-            return bool(-gap <= self.tolerance)
-        return bool(abs(gap) <= self.tolerance)
+            return bool(target - low <= self.tolerance)
+        return bool(abs(self.ours - target) <= self.tolerance)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and words, for JSON; a number that is not finite is None."""

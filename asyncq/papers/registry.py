@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from asyncq.distributions import nearest
 from asyncq.errors import ScenarioError
-from asyncq.papers import giladi, liu, mitliagkas
+from asyncq.papers import giladi, giladi_replay, liu, mitliagkas, mitliagkas_replay
 from asyncq.papers.claim import Claim, Progress, Reproduction
 from asyncq.variates import chosen_seed
 
 __all__ = ["CLAIMS", "claim", "reproduce"]
 
-CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (*mitliagkas.CLAIMS, *giladi.CLAIMS, *liu.CLAIMS)}
+_MODULES = (mitliagkas, mitliagkas_replay, giladi, giladi_replay, liu)
+CLAIMS: dict[str, Claim] = {claim.name: claim for module in _MODULES for claim in module.CLAIMS}
 
 
 def claim(name: str) -> Claim:

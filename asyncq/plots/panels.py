@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
     from asyncq.papers.claim import Line, Panel, Reproduction
@@ -17,13 +18,13 @@ PAPER = "#6b6b6b"
 
 
 def draw(seen: Reproduction) -> Figure:
-    """All panels of a claim in one row, at most two beside each other."""
+    """All panels of a claim, at most three beside each other."""
     from matplotlib.figure import Figure
 
     panels = seen.findings.panels
-    across = min(2, len(panels))
+    across = min(3, len(panels))
     down = -(-len(panels) // across)
-    figure = Figure(figsize=(4.9 * across if across > 1 else 6.4, 0.5 + 3.7 * down), layout="constrained")
+    figure = Figure(figsize=((6.4, 9.8, 12.0)[across - 1], 0.5 + 3.7 * down), layout="constrained")
     for axes, panel in zip(figure.subplots(down, across, squeeze=False).flat, panels, strict=False):
         _panel(axes, panel)
     for axes in figure.axes[len(panels) :]:
@@ -49,7 +50,10 @@ def _panel(axes: Axes, panel: Panel) -> None:
         axes.annotate(text, (1, value), xycoords=("axes fraction", "data"), xytext=(-3, 3), ha="right", **words)
     for value, text in panel.upright:
         axes.axvline(value, **mark)
-        axes.annotate(text, (value, 1), xycoords=("data", "axes fraction"), xytext=(4, -3), va="top", **words)
+        axes.annotate(text, (value, 0), xycoords=("data", "axes fraction"), xytext=(4, 5), **words)
+    for axis, scale in ((axes.xaxis, panel.xscale), (axes.yaxis, panel.yscale)):
+        if scale == "log":
+            _plain_numbers(axis)
     axes.set_title(panel.title, fontsize=10, loc="left")
     axes.set_xlabel(panel.xlabel, fontsize=9)
     axes.set_ylabel(panel.ylabel, fontsize=9)
@@ -59,6 +63,17 @@ def _panel(axes: Axes, panel: Panel) -> None:
     axes.set_axisbelow(True)
     if any(line.label for line in panel.lines):
         axes.legend(frameon=False, fontsize=8)
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Less than two decades of a logarithmic axis are labelled at 1, 2 and 5, in plain numbers."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    low, high = axis.get_view_interval()
+    if high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter("{x:g}")
 
 
 def _line(axes: Axes, line: Line, colour: str) -> None:
