@@ -9,11 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asyncq.advice import recommend, step_sizes
     from asyncq.errors import AsyncqError, DeadlockError, NoExactLaw, ScenarioError, TooShortError
     from asyncq.replications import Replications, replicate
     from asyncq.run import Run, simulate
     from asyncq.scenario import Scenario
     from asyncq.staleness import StalenessLaw
+    from asyncq.theory.exact import staleness_law
+    from asyncq.theory.exponential import exponential_workers
+    from asyncq.theory.prediction import predict
 
 __version__ = "0.1.0"
 
@@ -27,8 +31,13 @@ _HOMES = {
     "ScenarioError": "errors",
     "StalenessLaw": "staleness",
     "TooShortError": "errors",
+    "exponential_workers": "theory.exponential",
+    "predict": "theory.prediction",
+    "recommend": "advice",
     "replicate": "replications",
     "simulate": "run",
+    "staleness_law": "theory.exact",
+    "step_sizes": "advice",
 }
 
 __all__ = [
@@ -41,8 +50,13 @@ __all__ = [
     "ScenarioError",
     "StalenessLaw",
     "TooShortError",
+    "exponential_workers",
+    "predict",
+    "recommend",
     "replicate",
     "simulate",
+    "staleness_law",
+    "step_sizes",
 ]
 
 

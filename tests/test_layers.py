@@ -24,13 +24,13 @@ LAYERS: dict[str, int] = {
     for layer, stems in enumerate(
         (
             "errors",
-            "scenario mistakes overrides starter protocols network distributions staleness estimate",
+            "scenario mistakes overrides starter protocols network machines distributions staleness spelling estimate",
             "engines variates theory",
             "run findings replications timeline statistics",
             "sgd papers",
-            "planner",
+            "planner advice",
             "plots chart",
-            "cli report files __main__",
+            "cli report briefing files __main__",
         )
     )
     for stem in stems.split()
