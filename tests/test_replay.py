@@ -315,6 +315,7 @@ def test_wrong_arguments_are_named(arguments, words):
         (lambda: LogisticRegression([[1.0], [-1.0]], [1.0, 0.0]).optimum, "separable"),
         (lambda: StreamingPCA([1.0, 1.0]), "eigenvalues must be"),
         (lambda: OwnObjective(lambda w, s: w, []), "start must be"),
+        (lambda: replay(OwnObjective(lambda w, s: 1.0, [1.0, 2.0]), LAW, step=0.1, updates=2), "the shape of w"),
         (lambda: Controller(1.0), "need target"),
         (lambda: schedule_of(traced(), gradients=2), "leave gradients out"),
         (lambda: replay(MODES, traced(), step=0.1, updates=10**7), "simulate more"),

@@ -29,7 +29,7 @@ def descend(
 ) -> tuple[Real, int]:
     """All positions w_0 .. w_T, (updates + 1, d), and the update at which the squared length exceeded ``limit`` (-1:
     never). ``samples()`` gives the sample of each gradient in the order of the rows; what to do with gradients is
-    written at `asyncq.sgd.kernels.advance`."""
+    written at `asyncq.sgd.kernels.advance`. Raises ``ValueError`` for a gradient of another shape than w."""
     path = np.full((schedule.updates + 1, start.size), np.nan)
     path[0], velocity = start, np.zeros((schedule.updates + 1, start.size))
     last = np.zeros(start.size)
@@ -37,7 +37,10 @@ def descend(
         total, read_velocity = np.zeros(start.size), np.zeros(start.size)
         rows = range(schedule.first[t], schedule.first[t + 1])
         for i in rows:
-            total += schedule.weight[i] * np.asarray(gradient(path[schedule.read[i]].copy(), samples()))
+            found = np.asarray(gradient(path[schedule.read[i]].copy(), samples()), dtype=np.float64)
+            if found.shape != start.shape:
+                raise ValueError(f"gradient(w, sample) must have the shape of w, {start.shape} (got {found.shape})")
+            total += schedule.weight[i] * found
             read_velocity += velocity[schedule.read[i]] / len(rows)
         used = (total - back * last) / (1.0 - back)
         last = total

@@ -184,8 +184,11 @@ def replay(
         loss = np.where(np.isnan(path[..., 0]), np.inf, loss)
         return loss, path if keep_positions else path[:0], diverged, tuned, seconds
 
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    pool = ThreadPoolExecutor(1 if one is _python else threads or os.cpu_count())  # your code need not be thread-safe
+    try:
         found = list(pool.map(run, range(replications)))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for what has not begun
     shape = (steps.size, momenta.size)
 
     def gathered(part: int) -> Any:
