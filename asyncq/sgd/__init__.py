@@ -1,0 +1,1 @@
+"""Descent on a trace: what a schedule of stale gradients does to an objective."""

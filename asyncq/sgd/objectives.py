@@ -1,0 +1,351 @@
+"""What is minimised: losses with stochastic gradients, and their optima where they are known.
+
+Losses are measured above the optimum where there is one. An objective says what its compiled gradient is (``kind`` and
+its data, see `asyncq.sgd.kernels.advance`) and draws the randomness of a block of updates; `OwnObjective` is Python
+throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "Compiled",
+    "Draws",
+    "LeastSquares",
+    "LogisticRegression",
+    "NoisyQuadratic",
+    "Objective",
+    "OwnObjective",
+    "StreamingPCA",
+    "affairs",
+]
+
+Real = NDArray[np.float64]
+MODES, LEAST_SQUARES, LOGISTIC, PCA = range(4)  # as in kernels, which imports numba
+
+
+class Draws(NamedTuple):
+    """The randomness of a block: ``additive`` noise (updates, d) of a gradient, scaled to one; relative curvature
+    noise (rows, d); samples are ``table[index[row, j]]``, ``index`` (rows, batch), or (1, batch) if all rows share
+    them. Arrays that do not apply have no rows."""
+
+    additive: Real
+    multiplicative: Real
+    table: Real
+    index: NDArray[np.int64]
+
+
+class Objective:
+    """What every objective has: a ``start`` (d,), a ``loss`` of positions (..., d) -> (...)."""
+
+    start: Real
+
+    @property
+    def dimension(self) -> int:
+        """d."""
+        return int(self.start.size)
+
+    def loss(self, w: Real) -> Real:
+        """The loss at each position, above the optimum where that is known; (..., d) -> (...)."""
+        raise NotImplementedError
+
+
+class Compiled(Objective):
+    """An objective whose gradient is one of the kernel's kinds."""
+
+    kind: int = MODES
+    curvature: Real = np.zeros(0)
+    ridge: float = 0.0
+    target: Real = np.zeros(0)
+
+    def draw(self, generator: np.random.Generator, updates: int, rows: int) -> Draws:
+        """The randomness of a block of updates."""
+        raise NotImplementedError
+
+    def gradient(self, u: Real, draws: Draws, row: int) -> Real:
+        """The gradient of one row at u, additive noise apart: the textbook's form of what is compiled."""
+        if self.kind == MODES:
+            wild = draws.multiplicative[row] if draws.multiplicative.size else 0.0
+            return np.asarray(self.curvature * (1.0 + wild) * u)
+        chosen = draws.index[row if draws.index.shape[0] > 1 else 0]
+        x = draws.table[chosen]
+        z = x @ u
+        if self.kind == PCA:
+            return np.asarray((z * z).mean() * u - (z[:, None] * x).mean(axis=0))
+        y = self.target[chosen]
+        along = z - y if self.kind == LEAST_SQUARES else -y / (1.0 + np.exp(y * z))
+        return np.asarray((along[:, None] * x).mean(axis=0) + self.ridge * u)
+
+
+@dataclass(frozen=True, eq=False)
+class NoisyQuadratic(Compiled):
+    """sum over modes of h w^2 / 2, the ``spectrum`` h (d,); every gradient has independent ``noise`` (its variance,
+    one number or one for each mode) and, if the curvature differs between samples, its relative variance
+    ``curvature_variance`` = V_h / h^2. The optimum is 0. Starts from 1 in every mode."""
+
+    spectrum: Real
+    noise: Real | float = 0.0
+    curvature_variance: float = 0.0
+    start: Real = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        h = np.atleast_1d(np.asarray(self.spectrum, dtype=np.float64))
+        noise = np.broadcast_to(np.asarray(self.noise, dtype=np.float64), h.shape)
+        _check("spectrum", h, h.ndim == 1 and h.size > 0 and bool(np.all(h > 0)), "positive, finite and not empty")
+        _check("noise", noise, bool(np.all(noise >= 0)), "finite variances, 0 or more")
+        wild = np.asarray(self.curvature_variance, dtype=np.float64)
+        _check("curvature_variance", wild, wild.ndim == 0 and bool(wild >= 0), "a finite number, 0 or more")
+        object.__setattr__(self, "spectrum", h)
+        object.__setattr__(self, "noise", noise)
+        object.__setattr__(self, "start", _start(self.start, np.ones(h.size)))
+
+    @classmethod
+    def between(cls, lowest: float, highest: float, modes: int, *, noise: float = 0.0) -> NoisyQuadratic:
+        """``modes`` curvatures evenly in the logarithm between two, each started at the same loss, 1 / modes."""
+        h = np.geomspace(lowest, highest, modes)
+        return cls(h, noise, start=np.sqrt(2.0 / (modes * h)))
+
+    @property
+    def curvature(self) -> Real:  # type: ignore[override]
+        """The spectrum."""
+        return self.spectrum
+
+    @property
+    def optimum(self) -> Real:
+        """0."""
+        return np.zeros(self.dimension)
+
+    @property
+    def sharpness(self) -> float:
+        """The largest curvature."""
+        return float(self.spectrum.max())
+
+    def loss(self, w: Real) -> Real:
+        """sum h w^2 / 2."""
+        return np.asarray(0.5 * (self.spectrum * np.square(w)).sum(axis=-1))
+
+    def draw(self, generator: np.random.Generator, updates: int, rows: int) -> Draws:
+        """Normal noise."""
+        d, none = self.dimension, np.zeros((0, self.dimension))
+        additive = multiplicative = none
+        if np.any(np.asarray(self.noise) > 0):
+            additive = generator.standard_normal((updates, d)) * np.sqrt(self.noise)
+        if self.curvature_variance > 0:
+            multiplicative = generator.standard_normal((rows, d)) * np.sqrt(self.curvature_variance)
+        return Draws(additive, multiplicative, none, np.zeros((1, 1), np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class _Linear(Compiled):
+    """A linear model on data: ``features`` (n, d), ``answers`` (n,), ``batch`` samples to a gradient drawn with
+    replacement (None: all of them, no noise), ``ridge`` / 2 times the squared length added to the loss."""
+
+    features: Real
+    answers: Real
+    batch: int | None = 1
+    ridge: float = 0.0
+    start: Real = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        x, y = np.ascontiguousarray(self.features, dtype=np.float64), np.asarray(self.answers, dtype=np.float64)
+        _check("features", x, x.ndim == 2 and x.size > 0, "a finite matrix, (samples, coordinates)")
+        _check("answers", y, y.shape == x.shape[:1], "finite, one for each sample")
+        if self.batch is not None and not (self.batch == int(self.batch) and self.batch >= 1):
+            raise ValueError(f"batch must be a whole number, 1 or more, or None for all samples (got {self.batch!r})")
+        if not (np.isfinite(self.ridge) and self.ridge >= 0):
+            raise ValueError(f"ridge must be finite and not negative (got {self.ridge!r})")
+        object.__setattr__(self, "features", x)
+        object.__setattr__(self, "answers", self._answers(y))
+        object.__setattr__(self, "start", _start(self.start, np.zeros(x.shape[1])))
+
+    @staticmethod
+    def _answers(y: Real) -> Real:
+        return y
+
+    @property
+    def target(self) -> Real:  # type: ignore[override]
+        """The answers."""
+        return self.answers
+
+    def draw(self, generator: np.random.Generator, updates: int, rows: int) -> Draws:
+        """Samples with replacement, ``batch`` to a row."""
+        n, none = self.features.shape[0], np.zeros((0, self.dimension))
+        if self.batch is None:
+            index = np.arange(n)[None, :]
+        else:
+            index = generator.integers(n, size=(max(rows, 2), self.batch))
+        return Draws(none, none, self.features, index)
+
+    def loss(self, w: Real) -> Real:
+        """The mean loss of all samples, above the optimum."""
+        return np.asarray(self._value(np.asarray(w)) - self._least)
+
+    @cached_property
+    def _least(self) -> float:
+        return float(self._value(self.optimum))
+
+    @property
+    def optimum(self) -> Real:
+        """Where the gradient is 0."""
+        raise NotImplementedError
+
+    def hessian(self, w: Real) -> Real:
+        """Second derivatives at one position."""
+        raise NotImplementedError
+
+    def _value(self, w: Real) -> Real:
+        raise NotImplementedError
+
+    @property
+    def sharpness(self) -> float:
+        """The largest curvature at the optimum."""
+        return float(np.linalg.eigvalsh(self.hessian(self.optimum))[-1])
+
+
+class LeastSquares(_Linear):
+    """Mean of (x.w - y)^2 / 2."""
+
+    kind = LEAST_SQUARES
+
+    @cached_property
+    def optimum(self) -> Real:
+        """The normal equations' (of least length where they have several)."""
+        x = self.features
+        return np.asarray(np.linalg.pinv(self.hessian(x[0]), hermitian=True) @ (x.T @ self.answers / x.shape[0]))
+
+    def hessian(self, w: Real) -> Real:
+        """x'x / n + ridge."""
+        x = self.features
+        return np.asarray(x.T @ x / x.shape[0] + self.ridge * np.eye(x.shape[1]))
+
+    def _value(self, w: Real) -> Real:
+        square = np.square(w @ self.features.T - self.answers).mean(axis=-1)
+        return np.asarray(0.5 * (square + self.ridge * np.square(w).sum(axis=-1)))
+
+
+class LogisticRegression(_Linear):
+    """Mean of log(1 + exp(-y x.w)), y = -1 or 1 (0 is taken for -1)."""
+
+    kind = LOGISTIC
+
+    @staticmethod
+    def _answers(y: Real) -> Real:
+        if not set(np.unique(y)) <= {-1.0, 0.0, 1.0} or {-1.0, 0.0} <= set(np.unique(y)):
+            raise ValueError("answers must be 0 and 1, or -1 and 1")
+        return np.where(y > 0, 1.0, -1.0)
+
+    @cached_property
+    def optimum(self) -> Real:
+        """By Newton's method. Raises ``ValueError`` if there is none: separable data without ridge."""
+        w = np.zeros(self.dimension)
+        for _ in range(60):
+            z = self.answers * (self.features @ w)
+            slope = -self.features.T @ (self.answers / (1.0 + np.exp(z))) / z.size + self.ridge * w
+            change = np.linalg.lstsq(self.hessian(w), slope, rcond=None)[0]
+            change *= min(1.0, 5.0 / max(float(np.abs(self.features @ change).max()), 1e-300))
+            w = w - change
+            if np.abs(change).max() <= 1e-12 * (1.0 + np.abs(w).max()):
+                return w
+        raise ValueError("the data are separable, so that the loss has no minimum: give ridge a positive value")
+
+    def hessian(self, w: Real) -> Real:
+        """x' p (1 - p) x / n + ridge."""
+        x = self.features
+        p = 1.0 / (1.0 + np.exp(-np.clip(x @ w, -700, 700)))
+        return np.asarray((x.T * (p * (1.0 - p))) @ x / x.shape[0] + self.ridge * np.eye(x.shape[1]))
+
+    def _value(self, w: Real) -> Real:
+        loss = np.logaddexp(0.0, -self.answers * (w @ self.features.T)).mean(axis=-1)
+        return np.asarray(loss + 0.5 * self.ridge * np.square(w).sum(axis=-1))
+
+
+@dataclass(frozen=True, eq=False)
+class StreamingPCA(Compiled):
+    """[PCA] eq. 4 in the coordinates of the eigenvectors: samples are normal with variances ``eigenvalues`` (d,),
+    largest first; the gradient at v is -(I - v v') x x' v. The optimum is e_1 or -e_1; the loss is the squared distance
+    to the nearer one. Starts from the saddle e_2."""
+
+    eigenvalues: Real
+    start: Real = field(default_factory=lambda: np.zeros(0))
+    kind = PCA
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.eigenvalues, dtype=np.float64)
+        rule = "positive, finite, two or more, the first the largest"
+        fine = values.ndim == 1 and values.size > 1 and values[-1] > 0 and bool(np.all(np.diff(values) <= 0))
+        _check("eigenvalues", values, fine and values[0] > values[1], rule)
+        object.__setattr__(self, "eigenvalues", values)
+        object.__setattr__(self, "start", _start(self.start, np.eye(values.size)[1]))
+
+    @property
+    def optimum(self) -> Real:
+        """e_1 (-e_1 is as good)."""
+        return np.asarray(np.eye(self.dimension)[0])
+
+    def loss(self, w: Real) -> Real:
+        """The squared distance to the nearer optimum."""
+        w = np.asarray(w)
+        return np.asarray(np.square(np.abs(w[..., 0]) - 1.0) + np.square(w[..., 1:]).sum(axis=-1))
+
+    def draw(self, generator: np.random.Generator, updates: int, rows: int) -> Draws:
+        """A normal sample for every row."""
+        none = np.zeros((0, self.dimension))
+        rows = max(rows, 2)
+        table = generator.standard_normal((rows, self.dimension)) * np.sqrt(self.eigenvalues)
+        return Draws(none, none, table, np.arange(rows)[:, None])
+
+
+@dataclass(frozen=True, eq=False)
+class OwnObjective(Objective):
+    """Your own: ``gradient(w, sample)`` -> (d,), where ``sample(generator)`` draws what it needs (None: nothing) and
+    ``value(w)`` is the loss of one position (None: the squared distance from 0). Python throughout, hence slow."""
+
+    gradient: Callable[[Real, Any], ArrayLike]
+    start: Real
+    sample: Callable[[np.random.Generator], Any] | None = None
+    value: Callable[[Real], float] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", _start(self.start, np.zeros(0)))
+        _check("start", self.start, self.start.size > 0, "a finite vector, not empty")
+
+    def loss(self, w: Real) -> Real:
+        """``value`` of each position."""
+        w = np.asarray(w)
+        if self.value is None:
+            return np.asarray(np.square(w).sum(axis=-1))
+        flat = [self.value(row) for row in w.reshape(-1, self.dimension)]
+        return np.array(flat, dtype=np.float64).reshape(w.shape[:-1])
+
+
+def affairs(*, batch: int | None = 1, ridge: float = 0.0) -> LogisticRegression:
+    """Logistic regression on real data: 6,366 answers of a magazine's survey of 1974 (R. Fair, "A theory of
+    extramarital affairs", 1978; public domain, shipped with statsmodels), 8 standardised features and a constant."""
+    from statsmodels.datasets import fair
+
+    data = fair.load_pandas()
+    x = np.asarray(data.exog, dtype=np.float64)
+    x = np.column_stack([np.ones(x.shape[0]), (x - x.mean(axis=0)) / x.std(axis=0)])
+    return LogisticRegression(x, np.asarray(data.endog > 0, dtype=np.float64), batch, ridge)
+
+
+def _start(given: ArrayLike, default: Real) -> Real:
+    """The start, or ``default`` where none is given."""
+    start = np.array(given, dtype=np.float64)
+    if start.size == 0:
+        return default
+    fine = start.ndim == 1 and default.size in (0, start.size)
+    _check("start", start, fine, f"finite, {default.size or 'd'} coordinates")
+    return start
+
+
+def _check(name: str, value: Real, fine: bool, rule: str) -> None:
+    if not (fine and np.all(np.isfinite(value))):
+        raise ValueError(f"{name} must be {rule} (got {np.array2string(np.asarray(value), threshold=6)})")

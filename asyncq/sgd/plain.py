@@ -1,0 +1,49 @@
+"""The update in plain numpy: for gradients that are Python, and as the check of the compiled one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.sgd.schedule import Schedule
+
+__all__ = ["descend"]
+
+Real = NDArray[np.float64]
+
+
+def descend(
+    gradient: Callable[[Real, Any], Any],
+    samples: Callable[[], Any],
+    start: Real,
+    schedule: Schedule,
+    *,
+    step: float,
+    momentum: float = 0.0,
+    back: float = 0.0,
+    shifted: bool = False,
+    limit: float = np.inf,
+) -> tuple[Real, int]:
+    """All positions w_0 .. w_T, (updates + 1, d), and the update at which the squared length exceeded ``limit`` (-1:
+    never). ``samples()`` gives the sample of each gradient in the order of the rows; what to do with gradients is
+    written at `asyncq.sgd.kernels.advance`."""
+    path = np.full((schedule.updates + 1, start.size), np.nan)
+    path[0], velocity = start, np.zeros((schedule.updates + 1, start.size))
+    last = np.zeros(start.size)
+    for t in range(schedule.updates):
+        total, read_velocity = np.zeros(start.size), np.zeros(start.size)
+        rows = range(schedule.first[t], schedule.first[t + 1])
+        for i in rows:
+            total += schedule.weight[i] * np.asarray(gradient(path[schedule.read[i]].copy(), samples()))
+            read_velocity += velocity[schedule.read[i]] / len(rows)
+        used = (total - back * last) / (1.0 - back)
+        last = total
+        velocity[t + 1] = momentum * (read_velocity if shifted else velocity[t]) - step * used
+        path[t + 1] = path[t] + velocity[t + 1]
+        if not np.square(path[t + 1]).sum() <= limit:
+            path[t + 1] = np.nan
+            return path, t + 1
+    return path, -1

@@ -1,0 +1,134 @@
+"""Who read what: for every update, the versions that its gradients were computed on.
+
+A trace gives it as it happened, dependence included; a law gives it by independent draws. Versions are counted from
+the start of the replay; what was read before it is the starting point, at rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.engines import Chunk
+from asyncq.protocols import DOWNWEIGHTED
+from asyncq.run import Run
+from asyncq.staleness import StalenessLaw
+
+__all__ = ["LawSchedule", "Schedule", "TraceSchedule", "schedule_of"]
+
+Whole = NDArray[np.int64]
+Real = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """The rows ``first[t]`` .. ``first[t + 1]`` - 1 make update t: of the version ``read`` (0 .. t) with ``weight``,
+    which holds the division by their number, and their ``staleness``, which may reach before the start. ``time``
+    (seconds since the start) of each update, if known."""
+
+    first: Whole
+    read: Whole
+    weight: Real
+    staleness: Whole
+    time: Real | None = None
+
+    @property
+    def updates(self) -> int:
+        """How many."""
+        return self.first.size - 1
+
+
+@dataclass(frozen=True, eq=False)
+class TraceSchedule:
+    """The applied rows of a trace, sorted by update. Replication r is driven by the r-th window of the trace, counted
+    round again after the last whole one; its noise is its own."""
+
+    staleness: Whole
+    first: Whole  # of the rows of each update
+    weight: Real
+    time: Real
+    name: str
+
+    @property
+    def updates(self) -> int:
+        """Of the whole trace."""
+        return self.first.size - 1
+
+    def windows(self, updates: int) -> int:
+        """How many whole windows the trace has."""
+        return self.updates // updates
+
+    def draw(self, updates: int, replication: int, generator: np.random.Generator) -> Schedule:
+        """The window of one replication."""
+        begin = updates * (replication % self.windows(updates))
+        first = self.first[begin : begin + updates + 1]
+        rows = slice(int(first[0]), int(first[-1]))
+        update = np.repeat(np.arange(updates), np.diff(first))
+        read = np.maximum(update - self.staleness[rows], 0)
+        start = self.time[int(first[0]) - 1] if first[0] > 0 else 0.0
+        seconds = self.time[first[1:] - 1] - start
+        return Schedule(first - first[0], read, self.weight[rows], self.staleness[rows], seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class LawSchedule:
+    """Independent staleness: each of ``gradients`` gradients of an update is drawn from the law."""
+
+    law: StalenessLaw
+    gradients: int = 1
+
+    @property
+    def name(self) -> str:
+        """The law's, and that the draws are independent."""
+        return f"{self.law.name}, independent draws"
+
+    def draw(self, updates: int, replication: int, generator: np.random.Generator) -> Schedule:
+        """The draws of one replication; every replication has its own."""
+        update = np.repeat(np.arange(updates), self.gradients)
+        support = np.flatnonzero(self.law.pmf)
+        if support.size == 1:
+            staleness = np.full(update.size, support[0])
+        else:
+            cumulative = np.cumsum(self.law.pmf)
+            staleness = np.searchsorted(cumulative, generator.random(update.size) * cumulative[-1], side="right")
+        first = np.arange(0, update.size + 1, self.gradients)
+        weight = np.full(update.size, 1.0 / self.gradients)
+        return Schedule(first, np.maximum(update - staleness, 0), weight, staleness)
+
+
+def schedule_of(source: Run | Chunk | StalenessLaw, *, gradients: int = 1) -> TraceSchedule | LawSchedule:
+    """The schedules that a run's trace, a trace or a law gives. Of a trace only applied rows count; a run that gives
+    stale gradients less weight must be passed whole, because its trace does not say how much.
+
+    Raises ``ValueError`` for a run without a trace, a trace in which an update has no row, and weights unknown.
+    """
+    if isinstance(source, StalenessLaw):
+        if gradients < 1:
+            raise ValueError(f"gradients must be 1 or more (got {gradients!r})")
+        return LawSchedule(source, int(gradients))
+    if gradients != 1:
+        raise ValueError("a trace says itself how many gradients make an update: leave gradients out")
+    weigh, name = None, "a trace"
+    if isinstance(source, Run):
+        if source.trace is None:
+            raise ValueError(f"{source.scenario.name}: the run kept no trace: simulate(scenario, trace=True)")
+        weigh, name, source = source.network.weight, f"the trace of {source.scenario.name}", source.trace
+    applied = np.flatnonzero(source.kind <= DOWNWEIGHTED)
+    if applied.size == 0:
+        raise ValueError("the trace has no applied gradient: simulate longer")
+    rows = source.pick(applied)
+    version = rows.read + rows.staleness
+    base = int(version[0])
+    counts = np.bincount(version - base)
+    if np.any(counts == 0) or np.any(np.diff(version) < 0):
+        raise ValueError(f"the trace is not whole: update {base + int(np.argmin(counts))} has no row, or out of order")
+    weight = 1.0 / np.repeat(counts, counts)
+    late = rows.kind == DOWNWEIGHTED
+    if late.any():
+        if weigh is None:
+            raise ValueError("the trace has downweighted gradients: pass the run, which knows their weights")
+        weight = np.where(late, weight * weigh(rows.staleness), weight)
+    first = np.concatenate([[0], np.cumsum(counts)])
+    return TraceSchedule(rows.staleness, first, weight, rows.time, name)
