@@ -1,0 +1,319 @@
+"""Updates until the expected loss of a noisy quadratic has fallen for good to a target: transient and noise floor.
+
+Loss = sum over modes of h E[w^2] / 2; everything starts at rest at ``start``. Two models of E[w_t^2]: the exact second
+moments of exponential workers, and independent staleness of any law, where E[w_t^2] solves a scalar renewal equation
+of power series. Source: theory.md sections 6 and 8; derivation in docs/theory/planning.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.staleness import StalenessLaw
+from asyncq.theory.bracketing import bracketed_root
+from asyncq.theory.characteristic import Characteristic
+from asyncq.theory.exponential import ExponentialWorkers, exponential_workers
+from asyncq.theory.mean_square import gain, unit_gain
+
+__all__ = ["ExactLoss", "LawLoss", "LossModel", "Quadratic", "UnequalLoss"]
+
+Real = NDArray[np.float64]
+
+STEPPED = 256  # updates that are followed one by one before whole powers of the recursion are taken
+DOUBLINGS = 24  # of the recursion: longer than 2^24 updates is never
+LONGEST = 1024  # terms of a power series; beyond, each mode decays to its floor at its last rate
+
+
+@dataclass(frozen=True, eq=False)
+class Quadratic:
+    """Modes of ``curvature`` h (d,), started at ``start`` (d,), with gradient noise of variance ``noise`` (d,) for one
+    worker's gradient; the loss is to fall to ``target`` (a share of what it is at the start)."""
+
+    curvature: Real
+    start: Real
+    noise: Real
+    target: float
+
+    @property
+    def sharpness(self) -> float:
+        """The largest curvature."""
+        return float(self.curvature.max())
+
+    @property
+    def loss(self) -> Real:
+        """The loss of each mode at the start, (d,)."""
+        return np.asarray(0.5 * self.curvature * self.start**2)
+
+    def averaged(self, gradients: float) -> Quadratic:
+        """The same with the noise of the mean of so many gradients."""
+        return Quadratic(self.curvature, self.start, self.noise / gradients, self.target)
+
+
+class LossModel(Protocol):
+    """What a tuner asks; steps are learning rates times the sharpness."""
+
+    @property
+    def quadratic(self) -> Quadratic:
+        """What is minimised."""
+
+    def threshold(self, momentum: float) -> float:
+        """The mean-square threshold of learning rate times sharpness."""
+
+    def updates(self, steps: Real, momentum: float) -> Real:
+        """Updates to the target at each step, interpolated; infinite where it is never reached or unstable."""
+
+
+class ExactLoss:
+    """Equal exponential workers, K contributors to an update; with one worker: no staleness at all, whatever the
+    work."""
+
+    def __init__(self, pool: ExponentialWorkers, quadratic: Quadratic) -> None:
+        self.pool, self.quadratic = pool, quadratic
+        self._edges: dict[float, float] = {}
+
+    def threshold(self, momentum: float) -> float:
+        """Exact."""
+        if momentum not in self._edges:
+            self._edges[momentum] = self.pool.threshold(momentum)
+        return self._edges[momentum]
+
+    def updates(self, steps: Real, momentum: float) -> Real:
+        """By the recursion, one update at a time at first and then by its repeated squares."""
+        q = self.quadratic
+        steps = np.asarray(steps, dtype=np.float64)
+        fine = (steps > 0) & (steps < self.threshold(momentum))
+        out = np.full(steps.size, np.inf)
+        if not fine.any():
+            return out
+        c = steps[fine][:, None] * (q.curvature / q.sharpness)
+        noise = (steps[fine][:, None] / q.sharpness) ** 2 * q.noise / np.where(q.start == 0, 1.0, q.start) ** 2
+        matrix = self.pool.matrix(c, momentum)
+        size = matrix.shape[-1]
+        drive = noise[..., None] * self.pool.noise_moments()
+        floor = np.linalg.solve(np.eye(size) - matrix, drive[..., None])[..., 0, 0]
+        share = q.loss / q.loss.sum()
+        reachable = np.flatnonzero((floor @ share < q.target) & np.all(floor >= 0, axis=-1))
+        if not reachable.size:
+            return out
+        whole = np.zeros((reachable.size, q.curvature.size, size + 1, size + 1))
+        whole[..., :size, :size], whole[..., :size, size] = matrix[reachable], drive[reachable]
+        whole[..., size, size] = 1.0
+        found = _first_for_good(whole, share, q.target)
+        out[np.flatnonzero(fine)[reachable]] = found
+        return out
+
+
+def _first_for_good(whole: Real, share: Real, target: float) -> Real:
+    """Updates after which the loss of the affine recursions ``whole`` (S, d, n, n) stays at the target, interpolated
+    in its logarithm."""
+    state = np.ones(whole.shape[:-1])
+    curve = np.empty((STEPPED + 1, whole.shape[0]))
+    for t in range(STEPPED + 1):
+        curve[t] = state[..., 0] @ share
+        if t < STEPPED:
+            state = (whole @ state[..., None])[..., 0]
+    out = crossing(curve.T, target)
+    late = np.flatnonzero(curve[-1] > target)
+    if late.size:
+        power, state = whole[late], state[late]
+        powers = []
+        for _ in range(DOUBLINGS):
+            powers.append(power)
+            power = power @ power
+        done = np.zeros(late.size)
+        for j in reversed(range(DOUBLINGS)):
+            ahead = (powers[j] @ state[..., None])[..., 0]
+            above = ahead[..., 0] @ share > target
+            state = np.where(above[:, None, None], ahead, state)
+            done += np.where(above, 2.0**j, 0.0)
+        before = state[..., 0] @ share
+        after = (whole[late] @ state[..., None])[..., 0, 0] @ share
+        with np.errstate(divide="ignore", invalid="ignore"):
+            part = np.log(before / target) / np.log(before / after)
+        out[late] = np.where(done >= 2.0**DOUBLINGS - 1, np.inf, STEPPED + done + np.clip(part, 0.0, 1.0))
+    return out
+
+
+def crossing(curves: Real, target: float) -> Real:
+    """Where each curve (S, T) falls to the target for good, interpolated in its logarithm; infinite if it ends
+    above."""
+    above = curves > target
+    last = above.shape[1] - 1 - np.argmax(above[:, ::-1], axis=1)
+    last = np.where(above.any(axis=1), last, -1)
+    rows, safe = np.arange(curves.shape[0]), np.clip(last, 0, above.shape[1] - 2)
+    before, after = curves[rows, safe], curves[rows, safe + 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = np.log(before / target) / np.log(before / after)
+    found = np.where(last < 0, 0.0, safe + np.clip(np.nan_to_num(part, nan=1.0), 0.0, 1.0))
+    return np.where(last == above.shape[1] - 1, np.inf, found)
+
+
+class LawLoss:
+    """Independent staleness of one law, ``gradients`` = K independent draws averaged in each update: a model.
+
+    With P = (1 - x)(1 - mu x) + c x Q, k = 1/P its series, m the mean path, V_t the variance of what update t adds,
+        S = m^2 + x k^2 * V,      V (1 - (c^2/K) x (Q k^2 - (Q k)^2)) = (c^2/K)(Q m^2 - (Q m)^2) + alpha^2 s^2 / K,
+    squares taken term by term, and everything before the start at rest. docs/theory/planning.md (P.4) to (P.7).
+    """
+
+    def __init__(self, law: StalenessLaw, quadratic: Quadratic, *, gradients: int = 1) -> None:
+        self.law, self.quadratic, self.gradients = law, quadratic, gradients
+        self._edges: dict[float, float] = {}
+
+    def threshold(self, momentum: float) -> float:
+        """Where the gain, divided by K, is 1."""
+        if momentum not in self._edges:
+            system = Characteristic(self.law, momentum)
+            edge = system.first_crossing()
+            if self.gradients == 1:
+                edge = unit_gain(system, edge)
+            elif not system.constant:
+                edge = self._averaged_edge(system, edge)
+            self._edges[momentum] = edge
+        return self._edges[momentum]
+
+    def _averaged_edge(self, system: Characteristic, edge: float) -> float:
+        def excess(s: float) -> float:  # the gain grows like 1 / (1 - c / edge)
+            g = gain(system, float(-edge * np.expm1(-s)))[0]
+            return float(np.log(min(g, 1e30) / self.gradients)) if g > 0 else -70.0
+
+        grid = [0.0, 0.1, 0.3, 0.7, 1.5, 3.0, 6.0, 12.0, 20.0]
+        for low, high in zip(grid, grid[1:], strict=False):
+            if excess(high) >= 0.0:
+                return float(-edge * np.expm1(-bracketed_root(excess, max(low, 1e-9), high, rtol=1e-6)))
+        return edge
+
+    def updates(self, steps: Real, momentum: float) -> Real:
+        """By power series as long as the target needs, at most ``LONGEST`` terms."""
+        steps = np.asarray(steps, dtype=np.float64)
+        out = np.full(steps.size, np.inf)
+        fine = (steps > 0) & (steps < self.threshold(momentum))
+        if not fine.any():
+            return out
+        terms = 128
+        while True:
+            curves = self.moments(steps[fine], momentum, terms)
+            found = self._reached(curves, steps[fine], momentum, last=terms >= LONGEST)
+            if terms >= LONGEST or np.all(np.isfinite(found)):
+                break
+            terms *= 2
+        out[fine] = found
+        return out
+
+    def moments(self, steps: Real, momentum: float, terms: int) -> Real:
+        """E[w_t^2] / start^2 for t = 0 .. terms - 1, shape (S, d, terms)."""
+        q, mu = self.quadratic, momentum
+        c = (steps[:, None] * (q.curvature / q.sharpness)).ravel()[:, None]
+        noise = (steps[:, None] / q.sharpness) ** 2 * q.noise / q.start**2
+        pmf = self.law.pmf[:terms]
+        law = np.zeros(terms)
+        law[: pmf.size] = pmf
+        later = np.clip(1.0 - np.cumsum(law), 0.0, 1.0)  # read before the start
+        p = np.zeros((c.size, terms))
+        p[:, 1:] = c * law[:-1]
+        p[:, :3] += np.array([1.0, -(1.0 + mu), mu])
+        k = _inverse(p)
+        mean = np.ones_like(k)
+        mean[:, 1:] -= c * np.cumsum(k, axis=1)[:, :-1]
+        seen = _times(law, mean) + later
+        seen_k = _times(law, k)
+        spread = c * c / self.gradients
+        surprise = spread * (_times(law, mean**2) + later - seen**2) + noise.reshape(-1, 1) / self.gradients
+        back = np.zeros_like(k)
+        back[:, 1:] = -spread * (_times(law, k**2) - seen_k**2)[:, :-1]
+        back[:, 0] = 1.0
+        v = _times(_inverse(back), surprise)
+        out = mean**2
+        out[:, 1:] += _times(k**2, v)[:, :-1]
+        return out.reshape(steps.size, q.curvature.size, terms)
+
+    def _reached(self, moments: Real, steps: Real, momentum: float, *, last: bool) -> Real:
+        q = self.quadratic
+        share = q.loss / q.loss.sum()
+        curve = np.einsum("sdt,d->st", moments, share)
+        if not np.all(np.isfinite(curve)):
+            curve = np.where(np.isfinite(curve), curve, np.inf)
+        found = crossing(curve, q.target)
+        if not last:
+            return found
+        end, middle = moments[..., -1], moments[..., moments.shape[-1] // 2]
+        alpha = steps[:, None] / q.sharpness
+        slow = alpha * q.noise / (2.0 * q.curvature * (1.0 - momentum) * self.gradients) / q.start**2
+        settled = np.abs(end - middle) <= 1e-3 * end
+        floor = np.where(settled, end, np.minimum(slow, 0.999 * end))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rate = np.log(np.maximum(end - floor, 1e-300) / np.maximum(middle - floor, 1e-300))
+            rate = np.where(settled, -1.0, np.minimum(rate / (moments.shape[-1] - moments.shape[-1] // 2), -1e-12))
+        for i in np.flatnonzero(np.isinf(found)):
+            if floor[i] @ share >= q.target or not np.isfinite(end[i]).all():
+                continue
+
+            def above(more: float, i: int = i) -> float:
+                return float((floor[i] + (end[i] - floor[i]) * np.exp(rate[i] * more)) @ share) - q.target
+
+            if above(0.0) > 0.0 > above(2.0**DOUBLINGS):
+                low, high = 0.0, 2.0**DOUBLINGS
+                for _ in range(60):
+                    middle_ = 0.5 * (low + high)
+                    low, high = (middle_, high) if above(middle_) > 0 else (low, middle_)
+                found[i] = moments.shape[-1] - 1 + high
+        return found
+
+
+class UnequalLoss(LawLoss):
+    """Exponential workers of unequal speed: tuned on their law, with the exact threshold and the exact moments where
+    one setting is judged (:meth:`exact`)."""
+
+    def __init__(self, pool: ExponentialWorkers, quadratic: Quadratic) -> None:
+        super().__init__(pool.law(tail=1e-12), quadratic)
+        self.pool = pool
+
+    def threshold(self, momentum: float) -> float:
+        """Exact."""
+        if momentum not in self._edges:
+            self._edges[momentum] = self.pool.threshold(momentum)
+        return self._edges[momentum]
+
+    def exact(self, step: float, momentum: float, *, most: int) -> float:
+        """Updates to the target by the exact recursion; infinite beyond ``most``."""
+        q = self.quadratic
+        curve = np.zeros(most + 1)
+        for h, w, s2 in zip(q.curvature, q.start, q.noise, strict=True):
+            moments = self.pool.moments(
+                step * h / q.sharpness, momentum, updates=most, start=float(w), noise=float(s2), curvature=float(h)
+            )
+            curve += 0.5 * h * moments
+        return float(crossing(curve[None] / q.loss.sum(), q.target)[0])
+
+
+def one_worker() -> ExponentialWorkers:
+    """No staleness at all."""
+    return exponential_workers(1)
+
+
+# -- power series, truncated, along the last axis ----------------------------------------------------------------------
+
+
+def _times(a: Real, b: Real) -> Real:
+    from scipy import fft
+
+    n = max(a.shape[-1], b.shape[-1])
+    size = fft.next_fast_len(a.shape[-1] + b.shape[-1] - 1, real=True)
+    return np.asarray(fft.irfft(fft.rfft(a, size) * fft.rfft(b, size), size)[..., :n])
+
+
+def _inverse(a: Real) -> Real:
+    """1 / a by Newton's iteration b <- b (2 - a b), the number of right terms doubling each time."""
+    n = a.shape[-1]
+    b = 1.0 / a[..., :1]
+    done = 1
+    while done < n:
+        done = min(2 * done, n)
+        rest = -_times(a[..., :done], b)[..., :done]
+        rest[..., 0] += 2.0
+        b = _times(b, rest)[..., :done]
+    return b
