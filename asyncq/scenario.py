@@ -34,6 +34,7 @@ from asyncq.distributions import SHORTEST, AnyLaw, Law, Seconds, as_number, brok
 from asyncq.errors import ScenarioError
 from asyncq.mistakes import TOLD, is_plain_name, items, mistakes, shown
 from asyncq.overrides import override
+from asyncq.plan_table import PlanTable
 from asyncq.protocols import ALL_KINDS, PARAMETERS, Parameter
 
 __all__ = ["Groups", "Network", "Optimizer", "Pool", "Protocol", "RunTable", "Scenario", "Server"]
@@ -203,7 +204,7 @@ class RunTable(Table):
 class Scenario(Table):
     """A whole scenario. Two scenarios are equal if they declare the same, wherever they come from."""
 
-    not_yet = ("learner", "plan", "slowdown")
+    not_yet = ("learner", "slowdown")
     schema_version: Annotated[int, BeforeValidator(_schema_one)] = Field(alias="schema", json_schema_extra={"const": 1})
     pool: Annotated[tuple[Pool, ...], Field(min_length=1)]
     network: Network = Network()
@@ -212,6 +213,7 @@ class Scenario(Table):
     protocol: Protocol = Protocol()
     optimizer: Optimizer | None = None
     run: RunTable = RunTable()
+    plan: PlanTable | None = None
     _name: str = PrivateAttr(default="scenario")
     _source: Path | None = PrivateAttr(default=None)
 

@@ -7,6 +7,7 @@ of power series. Source: theory.md sections 6 and 8; derivation in docs/theory/p
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from asyncq.staleness import StalenessLaw
 from asyncq.theory.bracketing import bracketed_root
 from asyncq.theory.characteristic import Characteristic
 from asyncq.theory.exponential import ExponentialWorkers, exponential_workers
-from asyncq.theory.mean_square import gain, unit_gain
+from asyncq.theory.mean_square import Gain, gain, unit_gain
 
 __all__ = ["ExactLoss", "LawLoss", "LossModel", "Quadratic", "UnequalLoss"]
 
@@ -63,6 +64,10 @@ class LossModel(Protocol):
     def threshold(self, momentum: float) -> float:
         """The mean-square threshold of learning rate times sharpness."""
 
+    @property
+    def averaged(self) -> int:
+        """Gradients averaged in an update."""
+
     def updates(self, steps: Real, momentum: float) -> Real:
         """Updates to the target at each step, interpolated; infinite where it is never reached or unstable."""
 
@@ -73,6 +78,7 @@ class ExactLoss:
 
     def __init__(self, pool: ExponentialWorkers, quadratic: Quadratic) -> None:
         self.pool, self.quadratic = pool, quadratic
+        self.averaged = pool.contributors
         self._edges: dict[float, float] = {}
 
     def threshold(self, momentum: float) -> float:
@@ -161,15 +167,23 @@ class LawLoss:
     """
 
     def __init__(self, law: StalenessLaw, quadratic: Quadratic, *, gradients: int = 1) -> None:
-        self.law, self.quadratic, self.gradients = law, quadratic, gradients
+        self.law, self.quadratic, self.averaged = law, quadratic, gradients
+        self.longest = LONGEST
+        self._systems: dict[float, tuple[Characteristic, dict[int, Gain]]] = {}
         self._edges: dict[float, float] = {}
+
+    def coarse(self) -> LawLoss:
+        """The same with fewer terms, for a search; thresholds are shared."""
+        rough = copy.copy(self)
+        rough.longest = 256 if 6.0 * self.law.mean < 256 else 512
+        return rough
 
     def threshold(self, momentum: float) -> float:
         """Where the gain, divided by K, is 1."""
         if momentum not in self._edges:
             system = Characteristic(self.law, momentum)
             edge = system.first_crossing()
-            if self.gradients == 1:
+            if self.averaged == 1:
                 edge = unit_gain(system, edge)
             elif not system.constant:
                 edge = self._averaged_edge(system, edge)
@@ -179,7 +193,7 @@ class LawLoss:
     def _averaged_edge(self, system: Characteristic, edge: float) -> float:
         def excess(s: float) -> float:  # the gain grows like 1 / (1 - c / edge)
             g = gain(system, float(-edge * np.expm1(-s)))[0]
-            return float(np.log(min(g, 1e30) / self.gradients)) if g > 0 else -70.0
+            return float(np.log(min(g, 1e30) / self.averaged)) if g > 0 else -70.0
 
         grid = [0.0, 0.1, 0.3, 0.7, 1.5, 3.0, 6.0, 12.0, 20.0]
         for low, high in zip(grid, grid[1:], strict=False):
@@ -195,14 +209,25 @@ class LawLoss:
         if not fine.any():
             return out
         terms = 128
-        while True:
-            curves = self.moments(steps[fine], momentum, terms)
-            found = self._reached(curves, steps[fine], momentum, last=terms >= LONGEST)
-            if terms >= LONGEST or np.all(np.isfinite(found)):
+        left = np.flatnonzero(fine)
+        while left.size:
+            curves = self.moments(steps[left], momentum, terms)
+            out[left] = self._reached(curves, steps[left], momentum, last=terms >= self.longest)
+            if terms >= self.longest:
                 break
-            terms *= 2
-        out[fine] = found
+            left = left[np.isinf(out[left])]
+            terms = min(4 * terms, self.longest)
         return out
+
+    def _floor(self, step: float, momentum: float, mode: int) -> float:
+        """What E[w^2] / start^2 of one mode settles at: the gain and the noise both shared among K draws."""
+        q = self.quadratic
+        if momentum not in self._systems:
+            self._systems[momentum] = Characteristic(self.law, momentum), {}
+        system, grids = self._systems[momentum]
+        g, density = gain(system, step * float(q.curvature[mode]) / q.sharpness, grids=grids)
+        noise = (step / q.sharpness) ** 2 * float(q.noise[mode]) / self.averaged
+        return noise * density / max(1.0 - g / self.averaged, 1e-12) / float(q.start[mode]) ** 2
 
     def moments(self, steps: Real, momentum: float, terms: int) -> Real:
         """E[w_t^2] / start^2 for t = 0 .. terms - 1, shape (S, d, terms)."""
@@ -221,8 +246,8 @@ class LawLoss:
         mean[:, 1:] -= c * np.cumsum(k, axis=1)[:, :-1]
         seen = _times(law, mean) + later
         seen_k = _times(law, k)
-        spread = c * c / self.gradients
-        surprise = spread * (_times(law, mean**2) + later - seen**2) + noise.reshape(-1, 1) / self.gradients
+        spread = c * c / self.averaged
+        surprise = spread * (_times(law, mean**2) + later - seen**2) + noise.reshape(-1, 1) / self.averaged
         back = np.zeros_like(k)
         back[:, 1:] = -spread * (_times(law, k**2) - seen_k**2)[:, :-1]
         back[:, 0] = 1.0
@@ -241,10 +266,11 @@ class LawLoss:
         if not last:
             return found
         end, middle = moments[..., -1], moments[..., moments.shape[-1] // 2]
-        alpha = steps[:, None] / q.sharpness
-        slow = alpha * q.noise / (2.0 * q.curvature * (1.0 - momentum) * self.gradients) / q.start**2
-        settled = np.abs(end - middle) <= 1e-3 * end
-        floor = np.where(settled, end, np.minimum(slow, 0.999 * end))
+        settled = np.abs(end - middle) <= 1e-4 * end
+        floor = np.where(settled, end, 0.0)
+        for i, j in np.argwhere(~settled & (q.noise > 0) & np.isinf(found)[:, None]):
+            floor[i, j] = self._floor(float(steps[i]), momentum, int(j))
+        floor = np.minimum(floor, 0.9999 * end)
         with np.errstate(divide="ignore", invalid="ignore"):
             rate = np.log(np.maximum(end - floor, 1e-300) / np.maximum(middle - floor, 1e-300))
             rate = np.where(settled, -1.0, np.minimum(rate / (moments.shape[-1] - moments.shape[-1] // 2), -1e-12))

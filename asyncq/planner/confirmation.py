@@ -1,0 +1,126 @@
+"""Theory confirmed: the tuned setting replayed on the simulated trace, with an interval for its updates to the target.
+
+The trace has what theory may leave out: staleness that depends on the staleness before it, and workers that differ.
+Candidates are replayed with the same seeds (window r of each trace with noise r), so that their differences are known
+better than their levels; how much better is measured, not assumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.planner.tuning import Tuned
+from asyncq.run import Run
+from asyncq.sgd.objectives import NoisyQuadratic
+from asyncq.sgd.replay import replay
+from asyncq.theory.time_to_target import Quadratic
+
+__all__ = ["Confirmation", "confirm", "horizon", "longest_replay"]
+
+Real = NDArray[np.float64]
+
+WORK = 3_000_000  # updates replayed for one candidate, all replications together
+FEWEST, MOST = 96, 512  # replications
+GROUPS = 32  # of replications, for the jackknife
+FEWEST_GROUPS = 8  # windows of the trace, below which groups share windows and intervals are of the noise alone
+POINTS = 240
+AGREE = 0.05
+SMALLER = (0.7, 0.5, 0.35, 0.25)  # of the step, where the trace does not bear it
+
+
+@dataclass(frozen=True, eq=False)
+class Confirmation:
+    """What the replay showed: ``updates`` to the target (infinite: not reached) with its 95 % interval, and the
+    ``pseudo``-values of its logarithm, one for each group of replications. ``tuned`` is the setting that was replayed:
+    with a smaller step than theory's if ``lowered``."""
+
+    updates: float
+    ci95: tuple[float, float] | None
+    pseudo: Real
+    replications: int
+    tuned: Tuned
+    lowered: bool
+
+    @property
+    def agrees(self) -> bool:
+        """Whether theory lies within the interval, or within 5 % of the replay."""
+        theory = self.tuned.updates
+        if not np.isfinite(self.updates):
+            return not np.isfinite(theory)
+        inside = self.ci95 is not None and self.ci95[0] <= theory <= self.ci95[1]
+        return not self.lowered and (inside or abs(theory - self.updates) <= AGREE * self.updates)
+
+
+def horizon(updates: float) -> int:
+    """Updates that a replay needs to see the target reached."""
+    return int(1.25 * updates) + 32
+
+
+def longest_replay() -> int:
+    """The most updates to a target that are replayed at all."""
+    return int(WORK / FEWEST / 1.25)
+
+
+def confirm(run: Run, tuned: Tuned, quadratic: Quadratic, *, seed: int, threads: int | None = None) -> Confirmation:
+    """Replay the trace of ``run`` at the tuned setting on ``quadratic`` (noise of one gradient as it is computed)."""
+    objective = NoisyQuadratic(quadratic.curvature, quadratic.noise, start=quadratic.start)
+    level = quadratic.target * float(quadratic.loss.sum())
+
+    def curves(steps: list[float], updates: int) -> tuple[Real, NDArray[np.int64]]:
+        updates = min(updates, run.updates)
+        replications = int(np.clip(WORK // updates, FEWEST, MOST))
+        shown = replay(
+            objective, run, step=[step / quadratic.sharpness for step in steps], momentum=tuned.momentum,
+            updates=updates, replications=replications, points=POINTS, seed=seed, threads=threads,
+        )  # fmt: skip
+        return shown.loss[:, 0], shown.updates
+
+    loss, at = curves([tuned.step], horizon(tuned.updates))
+    used, lowered = loss[0], False
+    if not np.isfinite(_reaches(used.mean(axis=0), at, level)):
+        loss, at = curves([tuned.step * part for part in SMALLER], 4 * horizon(tuned.updates))
+        reached = [_reaches(part.mean(axis=0), at, level) for part in loss]
+        i = int(np.argmin(reached))
+        if not np.isfinite(reached[i]):
+            return Confirmation(float("inf"), None, np.full(GROUPS, np.nan), used.shape[0], tuned, True)
+        used, lowered = loss[i], True
+        tuned = replace(tuned, step=tuned.step * SMALLER[i], margin=tuned.margin / SMALLER[i])
+    windows = max(1, run.updates // int(at[-1]))
+    group = np.arange(used.shape[0]) % windows  # replications of one window are of one group
+    group = group % GROUPS if windows >= FEWEST_GROUPS else np.arange(used.shape[0]) % GROUPS
+    value, pseudo = _jackknife(used, at, level, group)
+    ci95 = None
+    if np.all(np.isfinite(pseudo)):
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(pseudo.size - 1, 0.975)) * float(np.std(pseudo, ddof=1)) / pseudo.size**0.5
+        ci95 = (value * float(np.exp(-half)), value * float(np.exp(half)))
+    return Confirmation(value, ci95, pseudo, used.shape[0], tuned, lowered)
+
+
+def _jackknife(loss: Real, at: NDArray[np.int64], level: float, group: NDArray[np.int64]) -> tuple[float, Real]:
+    """Updates to the target from all replications, and pseudo-values of its logarithm: leaving out one group at a
+    time."""
+    value = _reaches(loss.mean(axis=0), at, level)
+    groups = int(group.max()) + 1
+    out = np.array([np.log(_reaches(loss[group != g].mean(axis=0), at, level)) for g in range(groups)])
+    return value, groups * np.log(value) - (groups - 1) * out
+
+
+def _reaches(mean: Real, at: NDArray[np.int64], level: float) -> float:
+    """When the best falling curve through ``mean`` (isotonic regression) reaches the level."""
+    from scipy.optimize import isotonic_regression
+
+    if not np.all(np.isfinite(mean)):
+        return float("inf")
+    falling = np.maximum(np.asarray(isotonic_regression(mean, increasing=False).x), 1e-300)
+    if falling[-1] > level:
+        return float("inf")
+    i = int(np.argmax(falling <= level))
+    if i == 0:
+        return float(at[0])
+    part = np.log(falling[i - 1] / level) / np.log(falling[i - 1] / falling[i])
+    return float(at[i - 1] + part * (at[i] - at[i - 1]))

@@ -1,0 +1,164 @@
+"""The momentum and learning rate that reach the target in the fewest updates: coarse grids, then certified zooms.
+
+The updates to a target are piecewise smooth in the step and flat in the momentum; both searches are deterministic
+grids refined around their best points. Nothing is drawn at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.planner.candidates import Candidate
+from asyncq.staleness import StalenessLaw
+from asyncq.theory.exponential import ExponentialWorkers, exponential_workers
+from asyncq.theory.time_to_target import ExactLoss, LawLoss, LossModel, Quadratic, UnequalLoss
+
+__all__ = ["Tuned", "model_of", "tune"]
+
+Real = NDArray[np.float64]
+
+LOWEST, HIGHEST, COARSE = -0.8, 0.985, 11  # momenta, evenly in atanh
+STEPS = np.geomspace(1.0, 1e-4, 9)  # of the largest allowed
+FLAT = 1e-3  # relative gain below which a search ends
+AS_GOOD = 5e-3
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The best setting and what theory says of it: ``updates`` to the target (infinite: never reached), ``step``
+    (learning rate times sharpness), ``margin`` (the largest stable step over it), and the ``basis``: "exact", or
+    "model" (independent staleness)."""
+
+    momentum: float
+    step: float
+    updates: float
+    margin: float
+    basis: str
+
+
+def exponential_pool(candidate: Candidate) -> ExponentialWorkers | None:
+    """The pool whose second moments are exact for this candidate, or None. One worker stands for no staleness."""
+    network, kind = candidate.network, candidate.scenario.protocol.kind
+    if candidate.fresh:
+        return exponential_workers(1)
+    laws = [network.laws[number] for number in network.work]
+    plain = not network.has_server and bool(np.all(network.pull < 0) and np.all(network.push < 0))
+    if not plain or not all(law.is_exponential for law in laws):
+        return None
+    rates = [1.0 / law.mean for law in laws]
+    if kind == "asynchronous":
+        return exponential_workers(rates)
+    if kind == "k-async" and len(set(rates)) == 1:
+        return exponential_workers(len(rates), contributors=candidate.gradients)
+    return None
+
+
+def model_of(candidate: Candidate, law: StalenessLaw, quadratic: Quadratic) -> tuple[LossModel, str]:
+    """The model that knows most about a candidate, and "exact" or "model"."""
+    per_gradient = quadratic.averaged(candidate.batches)
+    pool = exponential_pool(candidate)
+    if candidate.fresh and pool is not None:
+        return ExactLoss(pool, per_gradient.averaged(candidate.gradients)), "exact"
+    if pool is not None and pool.homogeneous:
+        return ExactLoss(pool, per_gradient), "exact"
+    if pool is not None:
+        return UnequalLoss(pool, per_gradient), "exact"
+    return LawLoss(law, per_gradient, gradients=candidate.gradients), "model"
+
+
+def tune(
+    model: LossModel, *, reserve: float, prefer: float = 0.0, near: tuple[float, float] | None = None
+) -> tuple[float, float, float]:
+    """(momentum, step, updates) of the fewest updates, no step above (1 - reserve) of its threshold; of momenta that
+    are as good to 0.5 %, the one nearest to ``prefer``. With ``near``, a (momentum, step) of a similar problem, only
+    its neighbourhood is searched. Infinite updates if no setting reaches the target."""
+    if near is None and isinstance(model, LawLoss):
+        rough = _search(model.coarse(), reserve, prefer, None)
+        if not np.isfinite(rough[2]):
+            return rough
+        near = rough[:2]
+    found = _search(model, reserve, prefer, near)
+    return found if np.isfinite(found[2]) or near is None else _search(model, reserve, prefer, None)
+
+
+def _search(
+    model: LossModel, reserve: float, prefer: float, near: tuple[float, float] | None
+) -> tuple[float, float, float]:
+    kept: dict[float, tuple[float, float]] = {}  # by atanh of the momentum
+
+    def at(x: float, guess: float | None) -> float:
+        if x not in kept:
+            kept[x] = best_step(model, float(np.tanh(x)), reserve, guess)
+        return kept[x][1]
+
+    low, high = float(np.arctanh(LOWEST)), float(np.arctanh(HIGHEST))
+    if near is None:
+        grid, guess = np.linspace(low, high, COARSE), None
+    else:
+        middle = float(np.clip(np.arctanh(near[0]), low, high))
+        grid, guess = np.unique(np.clip(middle + np.array([-0.25, 0.0, 0.25]), low, high)), near[1]
+    values = np.array([at(float(x), guess) for x in grid])
+    if not np.isfinite(values).any():
+        return 0.0, 0.0, float("inf")
+    width = 0.25 if near is not None else float(grid[1] - grid[0])
+    best = float(grid[int(np.argmin(values))])
+    while near is not None and low < best < high and best in (min(kept), max(kept)):  # the optimum has moved far
+        further = best - width if best == min(kept) else best + width
+        if at(float(np.clip(further, low, high)), kept[best][0]) >= kept[best][1]:
+            break
+        best = float(np.clip(further, low, high))
+    while width > 0.04:
+        width *= 0.5
+        before = kept[best][1]
+        for x in (best - width, best + width):
+            if low <= x <= high and at(x, kept[best][0]) < kept[best][1]:
+                best = x
+        if width < 0.1 and kept[best][1] > before * (1.0 - FLAT):
+            break
+    as_good = [x for x, (_, value) in kept.items() if value <= kept[best][1] * (1.0 + AS_GOOD)]
+    best = min(as_good, key=lambda x: abs(np.tanh(x) - prefer))
+    return float(np.tanh(best)), *kept[best]
+
+
+def best_step(model: LossModel, momentum: float, reserve: float, guess: float | None = None) -> tuple[float, float]:
+    """(step, updates) of the best step at one momentum."""
+    top = model.threshold(momentum) * (1.0 - reserve) * (1.0 - 1e-9)
+    q = model.quadratic
+    # the floor at small steps is no more than the floor: no step above this can reach the target
+    drift = float((0.25 * q.noise).sum() / (1.0 - momentum)) / q.sharpness / float(q.loss.sum())
+    if drift > 0:
+        top = min(top, model.averaged * q.target / drift)
+    steps = top * STEPS if guess is None else np.unique(np.minimum(guess * np.geomspace(0.4, 2.5, 7), top))
+    best, value = _least(lambda x: model.updates(x, momentum), steps)
+    while guess is not None and best == steps.min() and np.isfinite(value) and best > top * 1e-6:
+        steps = best * np.geomspace(0.1, 0.8, 5)  # the optimum has moved far
+        found, low = _least(lambda x: model.updates(x, momentum), steps)
+        if low >= value:
+            break
+        best, value = found, low
+    if guess is not None and not np.isfinite(value):
+        return best_step(model, momentum, reserve)
+    ratio = float(steps[0] / steps[1]) if steps.size > 1 else 2.0
+    ratio = max(ratio, 1.0 / ratio)
+    for _ in range(4):
+        if not np.isfinite(value):
+            break
+        spread = np.minimum(best * ratio ** np.array([-0.67, -0.33, 0.33, 0.67]), top)
+        ratio **= 0.4
+        found, low = _least(lambda x: model.updates(x, momentum), np.unique(spread))
+        gained = low < value * (1.0 - FLAT)
+        if low < value:
+            best, value = found, low
+        if not gained and ratio < 1.15:
+            break
+    return best, value
+
+
+def _least(of: Callable[[Real], Real], steps: Real) -> tuple[float, float]:
+    values = of(steps)
+    i = int(np.argmin(values))
+    return float(steps[i]), float(values[i])
