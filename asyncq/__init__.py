@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asyncq.errors import AsyncqError, DeadlockError, NoExactLaw, ScenarioError, TooShortError
+    from asyncq.planner import Plan, plan
     from asyncq.replications import Replications, replicate
     from asyncq.run import Run, simulate
     from asyncq.scenario import Scenario
@@ -21,12 +22,14 @@ _HOMES = {
     "AsyncqError": "errors",
     "DeadlockError": "errors",
     "NoExactLaw": "errors",
+    "Plan": "planner",
     "Replications": "replications",
     "Run": "run",
     "Scenario": "scenario",
     "ScenarioError": "errors",
     "StalenessLaw": "staleness",
     "TooShortError": "errors",
+    "plan": "planner",
     "replicate": "replications",
     "simulate": "run",
 }
@@ -35,12 +38,14 @@ __all__ = [
     "AsyncqError",
     "DeadlockError",
     "NoExactLaw",
+    "Plan",
     "Replications",
     "Run",
     "Scenario",
     "ScenarioError",
     "StalenessLaw",
     "TooShortError",
+    "plan",
     "replicate",
     "simulate",
 ]

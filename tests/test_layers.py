@@ -24,13 +24,13 @@ LAYERS: dict[str, int] = {
     for layer, stems in enumerate(
         (
             "errors",
-            "scenario mistakes overrides starter protocols network distributions staleness estimate",
+            "scenario plan_table mistakes overrides starter protocols network distributions staleness estimate",
             "engines variates theory",
             "run replications timeline statistics",
             "sgd",
             "planner",
-            "plots chart",
-            "cli report files __main__",
+            "plots plan_plots chart",
+            "cli report plan_report files __main__",
         )
     )
     for stem in stems.split()

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from asyncq import __version__
+from asyncq.cli.plan import plan
 from asyncq.cli.simulate import simulate
 from asyncq.cli.terminal import BAD_INPUT, FAILED, INTERRUPTED
 from asyncq.cli.timeline import timeline
@@ -44,5 +45,5 @@ def main() -> None:
     """How stale are asynchronous gradients, and which momentum goes with that?"""
 
 
-for command in (check, init, protocols, schema, simulate, timeline):
+for command in (check, init, plan, protocols, schema, simulate, timeline):
     main.add_command(command)

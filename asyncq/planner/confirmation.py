@@ -8,6 +8,7 @@ better than their levels; how much better is measured, not assumed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,15 @@ from asyncq.planner.tuning import Tuned
 from asyncq.run import Run
 from asyncq.sgd.objectives import NoisyQuadratic
 from asyncq.sgd.replay import replay
-from asyncq.theory.time_to_target import Quadratic
+from asyncq.staleness import StalenessLaw
+from asyncq.theory.time_to_target import Quadratic, fresh_loss
 
 __all__ = ["Confirmation", "confirm", "horizon", "longest_replay"]
 
 Real = NDArray[np.float64]
 
-WORK = 3_000_000  # updates replayed for one candidate, all replications together
-FEWEST, MOST = 96, 512  # replications
+WORK = 4_000_000  # updates replayed for one candidate, all replications together
+FEWEST, MOST = 48, 256  # replications
 GROUPS = 32  # of replications, for the jackknife
 FEWEST_GROUPS = 8  # windows of the trace, below which groups share windows and intervals are of the noise alone
 POINTS = 240
@@ -70,13 +72,21 @@ def confirm(run: Run, tuned: Tuned, quadratic: Quadratic, *, seed: int, threads:
     level = quadratic.target * float(quadratic.loss.sum())
 
     def curves(steps: list[float], updates: int) -> tuple[Real, NDArray[np.int64]]:
-        updates = min(updates, run.updates)
+        updates = min(updates if updates <= POINTS else -(-updates // POINTS) * POINTS, run.updates)
         replications = int(np.clip(WORK // updates, FEWEST, MOST))
-        shown = replay(
-            objective, run, step=[step / quadratic.sharpness for step in steps], momentum=tuned.momentum,
-            updates=updates, replications=replications, points=POINTS, seed=seed, threads=threads,
-        )  # fmt: skip
-        return shown.loss[:, 0], shown.updates
+        alike: dict[str, Any] = {
+            "step": [step / quadratic.sharpness for step in steps], "momentum": tuned.momentum, "updates": updates,
+            "replications": replications, "points": POINTS, "seed": seed, "threads": threads,
+        }  # fmt: skip
+        shown = replay(objective, run, **alike)
+        loss = shown.loss[:, 0]
+        if np.any(quadratic.noise > 0):
+            gradients = run.network.rows_per_update
+            fresh = replay(objective, StalenessLaw.constant(0), gradients=gradients, **alike).loss[:, 0]
+            averaged = quadratic.averaged(gradients)
+            for i, step in enumerate(steps):
+                loss[i] = _controlled(loss[i], fresh[i], fresh_loss(averaged, step, tuned.momentum, shown.updates))
+        return loss, shown.updates
 
     loss, at = curves([tuned.step], horizon(tuned.updates))
     used, lowered = loss[0], False
@@ -99,6 +109,17 @@ def confirm(run: Run, tuned: Tuned, quadratic: Quadratic, *, seed: int, threads:
         half = float(stdtrit(pseudo.size - 1, 0.975)) * float(np.std(pseudo, ddof=1)) / pseudo.size**0.5
         ci95 = (value * float(np.exp(-half)), value * float(np.exp(half)))
     return Confirmation(value, ci95, pseudo, used.shape[0], tuned, lowered)
+
+
+def _controlled(loss: Real, fresh: Real, expected: Real) -> Real:
+    """The curves (R, P), less what the same noise did to SGD without staleness beyond what it does on average."""
+    if not (np.all(np.isfinite(loss)) and np.all(np.isfinite(fresh))):
+        return loss
+    late = slice(loss.shape[1] // 2, None)  # where the target is met
+    a, b = (part[:, late] - part[:, late].mean(axis=0) for part in (loss, fresh))
+    square = float((b * b).sum())
+    weight = float((a * b).sum()) / square if square > 0 else 0.0
+    return np.asarray(loss - weight * (fresh - expected))
 
 
 def _jackknife(loss: Real, at: NDArray[np.int64], level: float, group: NDArray[np.int64]) -> tuple[float, Real]:

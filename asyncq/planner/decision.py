@@ -180,7 +180,8 @@ def _winner(rows: list[Row], winner: Row | None, seen: Contest, problem: Problem
         interval = f" ({_ends(next_.ci95)})" if next_.ci95 else ""
         yield f"The next, {next_.name}, takes {next_.factor:.3g}{interval} times as long."
     c = winner.candidate
-    shape = f"{c.workers} workers" + (f" in {c.groups} groups" if c.groups else "")
+    grouped = "" if c.groups is None else f" in {c.groups} group{'s' if c.groups > 1 else ''}"
+    shape = f"{c.workers} worker{'s' if c.workers > 1 else ''}{grouped}"
     yield (
         f"Set: {shape}, {c.scenario.protocol.kind}{_parameters(winner)}, momentum {winner.tuned.momentum:.2f}, "
         f"{problem.unit} {winner.learning_rate:.3g} ({winner.tuned.margin:.3g} times below instability)."

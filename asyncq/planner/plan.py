@@ -21,7 +21,7 @@ from asyncq.planner.hardware import Hardware, hardware, relative_error, to_dict
 from asyncq.planner.problem import Problem
 from asyncq.planner.regimes import Regimes, regimes
 from asyncq.planner.sensitivity import Sensitivity, sensitivity
-from asyncq.planner.tuning import Tuned, model_of, tune
+from asyncq.planner.tuning import Tuned, best_step, model_of, tune
 from asyncq.scenario import Scenario
 from asyncq.theory.exponential import exponential_workers
 from asyncq.theory.time_to_target import ExactLoss, UnequalLoss
@@ -257,7 +257,7 @@ class Tuner:
         self._known: dict[Any, Tuned] = {}
 
     def tuned(self, candidate: Candidate, seen: Hardware, near: Tuned | None = None) -> Tuned:
-        """The best setting of a candidate; near a known one, only its neighbourhood is searched."""
+        """The best setting of a candidate; with a known one of a similar problem, the best step at its momentum."""
         model, basis = model_of(candidate, seen.law, self.problem.quadratic)
         key = (
             (model.pool, candidate.batches, candidate.gradients)
@@ -265,8 +265,11 @@ class Tuner:
             else (seen.law.pmf.tobytes(), candidate.batches, candidate.gradients, basis)
         )
         if key not in self._known:
-            start = None if near is None or near.step <= 0 else (near.momentum, near.step)
-            mu, step, updates = tune(model, reserve=self.reserve, prefer=self.problem.momentum, near=start)
+            if near is None or near.step <= 0:
+                mu, step, updates = tune(model, reserve=self.reserve, prefer=self.problem.momentum)
+            else:
+                mu = near.momentum
+                step, updates = best_step(model, mu, self.reserve, near.step)
             margin = model.threshold(mu) / step if step > 0 else math.inf
             if isinstance(model, UnequalLoss):
                 if updates <= EXACT_MOMENTS:

@@ -22,6 +22,7 @@ __all__ = ["Tuned", "model_of", "tune"]
 Real = NDArray[np.float64]
 
 LOWEST, HIGHEST, COARSE = -0.8, 0.985, 11  # momenta, evenly in atanh
+COARSE_LAW = 7
 STEPS = np.geomspace(1.0, 1e-4, 9)  # of the largest allowed
 FLAT = 1e-3  # relative gain below which a search ends
 AS_GOOD = 5e-3
@@ -96,14 +97,21 @@ def _search(
         return kept[x][1]
 
     low, high = float(np.arctanh(LOWEST)), float(np.arctanh(HIGHEST))
+    rough = isinstance(model, LawLoss)
     if near is None:
-        grid, guess = np.linspace(low, high, COARSE), None
+        grid, guess = np.linspace(low, high, COARSE_LAW if rough else COARSE), None
     else:
         middle = float(np.clip(np.arctanh(near[0]), low, high))
         grid, guess = np.unique(np.clip(middle + np.array([-0.25, 0.0, 0.25]), low, high)), near[1]
-    values = np.array([at(float(x), guess) for x in grid])
-    if not np.isfinite(values).any():
+    last: tuple[float, float] | None = None
+    for x in map(float, grid):
+        if rough and near is None and last is not None:  # steps go about with the threshold
+            guess = last[1] * model.threshold(float(np.tanh(x))) / model.threshold(float(np.tanh(last[0])))
+        if np.isfinite(at(x, guess)):
+            last = (x, kept[x][0])
+    if last is None:
         return 0.0, 0.0, float("inf")
+    values = np.array([kept[float(x)][1] for x in grid])
     width = 0.25 if near is not None else float(grid[1] - grid[0])
     best = float(grid[int(np.argmin(values))])
     while near is not None and low < best < high and best in (min(kept), max(kept)):  # the optimum has moved far
@@ -111,7 +119,7 @@ def _search(
         if at(float(np.clip(further, low, high)), kept[best][0]) >= kept[best][1]:
             break
         best = float(np.clip(further, low, high))
-    while width > 0.04:
+    while width > (0.3 if rough and near is None else 0.04):
         width *= 0.5
         before = kept[best][1]
         for x in (best - width, best + width):
@@ -132,29 +140,27 @@ def best_step(model: LossModel, momentum: float, reserve: float, guess: float | 
     drift = float((0.25 * q.noise).sum() / (1.0 - momentum)) / q.sharpness / float(q.loss.sum())
     if drift > 0:
         top = min(top, model.averaged * q.target / drift)
-    steps = top * STEPS if guess is None else np.unique(np.minimum(guess * np.geomspace(0.4, 2.5, 7), top))
+    wide = guess is None or guess > top * 2.0
+    steps = top * STEPS if guess is None or wide else np.unique(np.minimum(guess * np.geomspace(0.5, 2.0, 5), top))
     best, value = _least(lambda x: model.updates(x, momentum), steps)
-    while guess is not None and best == steps.min() and np.isfinite(value) and best > top * 1e-6:
-        steps = best * np.geomspace(0.1, 0.8, 5)  # the optimum has moved far
+    while not wide and best == steps.min() and np.isfinite(value) and best > top * 1e-6:  # it has moved far
+        steps = best * np.geomspace(0.2, 0.7, 3)
         found, low = _least(lambda x: model.updates(x, momentum), steps)
         if low >= value:
             break
         best, value = found, low
-    if guess is not None and not np.isfinite(value):
+    if not wide and not np.isfinite(value):
         return best_step(model, momentum, reserve)
-    ratio = float(steps[0] / steps[1]) if steps.size > 1 else 2.0
-    ratio = max(ratio, 1.0 / ratio)
-    for _ in range(4):
-        if not np.isfinite(value):
-            break
-        spread = np.minimum(best * ratio ** np.array([-0.67, -0.33, 0.33, 0.67]), top)
-        ratio **= 0.4
+    ratio = 10.0**0.5 if wide else 2.0**0.5
+    while np.isfinite(value) and ratio > 1.1:
+        spread = np.minimum(best * ratio ** np.array([-0.5, 0.5]), top)
         found, low = _least(lambda x: model.updates(x, momentum), np.unique(spread))
         gained = low < value * (1.0 - FLAT)
         if low < value:
             best, value = found, low
-        if not gained and ratio < 1.15:
+        elif not gained and ratio < 1.2:
             break
+        ratio **= 0.5
     return best, value
 
 

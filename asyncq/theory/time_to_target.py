@@ -20,7 +20,7 @@ from asyncq.theory.characteristic import Characteristic
 from asyncq.theory.exponential import ExponentialWorkers, exponential_workers
 from asyncq.theory.mean_square import Gain, gain, unit_gain
 
-__all__ = ["ExactLoss", "LawLoss", "LossModel", "Quadratic", "UnequalLoss"]
+__all__ = ["ExactLoss", "LawLoss", "LossModel", "Quadratic", "UnequalLoss", "crossing", "fresh_loss"]
 
 Real = NDArray[np.float64]
 
@@ -130,18 +130,37 @@ def _first_for_good(whole: Real, share: Real, target: float) -> Real:
         for _ in range(DOUBLINGS):
             powers.append(power)
             power = power @ power
-        done = np.zeros(late.size)
-        for j in reversed(range(DOUBLINGS)):
-            ahead = (powers[j] @ state[..., None])[..., 0]
-            above = ahead[..., 0] @ share > target
-            state = np.where(above[:, None, None], ahead, state)
-            done += np.where(above, 2.0**j, 0.0)
+        first, _ = _advanced(powers, state, share, target, np.full(late.size, DOUBLINGS))
+        # momentum may carry the loss up again: follow it in strides to twice or four times as far
+        stride = np.clip(np.floor(np.log2(np.maximum(first, 64.0) / 64.0)), 0, DOUBLINGS - 3).astype(int)
+        leap = np.stack([powers[j][i] for i, j in enumerate(stride)])
+        path = np.empty((STEPPED + 1, *state.shape))
+        path[0] = state
+        for t in range(STEPPED):
+            path[t + 1] = (leap @ path[t][..., None])[..., 0]
+        above = path[..., 0] @ share > target
+        last = STEPPED - np.argmax(above[::-1], axis=0)
+        state = path[last, np.arange(late.size)]
+        more, state = _advanced(powers, state, share, target, stride + 1)
+        done = last * 2.0**stride + more
         before = state[..., 0] @ share
         after = (whole[late] @ state[..., None])[..., 0, 0] @ share
         with np.errstate(divide="ignore", invalid="ignore"):
             part = np.log(before / target) / np.log(before / after)
-        out[late] = np.where(done >= 2.0**DOUBLINGS - 1, np.inf, STEPPED + done + np.clip(part, 0.0, 1.0))
+        never = (first >= 2.0**DOUBLINGS - 1) | (last == STEPPED)
+        out[late] = np.where(never, np.inf, STEPPED + done + np.clip(part, 0.0, 1.0))
     return out
+
+
+def _advanced(powers: list[Real], state: Real, share: Real, target: float, below: NDArray[np.int64]) -> tuple[Real, Real]:
+    """Updates for which the loss stays above the target, taken in powers of two under ``below``, and the state then."""
+    done = np.zeros(state.shape[0])
+    for j in reversed(range(int(below.max()))):
+        ahead = (powers[j] @ state[..., None])[..., 0]
+        above = (ahead[..., 0] @ share > target) & (j < below)
+        state = np.where(above[:, None, None], ahead, state)
+        done += np.where(above, 2.0**j, 0.0)
+    return done, state
 
 
 def crossing(curves: Real, target: float) -> Real:
@@ -269,7 +288,11 @@ class LawLoss:
         settled = np.abs(end - middle) <= 1e-4 * end
         floor = np.where(settled, end, 0.0)
         for i, j in np.argwhere(~settled & (q.noise > 0) & np.isinf(found)[:, None]):
-            floor[i, j] = self._floor(float(steps[i]), momentum, int(j))
+            if self.longest < LONGEST:  # at small steps, a lower bound
+                small = steps[i] / q.sharpness * q.noise[j] / (2.0 * q.curvature[j] * (1.0 - momentum) * self.averaged)
+                floor[i, j] = small / q.start[j] ** 2
+            else:
+                floor[i, j] = self._floor(float(steps[i]), momentum, int(j))
         floor = np.minimum(floor, 0.9999 * end)
         with np.errstate(divide="ignore", invalid="ignore"):
             rate = np.log(np.maximum(end - floor, 1e-300) / np.maximum(middle - floor, 1e-300))
@@ -316,9 +339,24 @@ class UnequalLoss(LawLoss):
         return float(crossing(curve[None] / q.loss.sum(), q.target)[0])
 
 
-def one_worker() -> ExponentialWorkers:
-    """No staleness at all."""
-    return exponential_workers(1)
+def fresh_loss(quadratic: Quadratic, step: float, momentum: float, at: NDArray[np.int64]) -> Real:
+    """The expected loss without staleness after ``at`` (P,) updates, in ascending order, exact."""
+    q, pool = quadratic, exponential_workers(1)
+    matrix = pool.matrix(step * q.curvature / q.sharpness, momentum)
+    drive = ((step / q.sharpness) ** 2 * q.noise / q.start**2)[:, None] * pool.noise_moments()
+    size = matrix.shape[-1]
+    whole = np.zeros((q.curvature.size, size + 1, size + 1))
+    whole[:, :size, :size], whole[:, :size, size], whole[:, size, size] = matrix, drive, 1.0
+    state = np.ones((q.curvature.size, size + 1))
+    powers: dict[int, Real] = {}
+    out, now = np.empty(len(at)), 0
+    for i, then in enumerate(at):
+        gap = int(then) - now
+        if gap not in powers:
+            powers[gap] = np.linalg.matrix_power(whole, gap)
+        state, now = (powers[gap] @ state[..., None])[..., 0], int(then)
+        out[i] = float(state[:, 0] @ q.loss)
+    return out
 
 
 # -- power series, truncated, along the last axis ----------------------------------------------------------------------
