@@ -26,6 +26,11 @@ class Estimate:
             return 0.0 if self.exact else float("inf")
         return 0.5 * (self.ci95[1] - self.ci95[0])
 
+    def scaled(self, factor: float, unit: str) -> Estimate:
+        """The estimate of a quantity ``factor`` times as large."""
+        ci95 = None if self.ci95 is None else (factor * self.ci95[0], factor * self.ci95[1])
+        return Estimate(factor * self.mean, ci95, unit, self.exact)
+
     def to_dict(self) -> dict[str, object]:
         """As the JSON report has it."""
         ci95 = None if self.ci95 is None else list(self.ci95)

@@ -18,11 +18,21 @@ from asyncq.staleness import StalenessLaw
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from asyncq.papers.claim import Reproduction
     from asyncq.run import Run
     from asyncq.theory.pipeline import Schedule
+    from asyncq.theory.prediction import Prediction
     from asyncq.timeline import Timeline
 
-__all__ = ["write_run", "write_schedule", "write_summary", "write_timeline", "written"]
+__all__ = [
+    "write_prediction",
+    "write_reproduction",
+    "write_run",
+    "write_schedule",
+    "write_summary",
+    "write_timeline",
+    "written",
+]
 
 
 @contextlib.contextmanager
@@ -44,8 +54,7 @@ def written(path: Path) -> Iterator[Path]:
 
 def write_summary(summary: dict[str, Any], folder: Path) -> None:
     """summary.json: a report as it is printed by ``--json``."""
-    with written(folder / "summary.json") as path:
-        path.write_text(json.dumps(summary, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+    _write_json(summary, folder / "summary.json")
 
 
 def write_run(run: Run, folder: Path) -> None:
@@ -53,16 +62,10 @@ def write_run(run: Run, folder: Path) -> None:
     from asyncq import plots
 
     write_summary(run.to_dict(), folder)
-    pmf = run.staleness.pmf
-    geometric = StalenessLaw.geometric(mean=run.staleness.mean).pmf
-    rows = (
-        (staleness, share, geometric[staleness] if staleness < geometric.size else 0.0)
-        for staleness, share in enumerate(pmf.tolist())
-    )
-    _write_csv(folder / "staleness.csv", ("staleness", "share", "geometric"), rows)
+    _write_law(run.staleness.law, folder)
     figures = {
         "staleness": plots.staleness(run),
-        "momentum": plots.momentum(run),
+        "momentum": plots.momentum(run.scenario.name, run.momentum),
         "survival": plots.survival(run),
         "autocorrelation": plots.autocorrelation(run),
         "warm-up": plots.warm_up(run),
@@ -77,6 +80,18 @@ def write_run(run: Run, folder: Path) -> None:
         _write_csv(folder / "trace.csv", ("seconds", "worker", "staleness", "read", "kind"), zip(*columns, strict=True))
 
 
+def write_prediction(found: Prediction, folder: Path) -> None:
+    """summary.json, and where the law is known staleness.csv and its figure."""
+    from asyncq import plots
+
+    write_summary(found.to_dict(), folder)
+    if found.law is not None:
+        _write_law(found.law.cut(found.law.error), folder)
+        _write_figure(plots.law(found), folder, "staleness")
+    if found.momentum is not None:
+        _write_figure(plots.momentum(found.scenario.name, found.momentum), folder, "momentum")
+
+
 def write_timeline(timeline: Timeline, folder: Path) -> None:
     """timeline.png and timeline.svg."""
     from asyncq import plots
@@ -89,6 +104,29 @@ def write_schedule(schedule: Schedule, folder: Path) -> None:
     from asyncq import plots
 
     _write_figure(plots.schedule(schedule), folder, "timeline")
+
+
+def _write_law(law: StalenessLaw, folder: Path) -> None:
+    """staleness.csv: the law cell by cell, beside the geometric law of its mean."""
+    geometric = StalenessLaw.geometric(mean=law.mean).pmf
+    rows = (
+        (staleness, share, geometric[staleness] if staleness < geometric.size else 0.0)
+        for staleness, share in enumerate(law.pmf.tolist())
+    )
+    _write_csv(folder / "staleness.csv", ("staleness", "share", "geometric"), rows)
+
+
+def write_reproduction(seen: Reproduction, folder: Path) -> None:
+    """The numbers of a claim as NAME.json, its figure as NAME.png and NAME.svg."""
+    from asyncq.plots import panels
+
+    _write_json(seen.to_dict(), folder / f"{seen.claim.name}.json")
+    _write_figure(panels.draw(seen), folder, seen.claim.name)
+
+
+def _write_json(content: dict[str, Any], path: Path) -> None:
+    with written(path) as name:
+        name.write_text(json.dumps(content, allow_nan=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_figure(figure: Figure, folder: Path, name: str) -> None:

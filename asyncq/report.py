@@ -3,29 +3,83 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from asyncq import __version__
 from asyncq.estimate import Estimate
 
 if TYPE_CHECKING:
+    from asyncq.papers.claim import Claim, Comparison, Reproduction
     from asyncq.replications import Replications
     from asyncq.run import Run
+    from asyncq.scenario import Scenario
+    from asyncq.staleness import StalenessLaw
+    from asyncq.statistics.agreement import Agreement
+    from asyncq.theory.momentum import MomentumLine
     from asyncq.theory.pipeline import Pipeline
+    from asyncq.theory.prediction import Prediction
+    from asyncq.theory.throughput import Bounds
 
-__all__ = ["render", "render_pipeline", "render_replications"]
+__all__ = [
+    "render",
+    "render_claims",
+    "render_pipeline",
+    "render_prediction",
+    "render_replications",
+    "render_reproduction",
+    "render_verdicts",
+]
 
-BARS = 8
+SCREEN = 24  # lines
+BARS, FEWEST_BARS = 8, 4
 BAR_WIDTH = 40
+WIDTH = 80
 STAGES = 10  # stages of a pipeline that are listed, and the last
 
 
 def render(run: Run, *, ascii_only: bool = False) -> str:
     """The report of a run, at most 80 columns wide but for long names."""
-    lines = [*_heading(run), "", *_flow(run), "", *_staleness(run, "#" if ascii_only else "█"), "", *_advice(run)]
+    above, below = [*_heading(run), "", *_flow(run), ""], ["", *_advice(run)]
+    staleness = list(_staleness(run))
+    bars = max(FEWEST_BARS, min(BARS, SCREEN - len(above) - len(staleness) - len(below)))
+    lines = [*above, *staleness, *_histogram(run.staleness.law, "#" if ascii_only else "█", bars), *below]
     if "laws" in vars(run):
         lines += ["", *_laws(run)]
+    return "\n".join(lines) + "\n"
+
+
+def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
+    """What theory says of a scenario, under the headings of a run's report."""
+    scenario, law, mean = found.scenario, found.law, found.mean
+    lines = [_system(scenario), f"predicted, no simulation; asyncq {__version__}", ""]
+    lines.append(f"throughput   {_rate(found.throughput)} {found.throughput.unit}{_says(found.throughput)}")
+    whose = "gradients" if scenario.groups is None else "gradients of groups"
+    ratio = _ratio(found.gradients, found.synchronous)
+    lines.append(f"             {_rate(found.gradients)} {whose} per second{ratio}")
+    if not isinstance(found.throughput, Estimate):
+        lines.append(f"             {found.throughput.reason}")
+    lines.append("")
+    if law is not None:
+        quantiles = ", ".join(f"{name} {value}" for name, value in found.quantiles.items())
+        sd = f"sd {'above ' if law.sd_is_lower_bound else ''}{law.sd:.4g}"
+        lines.append(f"staleness    mean {mean:.5g}, {sd}; {quantiles} {found.unit} (exact)")
+        lines += _histogram(law, "#" if ascii_only else "█", BARS)
+        error = f"to {law.error:.1g} in total variation" if law.error > 1e-9 else "in closed form"
+        lines += ["", f"law          {law.name}, exact {error}"]
+        if found.distance is not None and found.distance > 1e-6:
+            lines.append(f"             {found.distance:.2g} from the geometric law of that mean")
+    else:
+        known = "mean not known" if mean is None else f"mean {mean:.5g} {found.unit} (exact, by counting)"
+        lines.append(f"staleness    {known}; its law only by simulation")
+        lines += ["", *_wrapped(f"law          not known: {found.no_law}")]
+        lines += _wrapped(f"             nearest scenario with one: {found.nearest}")
+    if found.momentum is not None:
+        lines += _momentum(found.momentum)
+        if found.momentum.basis != "geometric law" and not found.momentum.is_delay:
+            lines.append("             1 - 1/(1 + mean) holds only to first order in the step size;")
+            lines.append("             variability enters at second order and decides stability")
     return "\n".join(lines) + "\n"
 
 
@@ -35,7 +89,7 @@ def render_replications(seen: Replications) -> str:
     lines = []
     if seen.interrupted:
         lines.append("INTERRUPTED: what follows covers only what was finished")
-    lines.append(_system(first))
+    lines.append(_system(first.scenario))
     lines.append(f"{len(seen.runs)} replications; engine {first.engine}, seed {first.seed}, asyncq {__version__}")
     interval = "95 % intervals over replications" if seen.throughput.ci95 else "one replication has no intervals"
     lines += ["", f"estimates    {interval}"]
@@ -65,50 +119,80 @@ def render_pipeline(pipeline: Pipeline) -> str:
         lines.append(f"{f'stage {stage}':>16}  {stages - stage}" if stage else f"{'...':>16}")
     worst = pipeline.momentum(1)
     lines.append("")
-    if not worst["is_delay"]:
+    if not worst.is_delay:
         lines.append("advice       one stage is plain SGD: nothing is stale")
         return "\n".join(lines) + "\n"
     lines.append("advice       staleness is a delay per stage here, not a momentum: what it limits is each stage's")
-    first = f"implicit {worst['implicit']:.3f} at stage 1, the worst"
-    if worst["explicit"] is not None:
-        first += f"; target {worst['target']:g} - {worst['implicit']:.3f} = {worst['explicit']:+.3f} explicit"
+    first = f"implicit {worst.implicit:.3f} at stage 1, the worst"
+    if worst.explicit is not None:
+        first += f"; target {worst.target:g} - {worst.implicit:.3f} = {worst.explicit:+.3f} explicit"
     lines.append("             step size. To first order only, the momentum is")
     lines.append(f"             {first}")
     return "\n".join(lines) + "\n"
 
 
+def render_claims(claims: Iterable[Claim]) -> str:
+    """What can be reproduced: a line with name and place, a line with what it says."""
+    return "".join(f"{c.name:<20} {c.paper} {c.place}\n    {c.says}\n" for c in claims)
+
+
+def render_reproduction(seen: Reproduction) -> str:
+    """A claim, what was computed, and every number beside the paper's."""
+    claim = seen.claim
+    chance = "exact, no chance involved" if seen.seed is None else f"seed {seen.seed}"
+    lines = [f"{claim.name}: {seen.verdict}", f"  {claim.paper} {claim.place}: {claim.says}"]
+    lines += [f"  {claim.setting} ({chance})", ""]
+    for comparison in seen.comparisons:
+        lines.append(f"  {comparison.verdict:<11}{comparison.what}")
+        lines.append(f"{'':13}{_compared(comparison)}")
+    lines += ["", *(f"  {note}" for note in seen.findings.notes)] if seen.findings.notes else []
+    return "\n".join(lines) + "\n"
+
+
+def render_verdicts(seen: Iterable[Reproduction]) -> str:
+    """One line per claim."""
+    return "".join(f"{one.claim.name:<20} {one.verdict}\n" for one in seen)
+
+
+def _compared(value: Comparison) -> str:
+    interval = "" if value.interval is None else f" [{value.interval[0]:.4g}, {value.interval[1]:.4g}]"
+    ours = f"ours {value.ours:.5g}{interval}"
+    relation = {"=": "", "<=": "at most ", ">=": "at least "}[value.relation]
+    parts = [] if value.paper is None else [f"paper {relation}{value.paper:.5g}"]
+    parts += [] if value.theory is None else [f"theory {value.theory:.5g}"]
+    if value.tolerance:
+        return "; ".join([*parts, ours, f"tolerance {value.tolerance:.2g}"]) + f" ({value.basis})"
+    return "; ".join([*parts, ours])
+
+
 def _heading(run: Run) -> Iterator[str]:
     if run.interrupted:
         yield f"INTERRUPTED after {run.updates:,} updates: what follows covers only what was finished"
-    yield _system(run)
+    yield _system(run.scenario)
     yield f"simulated {run.updates:,} updates, {_seconds(run.seconds)} of their time; the first {run.warmup:,} left out"
     yield f"engine {run.engine}, seed {run.seed}, asyncq {__version__}"
     for warning in run.warnings:
         yield f"WARNING {warning}"
 
 
-def _system(run: Run) -> str:
+def _system(scenario: Scenario) -> str:
     """The scenario, its workers, protocol and server in one line."""
-    scenario = run.scenario
     protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.protocol.parameters.items())])
     server = ""
-    if run.server is not None:
-        seats = "" if run.server.seats == 1 else f" with {run.server.seats} seats"
+    if scenario.server is not None:
+        seats = "" if scenario.server.seats == 1 else f" with {scenario.server.seats} seats"
         server = f", server{seats}"
     workers = f"{scenario.workers} workers"
-    if run.groups is not None:
-        workers += f" in {run.groups.count} groups of {run.groups.size}"
+    if scenario.groups is not None:
+        workers += f" in {scenario.groups.count} groups of {scenario.workers // scenario.groups.count}"
     return f"{scenario.name}: {workers}, {protocol}{server}"
 
 
 def _flow(run: Run) -> Iterator[str]:
     yield f"throughput   {_estimate(run.throughput)} {run.throughput.unit}"
     whose = "gradients" if run.groups is None else "gradients of groups"
-    gradients = f"{_estimate(run.gradients)} {whose} per second"
-    if run.synchronous is not None and run.scenario.workers > 1:
-        ratio = run.gradients.mean / run.synchronous.mean
-        gradients += f": {ratio:.3g} times synchronous ({run.synchronous.mean:.4g}, exact)"
-    yield f"             {gradients}"
+    ratio = _ratio(run.gradients, run.synchronous) if run.scenario.workers > 1 else ""
+    yield f"             {_estimate(run.gradients)} {whose} per second{ratio}"
     lost = {kind: count for kind, count in run.kinds.items() if kind != "committed" and count}
     if lost:
         decided = sum(run.kinds.values())
@@ -130,15 +214,15 @@ def _flow(run: Run) -> Iterator[str]:
             yield f"  {pool.name:<10} {pool.workers} workers, {pool.throughput:.4g} gradients per second, {stale}"
 
 
-def _staleness(run: Run, bar: str) -> Iterator[str]:
+def _staleness(run: Run) -> Iterator[str]:
     s = run.staleness
     quantiles = ", ".join(f"{name} {value}" for name, value in s.quantiles.items())
     interval = "" if s.ci95 is None else f" [{s.ci95[0]:.5g}, {s.ci95[1]:.5g}]"
     yield f"staleness    mean {s.mean:.5g}{interval}, sd {s.sd:.4g}; {quantiles} {s.unit}"
     if s.weight != 1:
         yield f"             applied at mean weight {s.weight:.4g}; their weighted mean is {s.effective_mean:.5g}"
-    first, last = (int(value) for value in s.law.quantile([0.01, 0.99]))
-    width = -(-(last + 1 - first) // BARS)
+    if run.exact is not None:
+        yield f"             {_agreement(run.exact)}"
     # a pool that is named as a whole has its line above
     pools = Counter(stale.pool for stale in run.who_is_stale.named)
     whole = {pool.name for pool in run.pools if len(run.pools) > 1 and pools[pool.name] == pool.workers > 1}
@@ -147,8 +231,26 @@ def _staleness(run: Run, bar: str) -> Iterator[str]:
         who = ", ".join(f"{stale.name} ({stale.ratio:.2f} times)" for stale in named[:3])
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         yield f"             staler than the others: {who}{more}"
+
+
+def _agreement(exact: Agreement) -> str:
+    """The exact mean, and where the law is known how far the simulated one is from it."""
+    if exact.total_variation is None:
+        from asyncq.statistics.agreement import SKIPPED
+
+        law = "its law takes seconds: asyncq predict" if exact.reason == SKIPPED else "no exact law is known"
+        return f"exact: mean {exact.mean:.5g}, by counting; {law}"
+    distance = _distance(exact.total_variation, exact.total_variation_ci95)
+    sd = "" if exact.sd is None else f", sd {exact.sd:.4g}"
+    return f"exact: mean {exact.mean:.5g}{sd}; its law is {distance} from the simulated"
+
+
+def _histogram(law: StalenessLaw, bar: str, bars: int) -> Iterator[str]:
+    """The law from its 1st to its 99th percentile in so many bars at most."""
+    first, last = (int(value) for value in law.quantile([0.01, 0.99]))
+    width = -(-(last + 1 - first) // bars)
     cells = [(low, min(low + width, last + 1)) for low in range(first, last + 1, width)]
-    weights = [float(s.pmf[low:high].sum()) for low, high in cells]
+    weights = [float(law.pmf[low:high].sum()) for low, high in cells]
     tallest = max(weights) or 1.0
     for (low, high), weight in zip(cells, weights, strict=True):
         label = f"{low}" if high - low == 1 else f"{low}-{high - 1}"
@@ -172,25 +274,51 @@ def _advice(run: Run) -> Iterator[str]:
     else:
         p_value = f"{gof.p_value:.2g}" if gof.p_value > 1e-6 else "below 1e-6"
         evidence = f"p {p_value} on {gof.rows:,} rows"
-    distance = f"{gof.total_variation:.2g}" if gof.total_variation >= 0.001 else "below 0.001"
-    if gof.total_variation_ci95 is not None:
-        distance += f" [{gof.total_variation_ci95[0]:.2g}, {gof.total_variation_ci95[1]:.2g}]"
-    evidence += f"; distance {distance}"
+    evidence += f"; distance {_distance(gof.total_variation, gof.total_variation_ci95)}"
     yield f"law          geometric, p = {fit.p:.4g}: {fit.verdict} ({evidence})"
-    rule = ""
-    if momentum.target is not None and momentum.explicit is not None:
-        rule = f"target {momentum.target:g} - {momentum.implicit:.3f} = {momentum.explicit:+.3f}"
-    if momentum.is_delay:
-        yield "advice       staleness is a delay here: its law has no momentum form, and what it limits is"
-        yield "             the step size" + (f"; to first order only, momentum {rule}" if rule else "")
-        return
-    yield f"momentum     implicit {momentum.implicit:.3f} ({momentum.basis})" + (f"; {rule} explicit" if rule else "")
-    if momentum.basis != "geometric law":
+    yield from _momentum(momentum)
+    if momentum.basis != "geometric law" and not momentum.is_delay:
         why = "is not confirmed" if fit.verdict == "untested" else "is rejected"
         if run.staleness.weight != 1:
             why = "is not that of weighted gradients"
         yield f"             the geometric law {why}: 1 - 1/(1 + mean) holds only to first order"
         yield "             in the step size; variability enters at second order and decides stability"
+
+
+def _distance(value: float, ci95: tuple[float, float] | None) -> str:
+    interval = "" if ci95 is None else f" [{ci95[0]:.2g}, {ci95[1]:.2g}]"
+    return (f"{value:.2g}" if value >= 0.001 else "below 0.001") + interval
+
+
+def _momentum(line: MomentumLine) -> Iterator[str]:
+    rule = ""
+    if line.target is not None and line.explicit is not None:
+        rule = f"target {line.target:g} - {line.implicit:.3f} = {line.explicit:+.3f}"
+    if line.is_delay:
+        yield "advice       staleness is a delay here: its law has no momentum form, and what it limits is"
+        yield "             the step size" + (f"; to first order only, momentum {rule}" if rule else "")
+    else:
+        yield f"momentum     implicit {line.implicit:.3f} ({line.basis})" + (f"; {rule} explicit" if rule else "")
+
+
+def _ratio(gradients: Estimate | Bounds, synchronous: Estimate | None) -> str:
+    """How many times as fast as behind a barrier, where both are known."""
+    if synchronous is None or not isinstance(gradients, Estimate):
+        return ""
+    return f": {gradients.mean / synchronous.mean:.3g} times synchronous ({synchronous.mean:.4g}, exact)"
+
+
+def _wrapped(text: str) -> list[str]:
+    """A long sentence under its heading."""
+    return wrap(text, WIDTH, subsequent_indent=" " * 13, break_long_words=False)
+
+
+def _rate(value: Estimate | Bounds) -> str:
+    return _estimate(value) if isinstance(value, Estimate) else f"between {value.low:.4g} and {value.high:.4g}"
+
+
+def _says(value: Estimate | Bounds) -> str:
+    return " (exact)" if isinstance(value, Estimate) else " (bounds)"
 
 
 def _estimate(value: Estimate, digits: int = 4) -> str:

@@ -8,106 +8,35 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asyncq import __version__
 from asyncq.engines import Chunk, Engine, MachineTime
 from asyncq.errors import ScenarioError, TooShortError
 from asyncq.estimate import Estimate
+from asyncq.findings import Groups, Pool, Server, Staleness
 from asyncq.network import Network
 from asyncq.protocols import KIND_NAMES
-from asyncq.staleness import StalenessLaw
 from asyncq.statistics.accumulate import Accumulator, Collected
+from asyncq.statistics.agreement import Agreement, agreement
 from asyncq.statistics.dependence import Dependence, dependence
 from asyncq.statistics.goodness import StalenessFit, fit_geometric
-from asyncq.statistics.intervals import quantiles_of_parts, ratio_of_batches, shares_of_parts, variance_of_batches
+from asyncq.statistics.intervals import ratio_of_batches
 from asyncq.statistics.precision import PrecisionRule
 from asyncq.statistics.steady_state import WarmUp, warm_up
 from asyncq.statistics.workers import WhoIsStale, who_is_stale
-from asyncq.theory.momentum import is_momentum
+from asyncq.theory.momentum import MomentumLine, is_momentum
 from asyncq.theory.throughput import synchronous_throughput
 from asyncq.variates import Variates, chosen_seed
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
+    from asyncq.staleness import StalenessLaw
     from asyncq.statistics.fitting import Fitted
 
-__all__ = ["ENGINES", "Groups", "Momentum", "Pool", "Run", "Server", "Staleness", "runs_compiled", "simulate"]
+__all__ = ["ENGINES", "Run", "runs_compiled", "simulate"]
 
 ENGINES = ("auto", "simpy", "compiled")
 FEW_ROWS = 200_000  # the SimPy engine has these done before the compiled one has started
-QUANTILES = (0.5, 0.9, 0.99)
-
-
-@dataclass(frozen=True, eq=False)
-class Staleness:
-    """The staleness of applied gradients after the warm-up, in ``unit``; ``ci95`` is the mean's, and wider than it need
-    be, because the conservation law pins the mean.
-
-    ``weight`` is the mean weight with which they are applied: 1 unless the protocol gives stale ones less.
-    ``effective_mean`` is their mean staleness with those weights.
-    """
-
-    mean: float
-    sd: float
-    ci95: tuple[float, float] | None
-    quantiles: dict[str, int]
-    law: StalenessLaw
-    unit: str
-    weight: float
-    effective_mean: float
-    variance: Estimate
-    pmf_ci95: NDArray[np.float64] | None  # shape (2, cells): of the pmf's cells, 95 % each by itself
-    quantile_intervals: dict[str, tuple[int, int] | None]
-
-    @property
-    def pmf(self) -> NDArray[np.float64]:
-        """The share of gradients of staleness 0, 1, 2, ..."""
-        return self.law.pmf
-
-
-@dataclass(frozen=True)
-class Server:
-    """The station: ``utilisation`` of its seats (a share), ``waiting`` in its queue (seconds per gradient)."""
-
-    seats: int
-    utilisation: Estimate
-    waiting: Estimate
-
-
-@dataclass(frozen=True)
-class Pool:
-    """One pool's part: mean staleness of its gradients, and gradients per second committed by all its workers."""
-
-    name: str
-    workers: int
-    staleness: float | None
-    throughput: float
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Compute groups: ``count`` of ``size`` machines, and the mean share of a group's work that is a machine's own;
-    the rest it waits for the slowest member and the all-reduce (exact)."""
-
-    count: int
-    size: int
-    efficiency: float
-
-
-@dataclass(frozen=True)
-class Momentum:
-    """The momentum budget: ``target`` = ``implicit`` + ``explicit``; the explicit part may be negative.
-
-    ``basis`` is "geometric law" or "first order only"; ``is_delay`` says that the law has no momentum form, in which
-    case the implicit figure only restates the mean. Source: [AbM] Theorem 5 and section 2; theory.md sections 2 and 4.
-    """
-
-    target: float | None
-    implicit: float
-    explicit: float | None
-    basis: str
-    is_delay: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +55,7 @@ class Run:
     kinds: dict[str, int]
     staleness: Staleness
     fit: StalenessFit
-    momentum: Momentum
+    momentum: MomentumLine
     server: Server | None
     groups: Groups | None
     pools: tuple[Pool, ...]
@@ -150,6 +79,11 @@ class Run:
         return who_is_stale(self.collected, self.network.pool_of, self.network.pools)
 
     @cached_property
+    def exact(self) -> Agreement | None:
+        """What theory says of the same scenario, beside what was seen; None where it knows not even the mean."""
+        return agreement(self.scenario, self.collected)
+
+    @cached_property
     def laws(self) -> tuple[Fitted, ...]:
         """All families of laws fitted to the staleness, the best first; takes up to a second."""
         from asyncq.statistics.fitting import rank
@@ -158,8 +92,6 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report, schema 1: keys are only ever added. "laws" is null unless :attr:`laws` was asked for."""
-        pmf_ci95 = self.staleness.pmf_ci95
-        intervals = self.staleness.quantile_intervals.items()
         total = sum(self.machine_time) or 1.0
         return {
             "schema": 1,
@@ -174,39 +106,16 @@ class Run:
             "throughput": {**self.throughput.to_dict(), "gradients": self.gradients.to_dict()},
             "synchronous": None if self.synchronous is None else self.synchronous.to_dict(),
             "gradients": dict(self.kinds),
-            "staleness": {
-                "mean": self.staleness.mean,
-                "sd": self.staleness.sd,
-                "ci95": None if self.staleness.ci95 is None else list(self.staleness.ci95),
-                "quantiles": self.staleness.quantiles,
-                "pmf": self.staleness.pmf.tolist(),
-                "unit": self.staleness.unit,
-                "weight": self.staleness.weight,
-                "effective_mean": self.staleness.effective_mean,
-                "variance": self.staleness.variance.to_dict(),
-                "pmf_ci95": None if pmf_ci95 is None else pmf_ci95.tolist(),
-                "quantile_intervals": {name: ends and list(ends) for name, ends in intervals},
-            },
+            "staleness": self.staleness.to_dict(),
             "fit": {
                 "family": self.fit.family,
                 "p": self.fit.p,
                 "gof": self.fit.gof.to_dict(),
                 "verdict": self.fit.verdict,
             },
-            "momentum": {
-                "target": self.momentum.target,
-                "implicit": self.momentum.implicit,
-                "explicit": self.momentum.explicit,
-                "basis": self.momentum.basis,
-                "is_delay": self.momentum.is_delay,
-            },
-            "server": None
-            if self.server is None
-            else {
-                "seats": self.server.seats,
-                "utilisation": self.server.utilisation.to_dict(),
-                "waiting": self.server.waiting.to_dict(),
-            },
+            "exact": None if self.exact is None else self.exact.to_dict(),
+            "momentum": dict(vars(self.momentum)),
+            "server": None if self.server is None else self.server.to_dict(),
             "groups": None if self.groups is None else vars(self.groups),
             "pools": [vars(pool) for pool in self.pools],
             "machine_time": {stage: spent / total for stage, spent in self.machine_time._asdict().items()},
@@ -317,27 +226,11 @@ def _summarise(
 ) -> Run:
     found = warm_up(accumulator) if scenario.run.warmup == "auto" else None
     collected = accumulator.collected(0 if found is None else found.rows)
-    rows, sums, squares, seconds, updates, visits, waited, busy = collected.batches.T
-    cycle = -(-network.workers // collected.batch_rows)  # batches in which everybody has a turn
-    counts = collected.histogram
-    law = StalenessLaw(counts / counts.sum(), unit=network.unit, source="measured")
-    effective, weight = law, 1.0
-    if network.weight is not None:
-        late = np.arange(law.pmf.size)
-        weights = np.where(late > network.parameters["maximum_staleness"], network.weight(late), 1.0)
-        effective, weight = law.weighted(weights)
+    rows, _, _, seconds, updates, *_ = collected.batches.T
     fit = fit_geometric(collected)
+    staleness = Staleness.of(collected, network)
+    geometric = fit.is_geometric and staleness.weight == 1.0
     per_second = f"{network.unit} per second"
-    server = None
-    if network.has_server:
-        utilisation = ratio_of_batches(busy, seconds * network.seats, unit="share of seats", smallest=cycle)
-        server = Server(
-            network.seats, utilisation, ratio_of_batches(waited, visits, unit="seconds", smallest=cycle)
-        )
-    spread = ratio_of_batches(sums, rows, unit=network.unit, smallest=cycle)
-    pmf_ci95 = shares_of_parts(collected.parts, collected.part_rows)
-    names = [f"{q:.0%}" for q in QUANTILES]
-    quantiles = quantiles_of_parts(collected.parts, collected.part_rows, QUANTILES)
     return Run(
         scenario=scenario,
         engine=machine.name,
@@ -346,27 +239,15 @@ def _summarise(
         warmup=collected.warmup,
         seconds=machine.now,
         interrupted=interrupted,
-        throughput=ratio_of_batches(updates, seconds, unit=per_second, smallest=cycle),
-        gradients=ratio_of_batches(rows, seconds, unit="gradients per second", smallest=cycle),
+        throughput=ratio_of_batches(updates, seconds, unit=per_second, smallest=collected.cycle),
+        gradients=ratio_of_batches(rows, seconds, unit="gradients per second", smallest=collected.cycle),
         kinds=dict(zip(KIND_NAMES, collected.kinds.tolist(), strict=True)),
-        staleness=Staleness(
-            mean=law.mean,
-            sd=law.sd,
-            ci95=spread.ci95,
-            quantiles=dict(zip(names, law.quantile(QUANTILES).tolist(), strict=True)),
-            law=law,
-            unit=network.unit,
-            weight=weight,
-            effective_mean=effective.mean,
-            variance=variance_of_batches(rows, sums, squares, unit=f"{network.unit} squared", smallest=cycle),
-            pmf_ci95=None if pmf_ci95 is None else pmf_ci95[:, : law.pmf.size],
-            quantile_intervals=dict(zip(names, quantiles, strict=True)),
-        ),
+        staleness=staleness,
         fit=fit,
-        momentum=_momentum(scenario, effective, fit.is_geometric and weight == 1.0, collected.rows),
-        server=server,
-        groups=_groups(network),
-        pools=_pools(network, collected, float(seconds.sum()), float(rows.sum())),
+        momentum=_momentum(scenario, staleness.effective, geometric, collected.rows),
+        server=Server.of(collected, network),
+        groups=Groups.of(network),
+        pools=Pool.all_of(collected, network),
         machine_time=machine.machine_time,
         synchronous=synchronous_throughput(network),
         trace=Chunk.join(kept) if kept else None,
@@ -385,31 +266,6 @@ def _warnings(found: WarmUp | None, network: Network) -> tuple[str, ...]:
     return (f"too short to have settled ({found.series}); {enough:,} updates would do",)
 
 
-def _momentum(scenario: Scenario, law: StalenessLaw, geometric: bool, rows: int) -> Momentum:
-    """The additive rule of [AbM]: explicit = target - implicit; theory.md section 2 says what it rests on."""
-    implicit = 1.0 - 1.0 / (1.0 + law.mean)
+def _momentum(scenario: Scenario, law: StalenessLaw, geometric: bool, rows: int) -> MomentumLine:
     target = None if scenario.optimizer is None else scenario.optimizer.momentum
-    return Momentum(
-        target=target,
-        implicit=implicit,
-        explicit=None if target is None else target - implicit,
-        basis="geometric law" if geometric else "first order only",
-        is_delay=not geometric and not is_momentum(law, rows),
-    )
-
-
-def _groups(network: Network) -> Groups | None:
-    if network.group_size == 1:
-        return None
-    return Groups(network.workers, network.group_size, network.group_efficiency)
-
-
-def _pools(network: Network, collected: Collected, seconds: float, rows: float) -> tuple[Pool, ...]:
-    sizes = np.bincount(network.pool_of)
-    committed = np.bincount(network.pool_of, weights=collected.per_worker[0])
-    sums = np.bincount(network.pool_of, weights=collected.per_worker[1])
-    rate = rows / seconds / collected.rows if seconds > 0 else 0.0
-    return tuple(
-        Pool(name, int(size), float(total / n) if n else None, float(n * rate))
-        for name, size, n, total in zip(network.pools, sizes, committed, sums, strict=True)
-    )
+    return MomentumLine.of(law.mean, target, geometric=geometric, is_delay=not geometric and not is_momentum(law, rows))

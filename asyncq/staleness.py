@@ -4,7 +4,7 @@ stability and planning consume. Staleness is a count of updates, never a time.""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -166,6 +166,11 @@ class StalenessLaw:
         return float(np.sqrt(self.variance))
 
     @property
+    def sd_is_lower_bound(self) -> bool:
+        """Whether the cells that are left out hold more than a thousandth of the variance for certain: a heavy tail."""
+        return self.truncation * self.pmf.size**2 > 1e-3 * self.variance
+
+    @property
     def survival(self) -> NDArray[np.float64]:
         """P(staleness > l) for l = 0, 1, ..., shape of ``pmf``."""
         tail = np.cumsum(self.pmf[::-1])[::-1]
@@ -194,6 +199,12 @@ class StalenessLaw:
         parts = self.pmf * np.asarray(weights, dtype=np.float64)
         mean = float(parts.sum())
         return StalenessLaw(parts / mean, unit=self.unit, source=self.source, name=f"{self.name}, weighted"), mean
+
+    def cut(self, tail: float) -> StalenessLaw:
+        """The law without its last cells, as far as these weigh no more than ``tail`` with what is cut already."""
+        rest = self.survival
+        kept = int(np.argmax(rest <= tail)) + 1 if rest[-1] <= tail else self.pmf.size
+        return replace(self, pmf=self.pmf[:kept], truncation=max(0.0, 1.0 - float(self.pmf[:kept].sum())))
 
     def total_variation(self, other: StalenessLaw) -> float:
         """Total variation distance to ``other``: half the L1 distance, in [0, 1]."""

@@ -8,6 +8,7 @@ import asyncq
 sys.path.insert(0, str(Path(__file__).parent))
 import drawings  # the timelines of the protocol pages
 import laws  # the figures of the theory pages
+import replay_figure  # replay against Theorem 5
 import stability_figure  # expectation against mean square
 
 project = "asyncq"
@@ -35,3 +36,4 @@ def setup(app):
     app.connect("builder-inited", drawings.draw_all)
     app.connect("builder-inited", stability_figure.draw)
     app.connect("builder-inited", laws.draw_all)
+    app.connect("builder-inited", replay_figure.draw)

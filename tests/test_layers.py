@@ -26,8 +26,8 @@ LAYERS: dict[str, int] = {
             "errors",
             "scenario plan_table mistakes overrides starter protocols network distributions staleness estimate",
             "engines variates theory",
-            "run replications timeline statistics",
-            "sgd",
+            "run findings replications timeline statistics",
+            "sgd papers",
             "planner",
             "plots plan_plots chart",
             "cli report plan_report files __main__",
@@ -36,7 +36,7 @@ LAYERS: dict[str, int] = {
     for stem in stems.split()
 }
 HEAVY = ("numba", "statsmodels", "matplotlib", "scipy.stats", "joblib", "rich", "pandas")
-MAY_BE_HEAVY = {("asyncq.engines.compiled", "numba")}
+MAY_BE_HEAVY = {("asyncq.engines.compiled", "numba"), ("asyncq.sgd.kernels", "numba")}
 
 
 @dataclass(frozen=True)

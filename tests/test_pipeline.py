@@ -139,7 +139,7 @@ def test_the_report_has_every_stage():
     assert (first["implicit"], first["is_delay"]) == (1 - 1 / 5, True)
     assert first["explicit"] == pytest.approx(0.1)
     assert (last["implicit"], last["explicit"], last["is_delay"]) == (0, 0.9, False)
-    assert Pipeline.of(pipeline(5)).momentum(1)["explicit"] is None
+    assert Pipeline.of(pipeline(5)).momentum(1).explicit is None
     assert Scenario.from_dict(report["scenario"]) == known.scenario
 
 

@@ -10,7 +10,15 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize("page", ["choosing-momentum.md", "theory/momentum.md", "theory/stability.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "choosing-momentum.md",
+        "sgd.md",
+        "theory/momentum.md",
+        "theory/stability.md",
+        "theory/streaming-pca.md",
+    ])
 def test_examples_run(page):
     found = doctest.testfile(str(DOCS / page), module_relative=False, encoding="utf-8")
     assert found.attempted > 0

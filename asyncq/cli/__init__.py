@@ -8,6 +8,8 @@ import click
 
 from asyncq import __version__
 from asyncq.cli.plan import plan
+from asyncq.cli.predict import predict
+from asyncq.cli.reproduce import reproduce
 from asyncq.cli.simulate import simulate
 from asyncq.cli.terminal import BAD_INPUT, FAILED, INTERRUPTED
 from asyncq.cli.timeline import timeline
@@ -45,5 +47,5 @@ def main() -> None:
     """How stale are asynchronous gradients, and which momentum goes with that?"""
 
 
-for command in (check, init, plan, protocols, schema, simulate, timeline):
+for command in (check, init, plan, predict, protocols, reproduce, schema, simulate, timeline):
     main.add_command(command)

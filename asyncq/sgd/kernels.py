@@ -11,6 +11,7 @@ import numpy as np
 
 __all__ = ["LEAST_SQUARES", "LOGISTIC", "MODES", "PCA", "advance", "slots"]
 
+TINY = 1e-150  # smaller numbers count as 0: denormal ones, which descent without noise comes to, are slow
 MODES, LEAST_SQUARES, LOGISTIC, PCA = range(4)  # what a gradient is; see `advance`
 
 
@@ -46,6 +47,41 @@ def slots(first, read):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
+def _add(  # type: ignore[no-untyped-def]
+    gradient, weight, where, s, line, d, kind, curvature, ridge, multiplicative, mode, table, target, index
+):
+    """Add to ``gradient`` (C d,) ``weight`` times the gradient of the row ``line`` of the block at ``where[s]``."""
+    n = gradient.size
+    if kind == MODES:
+        if multiplicative.shape[0] > 0:
+            for j in range(n):
+                gradient[j] += weight * (1.0 + multiplicative[line, mode[j]]) * curvature[j] * where[s, j]
+        else:
+            for j in range(n):
+                gradient[j] += weight * curvature[j] * where[s, j]
+        return
+    if index.shape[0] == 1:
+        line = 0
+    weight /= index.shape[1]
+    for begin in range(0, n, d):
+        for k in range(index.shape[1]):
+            sample = index[line, k]
+            z = 0.0
+            for m in range(d):
+                z += table[sample, m] * where[s, begin + m]
+            if kind == LEAST_SQUARES:
+                along, shrink = z - target[sample], ridge
+            elif kind == LOGISTIC:
+                y = target[sample]
+                along, shrink = -y / (1.0 + np.exp(y * z)), ridge
+            else:
+                along, shrink = -z, z * z
+            along, shrink = weight * along, weight * shrink
+            for m in range(d):
+                gradient[begin + m] += along * table[sample, m] + shrink * where[s, begin + m]
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
 def advance(  # type: ignore[no-untyped-def]
     begin,
     end,
@@ -58,6 +94,7 @@ def advance(  # type: ignore[no-untyped-def]
     ridge,
     additive,
     multiplicative,
+    mode,
     table,
     target,
     index,
@@ -75,150 +112,103 @@ def advance(  # type: ignore[no-untyped-def]
     points,
     at,
     recorded,
-    tuned,
     diverged,
     limit,
 ):
-    """Updates ``begin`` .. ``end`` - 1 of all configurations; state arrays are changed in place; the next point to
-    record is returned.
+    """Updates ``begin`` .. ``end`` - 1 of all C configurations; state arrays are changed in place; the next point to
+    record is returned. Coordinates of all configurations stand in one row: ``curvature``, ``step``, ``momentum``,
+    ``velocity`` (C d,), ``mode`` the coordinate's number, ``w`` (1, C d), ``past`` (slots, C d).
 
-    The gradient at u, by ``kind``: MODES curvature u (1 + xi) + noise, a sample each; otherwise s x + r u with
-    z = x.u: LEAST_SQUARES s = z - y, r = ridge; LOGISTIC s = -y / (1 + exp(y z)), r = ridge; PCA s = -z, r = z^2.
+    The gradient at u, by ``kind``: MODES curvature u (1 + xi) + noise; otherwise s x + r u with z = x.u:
+    LEAST_SQUARES s = z - y, r = ridge; LOGISTIC s = -y / (1 + exp(y z)), r = ridge; PCA s = -z, r = z^2.
     G = sum over the rows of an update of weight times gradient; d = (G - back G_last) / (1 - back);
     velocity = momentum velocity' - step d, velocity' the last one, or as read if ``shifted``; w += velocity.
-    ``control`` = (gain, target, memory) moves the momenta after each update; gain 0: not at all.
+    ``control`` = (gain, target, memory) moves the momenta after each update; gain 0: not at all. What has diverged is
+    parked at 0.
     """
-    configurations, d = w.shape
-    gradient, ratio = np.empty(d), np.empty(d)
-    noisy, wild = additive.shape[0] > 0, multiplicative.shape[0] > 0
-    base, batch = first[begin], index.shape[1]
-    undo = 1.0 / (1.0 - back)
+    configurations, n = diverged.size, step.size
+    d = n // configurations
+    gradient, fresh, ratio = np.empty(n), np.empty(n), np.empty(d)
+    noisy, base, undo = additive.shape[0] > 0, first[begin], 1.0 / (1.0 - back)
     gain, goal, memory = control
     for t in range(begin, end):
         if keep[t] >= 0:
             s = keep[t]
-            for c in range(configurations):
-                for m in range(d):
-                    past[s, c, m] = w[c, m]
-                if shifted:
-                    for m in range(d):
-                        past_velocity[s, c, m] = velocity[c, m]
-        i0, i1 = first[t], first[t + 1]
-        square = 0.0
-        for i in range(i0, i1):
-            square += row_weight[i] * row_weight[i]
-        spread = np.sqrt(square)
-        for c in range(configurations):
-            if diverged[c] >= 0:
-                continue
-            if noisy:
-                for m in range(d):
-                    gradient[m] = spread * additive[t - begin, m]
-            else:
-                for m in range(d):
-                    gradient[m] = 0.0
-            for i in range(i0, i1):
-                s, weight = row_slot[i], row_weight[i]
-                if kind == MODES:
-                    if wild:
-                        for m in range(d):
-                            factor = weight * (1.0 + multiplicative[i - base, m])
-                            gradient[m] += factor * curvature[m] * past[s, c, m]
-                    else:
-                        for m in range(d):
-                            gradient[m] += weight * curvature[m] * past[s, c, m]
-                else:
-                    line = i - base if index.shape[0] > 1 else 0
-                    weight /= batch
-                    for j in range(batch):
-                        sample = index[line, j]
-                        z = 0.0
-                        for m in range(d):
-                            z += table[sample, m] * past[s, c, m]
-                        if kind == LEAST_SQUARES:
-                            along, shrink = z - target[sample], ridge
-                        elif kind == LOGISTIC:
-                            y = target[sample]
-                            along, shrink = -y / (1.0 + np.exp(y * z)), ridge
-                        else:
-                            along, shrink = -z, z * z
-                        along, shrink = weight * along, weight * shrink
-                        for m in range(d):
-                            gradient[m] += along * table[sample, m] + shrink * past[s, c, m]
-            if back != 0.0:
-                for m in range(d):
-                    fresh = gradient[m]
-                    gradient[m] = undo * (fresh - back * last_gradient[c, m])
-                    last_gradient[c, m] = fresh
-            if gain > 0.0:
-                for m in range(d):
-                    ratio[m] = velocity[c, m]
-            a, mu = step[c], momentum[c]
+            for j in range(n):
+                past[s, j] = w[0, j]
             if shifted:
-                share = 1.0 / (i1 - i0)
-                for m in range(d):
-                    velocity[c, m] = 0.0
-                for i in range(i0, i1):
-                    s = row_slot[i]
-                    for m in range(d):
-                        velocity[c, m] += mu * share * past_velocity[s, c, m]
-                for m in range(d):
-                    velocity[c, m] -= a * gradient[m]
-            else:
-                for m in range(d):
-                    velocity[c, m] = mu * velocity[c, m] - a * gradient[m]
-            if gain > 0.0:
-                momentum[c] = _controlled(
-                    c, t, kind, curvature, ridge, table, target, index, i0 - base, a, mu, w, velocity, ratio, smooth,
-                    gain, goal, memory,
-                )
-            size = 0.0
-            for m in range(d):
-                w[c, m] += velocity[c, m]
-                size += w[c, m] * w[c, m]
-            if not size <= limit:
-                diverged[c] = t + 1
-        if at < points.size and points[at] == t + 1:
+                for j in range(n):
+                    past_velocity[s, j] = velocity[j]
+        i0, i1 = first[t], first[t + 1]
+        if noisy:
+            square = 0.0
+            for i in range(i0, i1):
+                square += row_weight[i] * row_weight[i]
+            spread = np.sqrt(square)
+            for j in range(n):
+                gradient[j] = spread * additive[t - begin, mode[j]]
+        else:
+            for j in range(n):
+                gradient[j] = 0.0
+        if gain > 0.0:  # what the same samples say of the version as it is
+            for j in range(n):
+                fresh[j] = gradient[j]
+            for i in range(i0, i1):
+                _add(fresh, row_weight[i], w, 0, i - base, d, kind, curvature, ridge, multiplicative, mode, table,
+                     target, index)  # fmt: skip
+        for i in range(i0, i1):
+            _add(gradient, row_weight[i], past, row_slot[i], i - base, d, kind, curvature, ridge, multiplicative, mode,
+                 table, target, index)  # fmt: skip
+        if back != 0.0:
+            for j in range(n):
+                raw = gradient[j]
+                gradient[j] = undo * (raw - back * last_gradient[j])
+                last_gradient[j] = raw
+        if shifted:
+            share = 1.0 / (i1 - i0)
+            for j in range(n):
+                velocity[j] = 0.0
+            for i in range(i0, i1):
+                s = row_slot[i]
+                for j in range(n):
+                    velocity[j] += share * past_velocity[s, j]
+        for j in range(n):
+            moved = momentum[j] * velocity[j] - step[j] * gradient[j]
+            velocity[j] = 0.0 if abs(moved) < TINY else moved
+        if gain > 0.0:
             for c in range(configurations):
-                for m in range(d):
-                    recorded[at, c, m] = w[c, m] if diverged[c] < 0 else np.nan
-                tuned[at, c] = momentum[c]
+                for m in range(d):  # without the explicit part the step is -step times the stale gradient
+                    j = c * d + m
+                    own, pull = -step[j] * gradient[j], step[j] * fresh[j]
+                    smooth[0, j] = memory * smooth[0, j] + (1.0 - memory) * (pull + own)
+                    smooth[1, j] = memory * smooth[1, j] + (1.0 - memory) * (pull + smooth[2, j])
+                    smooth[2, j] = own
+                    ratio[m] = smooth[0, j] / smooth[1, j]
+                implicit = np.median(ratio)
+                if t * (1.0 - memory) > 1.0 and np.isfinite(implicit):
+                    mu = momentum[c * d]
+                    mu = min(0.99, max(-0.99, mu + gain * (goal - mu - implicit)))
+                    for m in range(d):
+                        momentum[c * d + m] = mu
+        size = 0.0
+        for j in range(n):
+            moved = w[0, j] + velocity[j]
+            moved = 0.0 if abs(moved) < TINY else moved
+            w[0, j] = moved
+            size += moved * moved
+        if not size <= limit:
+            for c in range(configurations):
+                size = 0.0
+                for j in range(c * d, c * d + d):
+                    size += w[0, j] * w[0, j]
+                if not size <= limit:
+                    diverged[c] = t + 1
+                    for j in range(c * d, c * d + d):
+                        step[j] = momentum[j] = velocity[j] = w[0, j] = 0.0
+                        past[:, j] = 0.0
+                        last_gradient[j] = 0.0
+        if at < points.size and points[at] == t + 1:
+            for j in range(n):
+                recorded[at, j] = w[0, j] if diverged[j // d] < 0 else np.nan
             at += 1
     return at
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _controlled(c, t, kind, curvature, ridge, table, target, index, line, a, mu, w, velocity, before, smooth, gain,
-                goal, memory):  # type: ignore[no-untyped-def]  # fmt: skip
-    """The closed-loop controller's next momentum, from averages of d_t = the step less mu times the one before, of
-    d_{t-1} and of the undelayed gradient; see `asyncq.sgd.replay.Controller`."""
-    d = w.shape[1]
-    if kind == MODES:
-        z, along, shrink, sample = 0.0, 0.0, 0.0, 0
-    else:
-        sample, z = index[line if index.shape[0] > 1 else 0, 0], 0.0
-        for m in range(d):
-            z += table[sample, m] * w[c, m]
-        if kind == LEAST_SQUARES:
-            along, shrink = z - target[sample], ridge
-        elif kind == LOGISTIC:
-            y = target[sample]
-            along, shrink = -y / (1.0 + np.exp(y * z)), ridge
-        else:
-            along, shrink = -z, z * z
-    for m in range(d):
-        if kind == MODES:
-            slope = curvature[m] * w[c, m]
-        else:
-            slope = along * table[sample, m] + shrink * w[c, m]
-        own = velocity[c, m] - mu * before[m]
-        smooth[c, 0, m] = memory * smooth[c, 0, m] + (1.0 - memory) * (own + a * slope)
-        smooth[c, 1, m] = memory * smooth[c, 1, m] + (1.0 - memory) * (smooth[c, 2, m] + a * slope)
-        smooth[c, 2, m] = own
-        before[m] = smooth[c, 0, m] / smooth[c, 1, m]
-    if t * (1.0 - memory) < 1.0:
-        return mu
-    implicit = np.median(before)
-    if not np.isfinite(implicit):
-        return mu
-    return min(0.99, max(-0.99, mu + gain * (goal - mu - implicit)))

@@ -33,13 +33,13 @@ MODES, LEAST_SQUARES, LOGISTIC, PCA = range(4)  # as in kernels, which imports n
 
 class Draws(NamedTuple):
     """The randomness of a block: ``additive`` noise (updates, d) of a gradient, scaled to one; relative curvature
-    noise (rows, d); samples are ``table[index[row, j]]``, ``index`` (rows, batch), or (1, batch) if all rows share
+    noise (rows, d); samples are ``table[chosen[row, j]]``, ``chosen`` (rows, batch), or (1, batch) if all rows share
     them. Arrays that do not apply have no rows."""
 
     additive: Real
     multiplicative: Real
     table: Real
-    index: NDArray[np.int64]
+    chosen: NDArray[np.int64]
 
 
 class Objective:
@@ -74,7 +74,7 @@ class Compiled(Objective):
         if self.kind == MODES:
             wild = draws.multiplicative[row] if draws.multiplicative.size else 0.0
             return np.asarray(self.curvature * (1.0 + wild) * u)
-        chosen = draws.index[row if draws.index.shape[0] > 1 else 0]
+        chosen = draws.chosen[row if draws.chosen.shape[0] > 1 else 0]
         x = draws.table[chosen]
         z = x @ u
         if self.kind == PCA:
@@ -177,11 +177,9 @@ class _Linear(Compiled):
     def draw(self, generator: np.random.Generator, updates: int, rows: int) -> Draws:
         """Samples with replacement, ``batch`` to a row."""
         n, none = self.features.shape[0], np.zeros((0, self.dimension))
-        if self.batch is None:
-            index = np.arange(n)[None, :]
-        else:
-            index = generator.integers(n, size=(max(rows, 2), self.batch))
-        return Draws(none, none, self.features, index)
+        size = (max(rows, 2), self.batch or 1)
+        chosen = np.arange(n)[None, :] if self.batch is None else generator.integers(n, size=size)
+        return Draws(none, none, self.features, chosen)
 
     def loss(self, w: Real) -> Real:
         """The mean loss of all samples, above the optimum."""

@@ -41,8 +41,9 @@ class Controller:
     """Closed-loop momentum: after every update mu += ``gain`` (``target`` - measured total momentum).
 
     Measured is mu + the implicit momentum, the median over coordinates of (E d_t + alpha E g_t) / (E d_{t-1} + alpha
-    E g_t): d_t the step less mu times the one before, g_t the undelayed gradient of the update's own sample, E an
-    exponential average of ``memory``. Source: theory.md section 4 (Theorem 3, solved for mu_S)."""
+    E g_t): d_t the step less mu times the one before, g_t the undelayed gradient of the update's own samples, E an
+    exponential average of ``memory``: Theorem 3 solved for mu_S, as `asyncq.theory.momentum.measured_momentum`. It
+    reads trajectories: it works while there is a descent to see, and not in the noise at its end."""
 
     target: float
     gain: float = 1e-3
@@ -138,8 +139,8 @@ def replay(
     ``step`` and ``momentum`` are numbers or vectors; every pair is run, all on the same noise. ``compensate``: step
     sizes by staleness, or a filter at the server (`asyncq.theory.compensation`), whose alpha' is ``step``.
     ``gradients`` are averaged in each update of a law; a trace says itself how many. ``updates`` default to the whole
-    trace. A trace is cut into windows of ``updates``; replication r gets the r-th (round again after the last) and noise
-    of its own; ``replications`` default to the number of windows, and to 1 for a law. ``points``: so many
+    trace. A trace is cut into windows of ``updates``; replication r gets the r-th (round again after the last) and
+    noise of its own; ``replications`` default to the number of windows, and to 1 for a law. ``points``: so many
     recorded moments, evenly spaced, or which. The result does not depend on ``threads``.
 
     Divergence is a result, not an error. Raises ``ValueError`` for what cannot be run, naming it.
@@ -169,7 +170,7 @@ def replay(
 
     def run(replication: int) -> tuple[Real, Real, NDArray[np.int64], Real, Real | None]:
         sequence = np.random.SeedSequence(seed, spawn_key=(replication,))
-        reads, noise = (np.random.default_rng(child) for child in sequence.spawn(2))
+        reads, noise = (np.random.Generator(np.random.SFC64(child)) for child in sequence.spawn(2))
         schedule = schedules.draw(updates, replication, reads)
         seconds = None if schedule.time is None else np.append(0.0, schedule.time)[marks]
         if factors is not None:
@@ -240,37 +241,32 @@ def _compiled(
     from asyncq.sgd.kernels import advance, slots
 
     objective, (step, momentum) = plan.objective, plan.pairs
-    momentum = momentum.copy()
     c, d = step.size, objective.dimension
+    step, momentum = np.repeat(step, d), np.repeat(momentum, d)
     keep, row_slot, count = slots(schedule.first, schedule.read)
-    shifted = plan.variant == "shifted"
-    w = np.tile(objective.start, (c, 1))
-    velocity, last = np.zeros((c, d)), np.zeros((c, d))
-    past = np.empty((count, c, d))
-    past_velocity = np.empty((count, c, d)) if shifted else np.empty((0, c, d))
-    control = plan.controller
+    shifted, control = plan.variant == "shifted", plan.controller
     dials = (0.0, 0.0, 0.0) if control is None else (control.gain, control.target, control.memory)
-    smooth = np.zeros((c if control else 0, 3, d))
-    recorded, tuned = np.empty((plan.marks.size, c, d)), np.empty((plan.marks.size, c))
-    diverged = np.full(c, -1, np.int64)
+    w, velocity, last = np.tile(objective.start, (1, c)), np.zeros(c * d), np.zeros(c * d)
+    smooth = np.zeros((3, c * d if control else 0))
+    past, past_velocity = np.zeros((count, c * d)), np.zeros((count, c * d if shifted else 0))
+    curvature, mode = np.tile(objective.curvature, c), np.tile(np.arange(d), c)
+    recorded, diverged = np.empty((plan.marks.size, c * d)), np.full(c, -1, np.int64)
     at = int(plan.marks[0] == 0)
-    recorded[:at], tuned[:at] = w, momentum
-    rows = max(1.0, schedule.read.size / plan.updates)
-    length = max(1, int(BLOCK / (d * rows)))
+    recorded[:at] = w
+    length = max(1, int(BLOCK * plan.updates / (d * schedule.read.size)))
     for begin in range(0, plan.updates, length):
         end = min(begin + length, plan.updates)
-        block = int(schedule.first[end] - schedule.first[begin])
-        draws = objective.draw(generator, end - begin, block)
+        draws = objective.draw(generator, end - begin, int(schedule.first[end] - schedule.first[begin]))
         at = advance(
-            begin, end, schedule.first, row_slot, schedule.weight, keep, objective.kind, objective.curvature,
-            float(objective.ridge), draws.additive, draws.multiplicative, draws.table, objective.target, draws.index,
-            step, momentum, plan.back, shifted, dials, w, velocity, last, smooth, past, past_velocity, plan.marks, at,
-            recorded, tuned, diverged, plan.limit,
+            begin, end, schedule.first, row_slot, schedule.weight, keep, objective.kind, curvature,
+            float(objective.ridge), draws.additive, draws.multiplicative, mode, draws.table, objective.target,
+            draws.chosen, step, momentum, plan.back, shifted, dials, w, velocity, last, smooth, past, past_velocity,
+            plan.marks, at, recorded, diverged, plan.limit,
         )  # fmt: skip
         if np.all(diverged >= 0):
-            recorded[at:], tuned[at:] = np.nan, momentum
+            recorded[at:] = np.nan
             break
-    return recorded, diverged, tuned[-1] if plan.marks.size else momentum
+    return recorded.reshape(-1, c, d), diverged, np.where(diverged < 0, momentum[::d], np.nan)
 
 
 def _python(plan: _Plan, schedule: Schedule, generator: np.random.Generator) -> tuple[Real, NDArray[np.int64], Real]:
@@ -308,7 +304,7 @@ def _sizes(
         return int(updates), int(replications or 1)
     updates = schedules.updates if updates is None else int(updates)
     if updates > schedules.updates:
-        raise ValueError(f"the trace has {schedules.updates} updates, fewer than the {updates} asked for: simulate more")
+        raise ValueError(f"the trace has {schedules.updates} updates, fewer than the {updates} asked: simulate more")
     return updates, int(replications or schedules.windows(updates))
 
 

@@ -55,8 +55,8 @@ def ode(eigenvalues: ArrayLike, start: ArrayLike, time: ArrayLike, *, momentum: 
 
 @dataclass(frozen=True, eq=False)
 class Diffusion:
-    """dU_i = ``drift``[i] U_i dt + ``noise``[i] dB for U = (H - e_j) / sqrt(eta), i != j (Theorems 5 and 9). Entry j is
-    0: along e_j the noise is of second order."""
+    """dU_i = drift_i U_i dt + noise_i dB for U = (H - e_j) / sqrt(eta), i != j (Theorems 5 and 9). Entry j is 0: along
+    e_j the noise is of second order."""
 
     drift: Real
     noise: Real
@@ -143,7 +143,8 @@ def phases(
     left = slow * gap * epsilon - 2 * eta * phi
     if left <= 0:
         raise ValueError(
-            f"no time ensures epsilon = {epsilon:g}: the noise exceeds it; take eta < {slow * gap * epsilon / (2 * phi):g}"
+            f"no time ensures epsilon = {epsilon:g}: the noise exceeds it; take eta < "
+            f"{slow * gap * epsilon / (2 * phi):g}"
         )
     factor = 1.0 if form == "paper" else 4.0
     converge = slow / (2 * gap) * np.log(factor * slow * gap * delta**2 / left)

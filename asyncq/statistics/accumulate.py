@@ -71,6 +71,11 @@ class Collected:
     blocks: tuple[tuple[NDArray[np.int32], NDArray[np.int32]], ...] = field(default=())
 
     @property
+    def cycle(self) -> int:
+        """How many batches hold a gradient of every worker, or more: no interval should rest on shorter ones."""
+        return -(-self.workers // self.batch_rows)
+
+    @property
     def histogram(self) -> Integers:
         """Counts of the staleness of applied rows, without trailing zeros (at least one cell)."""
         return self.thinned(0)

@@ -19,7 +19,7 @@ def watched(collected: Collected, unit: str) -> dict[str, Estimate]:
     """The estimates whose relative half-widths the precision is about. The mean staleness is not among them: the
     conservation law knows it beforehand."""
     rows, sums, squares, seconds, updates, visits, waited, _ = collected.batches.T
-    smallest = -(-collected.workers // collected.batch_rows)
+    smallest = collected.cycle
     found = {
         "throughput": ratio_of_batches(updates, seconds, unit=f"{unit} per second", smallest=smallest),
         "variance of staleness": variance_of_batches(rows, sums, squares, unit=f"{unit} squared", smallest=smallest),

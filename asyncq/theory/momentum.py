@@ -19,6 +19,7 @@ from asyncq.staleness import StalenessLaw
 
 __all__ = [
     "ExpectedUpdate",
+    "MomentumLine",
     "autoregression",
     "expected_update",
     "gradient_coefficients",
@@ -81,6 +82,29 @@ def _reciprocal(series: Real, terms: int) -> Real:
         out[size:grown] = -irfft(rfft(error, points) * y, points)[size:grown]
         size = grown
     return out
+
+
+@dataclass(frozen=True)
+class MomentumLine:
+    """The momentum budget of a report: ``target`` = ``implicit`` + ``explicit``; the explicit part may be negative.
+
+    ``basis`` is "geometric law" or "first order only"; ``is_delay`` says that the law has no momentum form, so that the
+    implicit figure only restates the mean (None where the law is not known).
+    """
+
+    target: float | None
+    implicit: float
+    explicit: float | None
+    basis: str
+    is_delay: bool | None
+
+    @classmethod
+    def of(cls, mean: float, target: float | None, *, geometric: bool, is_delay: bool | None) -> MomentumLine:
+        """The additive rule of [AbM], explicit = target - implicit, with implicit = 1 - 1/(1 + mean staleness): Theorem
+        5 for the ``geometric`` law, else right to first order in the step size only (theory.md sections 2 and 4)."""
+        implicit = mean / (1.0 + mean)
+        explicit = None if target is None else target - implicit
+        return cls(target, implicit, explicit, "geometric law" if geometric else "first order only", is_delay)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from asyncq import __version__
 from asyncq.errors import ScenarioError
 from asyncq.staleness import StalenessLaw
+from asyncq.theory.momentum import MomentumLine
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
@@ -65,19 +66,12 @@ class Pipeline:
         """The mean staleness over the stages, (S - 1)/2."""
         return (self.stages - 1) / 2
 
-    def momentum(self, stage: int) -> dict[str, Any]:
+    def momentum(self, stage: int) -> MomentumLine:
         """The momentum budget of a stage (1 .. S), as in the report of a simulation: right to first order in the step
         size only, for a constant staleness is a delay. The first stage's is the worst."""
         late = self.stages - stage
-        implicit = 1.0 - 1.0 / (1.0 + late)
         target = None if self.scenario.optimizer is None else self.scenario.optimizer.momentum
-        return {
-            "target": target,
-            "implicit": implicit,
-            "explicit": None if target is None else target - implicit,
-            "basis": "first order only",
-            "is_delay": late > 0,
-        }
+        return MomentumLine.of(late, target, geometric=False, is_delay=late > 0)
 
     @property
     def title(self) -> str:
@@ -108,7 +102,7 @@ class Pipeline:
             "engine": "exact",
             "staleness": {"mean": self.mean, "unit": UNIT},
             "stages": [
-                {"stage": stage, "staleness": self.stages - stage, "momentum": self.momentum(stage)}
+                {"stage": stage, "staleness": self.stages - stage, "momentum": vars(self.momentum(stage))}
                 for stage in range(1, self.stages + 1)
             ],
         }

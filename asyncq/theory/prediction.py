@@ -5,36 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from asyncq import __version__
 from asyncq.errors import NoExactLaw
 from asyncq.estimate import Estimate
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.exact import mean_staleness, network_of, staleness_law
-from asyncq.theory.momentum import is_momentum
+from asyncq.theory.momentum import MomentumLine, is_momentum
 from asyncq.theory.renewal import TOLERANCE
 from asyncq.theory.throughput import Bounds, synchronous_throughput, throughput
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
 
-__all__ = ["MomentumLine", "Prediction", "predict"]
+__all__ = ["Prediction", "predict"]
 
 QUANTILES = (0.5, 0.9, 0.99)
 GEOMETRIC_WITHIN = 1e-6  # total variation to the geometric law of the same mean that counts as none
-
-
-@dataclass(frozen=True)
-class MomentumLine:
-    """The momentum budget: ``target`` = ``implicit`` + ``explicit``; the explicit part may be negative.
-
-    ``basis`` is "geometric law", or "first order only" where the law is another one or unknown; ``is_delay`` says
-    that the law has no momentum form (None where it is not known). Source: [AbM] Theorem 5; theory.md sections 2 and 4.
-    """
-
-    target: float | None
-    implicit: float
-    explicit: float | None
-    basis: str
-    is_delay: bool | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +29,8 @@ class Prediction:
 
     ``law`` is None where no exact law is known; then ``no_law`` holds the reason and ``nearest`` the nearest scenario
     that has one. ``mean`` is the mean staleness, which counting gives more often than the law, and ``distance`` the
-    law's total variation from the geometric law of that mean. ``synchronous`` is the throughput behind a barrier, in
-    gradients per second.
+    law's total variation from the geometric law of that mean. ``throughput`` counts updates, ``gradients`` their
+    gradients, ``synchronous`` those of the same workers behind a barrier; all per second.
     """
 
     scenario: Scenario
@@ -56,30 +42,41 @@ class Prediction:
     unit: str
     momentum: MomentumLine | None
     throughput: Estimate | Bounds
+    gradients: Estimate | Bounds
     synchronous: Estimate | None
 
+    @property
+    def quantiles(self) -> dict[str, int]:
+        """The median, 90 % and 99 % points of the law, by name; empty where no law is known."""
+        return {} if self.law is None else {f"{q:.0%}": int(self.law.quantile(q)[0]) for q in QUANTILES}
+
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; the keys are those of a simulation's report where they mean the same."""
+        """As JSON; the keys are those of a simulation's report where they mean the same. The pmf ends where the rest
+        weighs less than the law's own error."""
         law = self.law
         staleness: dict[str, Any] = {"mean": self.mean, "unit": self.unit, "exact": law is not None}
         if law is None:
             staleness |= {"reason": self.no_law, "nearest": self.nearest}
         else:
+            cells = law.cut(law.error)
             staleness |= {
                 "sd": law.sd,
-                "quantiles": {f"{q:.0%}": int(law.quantile(q)[0]) for q in QUANTILES},
-                "pmf": law.pmf.tolist(),
-                "truncation": law.truncation,
+                "sd_is_lower_bound": law.sd_is_lower_bound,
+                "quantiles": self.quantiles,
+                "pmf": cells.pmf.tolist(),
+                "truncation": cells.truncation,
                 "error": law.error,
                 "law": law.name,
                 "distance_to_geometric": self.distance,
             }
         return {
             "schema": 1,
+            "version": __version__,
             "scenario": self.scenario.to_dict(),
+            "engine": "exact",
             "staleness": staleness,
             "momentum": None if self.momentum is None else vars(self.momentum).copy(),
-            "throughput": self.throughput.to_dict(),
+            "throughput": {**self.throughput.to_dict(), "gradients": self.gradients.to_dict()},
             "synchronous": None if self.synchronous is None else self.synchronous.to_dict(),
         }
 
@@ -100,6 +97,7 @@ def predict(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Prediction:
     else:
         mean = law.mean if mean is None else mean
         distance = law.total_variation(StalenessLaw.geometric(mean=law.mean))
+    rate = throughput(scenario)
     return Prediction(
         scenario=scenario,
         law=law,
@@ -109,19 +107,14 @@ def predict(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Prediction:
         distance=distance,
         unit=network.unit,
         momentum=None if mean is None else _momentum(scenario, law, mean, distance),
-        throughput=throughput(scenario),
+        throughput=rate,
+        gradients=rate.scaled(network.rows_per_update, "gradients per second"),
         synchronous=synchronous_throughput(network),
     )
 
 
 def _momentum(scenario: Scenario, law: StalenessLaw | None, mean: float, distance: float | None) -> MomentumLine:
-    implicit = mean / (1.0 + mean)
     target = None if scenario.optimizer is None else scenario.optimizer.momentum
     geometric = distance is not None and law is not None and distance <= GEOMETRIC_WITHIN + law.error
-    return MomentumLine(
-        target=target,
-        implicit=implicit,
-        explicit=None if target is None else target - implicit,
-        basis="geometric law" if geometric else "first order only",
-        is_delay=None if law is None else not geometric and not is_momentum(law),
-    )
+    is_delay = None if law is None else not geometric and not is_momentum(law)
+    return MomentumLine.of(mean, target, geometric=geometric, is_delay=is_delay)

@@ -38,6 +38,10 @@ class Bounds:
     unit: str
     reason: str
 
+    def scaled(self, factor: float, unit: str) -> Bounds:
+        """The bounds of a quantity ``factor`` times as large."""
+        return Bounds(factor * self.low, factor * self.high, unit, self.reason)
+
     def to_dict(self) -> dict[str, object]:
         """As the JSON report has it."""
         return {"low": self.low, "high": self.high, "unit": self.unit, "reason": self.reason, "exact": False}

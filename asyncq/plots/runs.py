@@ -1,4 +1,4 @@
-"""Figures of results; computes nothing. Drawn on canvases of their own, without pyplot and its global state."""
+"""Figures of runs, timelines and schedules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "autocorrelation",
-    "momentum",
     "schedule",
     "staleness",
     "survival",
@@ -187,29 +186,6 @@ def _system(run: Run) -> str:
     scenario = run.scenario
     protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.protocol.parameters.items())])
     return f"{scenario.name}: {scenario.workers} workers, {protocol}"
-
-
-def momentum(run: Run) -> Figure:
-    """The momentum budget: what is wanted, what asynchrony contributes, what is left to set by hand."""
-    from matplotlib.figure import Figure
-
-    budget = run.momentum
-    parts = [("target", budget.target, AGAINST), ("implicit", budget.implicit, MEASURED)]
-    parts.append(("explicit", budget.explicit, MODEL))
-    known = [(name, value, colour) for name, value, colour in parts if value is not None]
-    figure = Figure(figsize=(7, 2.6), layout="constrained")
-    axes = figure.subplots()
-    bars = axes.barh([name for name, _, _ in known], [v for _, v, _ in known], color=[c for _, _, c in known])
-    axes.bar_label(bars, fmt="%+.3f", padding=4)
-    axes.axvline(0, color="black", linewidth=0.6)
-    axes.invert_yaxis()
-    axes.margins(x=0.18)
-    axes.set_xlabel("momentum")
-    if budget.is_delay:
-        axes.set_title("Staleness is a delay here: these figures hold only to first order", fontsize=10)
-    else:
-        axes.set_title(f"{run.scenario.name}: target = implicit + explicit ({budget.basis})", fontsize=10)
-    return figure
 
 
 def timeline(timeline: Timeline) -> Figure:

@@ -1,0 +1,85 @@
+"""asyncq reproduce."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+
+import click
+
+from asyncq.cli.terminal import FAILED, INTERRUPTED, output_folder
+from asyncq.errors import ScenarioError
+
+__all__ = ["reproduce"]
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  asyncq reproduce
+  asyncq reproduce giladi-fig6
+  asyncq reproduce liu-fig1 --seed 7 --json > liu-fig1.json
+  asyncq reproduce all --out reproduced
+\b
+Exit code: 0 if every number is reproduced or differs from the paper's in the way the theory says it must;
+1 if one is neither.
+"""
+)
+@click.argument("names", metavar="[NAME...|all]", nargs=-1)
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the random streams.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, a list, and nothing else.")
+@click.option("--out", metavar="DIR", help="Write NAME.json and figures (NAME.png, NAME.svg) to DIR.")
+def reproduce(names: tuple[str, ...], seed: int, as_json: bool, out: str | None) -> None:
+    """Compute the figures and theorems of the papers again, and judge them: the paper's number, ours, the tolerance
+    and the verdict. Without a NAME: list what there is."""
+    from asyncq import files, report
+    from asyncq.papers.registry import CLAIMS, claim
+    from asyncq.papers.registry import reproduce as compute
+
+    if not names:
+        if out is not None:
+            raise ScenarioError("--out needs something to write; name a claim, or all")
+        listed = [{"name": c.name, "paper": c.paper, "place": c.place, "says": c.says} for c in CLAIMS.values()]
+        click.echo(json.dumps(listed) if as_json else report.render_claims(CLAIMS.values()), nl=as_json)
+        return
+    wanted = list(CLAIMS) if "all" in names else list(dict.fromkeys(names))
+    for name in wanted:
+        claim(name)
+    folder = None if out is None else output_folder(out)
+    done = []
+    try:
+        with _progress(wanted) as show:
+            for name in wanted:
+                seen = compute(name, seed=seed, progress=lambda share, name=name: show(name, share))  # type: ignore[misc]
+                if folder is not None:
+                    files.write_reproduction(seen, folder)
+                done.append(seen)
+                if not as_json:
+                    click.echo(report.render_reproduction(seen))
+    except KeyboardInterrupt:
+        kept = "nothing was written" if folder is None or not done else f"{len(done)} of {len(wanted)} are in {folder}"
+        click.echo(f"interrupted; {kept}", err=True)
+        sys.exit(INTERRUPTED)
+    if as_json:
+        click.echo(json.dumps([seen.to_dict() for seen in done], allow_nan=False))
+    elif len(done) > 1:
+        click.echo(report.render_verdicts(done), nl=False)
+    if any(seen.verdict == "failed" for seen in done):
+        sys.exit(FAILED)
+
+
+@contextlib.contextmanager
+def _progress(names: list[str]) -> Iterator[Callable[[str, float], None]]:
+    """A bar over all claims on standard error, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda name, share: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %")
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(names[0], total=len(names))
+        yield lambda name, share: bar.update(task, description=name, completed=names.index(name) + share)

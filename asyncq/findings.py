@@ -1,0 +1,179 @@
+"""What a run found, one record a subject: staleness, the server, pools, groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.estimate import Estimate
+from asyncq.network import Network
+from asyncq.staleness import StalenessLaw
+from asyncq.statistics.accumulate import Collected
+from asyncq.statistics.intervals import quantiles_of_parts, ratio_of_batches, shares_of_parts, variance_of_batches
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["Groups", "Pool", "Server", "Staleness"]
+
+QUANTILES = (0.5, 0.9, 0.99)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Staleness:
+    """The staleness of applied gradients after the warm-up, in ``unit``; ``ci95`` is the mean's, and wider than it need
+    be, because the conservation law pins the mean.
+
+    ``weight`` is the mean weight with which they are applied: 1 unless the protocol gives stale ones less.
+    ``effective`` is their law with those weights.
+    """
+
+    ci95: tuple[float, float] | None
+    law: StalenessLaw
+    effective: StalenessLaw
+    weight: float
+    variance: Estimate
+    pmf_ci95: NDArray[np.float64] | None  # shape (2, cells): of the pmf's cells, 95 % each by itself
+    quantile_intervals: dict[str, tuple[int, int] | None]
+
+    @classmethod
+    def of(cls, collected: Collected, network: Network) -> Staleness:
+        """From what was counted of a run."""
+        rows, sums, squares, *_ = collected.batches.T
+        counts, smallest = collected.histogram, collected.cycle
+        law = StalenessLaw(counts / counts.sum(), unit=network.unit, source="measured")
+        effective, weight = law, 1.0
+        if network.weight is not None:
+            late = np.arange(law.pmf.size)
+            weights = np.where(late > network.parameters["maximum_staleness"], network.weight(late), 1.0)
+            effective, weight = law.weighted(weights)
+        pmf_ci95 = shares_of_parts(collected.parts, collected.part_rows)
+        return cls(
+            ci95=ratio_of_batches(sums, rows, unit=network.unit, smallest=smallest).ci95,
+            law=law,
+            effective=effective,
+            weight=weight,
+            variance=variance_of_batches(rows, sums, squares, unit=f"{network.unit} squared", smallest=smallest),
+            pmf_ci95=None if pmf_ci95 is None else pmf_ci95[:, : law.pmf.size],
+            quantile_intervals=_named(quantiles_of_parts(collected.parts, collected.part_rows, QUANTILES)),
+        )
+
+    @property
+    def mean(self) -> float:
+        """The mean staleness."""
+        return self.law.mean
+
+    @property
+    def sd(self) -> float:
+        """The standard deviation."""
+        return self.law.sd
+
+    @property
+    def unit(self) -> str:
+        """Which updates are counted."""
+        return self.law.unit
+
+    @property
+    def effective_mean(self) -> float:
+        """The mean staleness with the weights with which gradients are applied."""
+        return self.effective.mean
+
+    @property
+    def quantiles(self) -> dict[str, int]:
+        """The 50 %, 90 % and 99 % quantiles, by name."""
+        return _named(self.law.quantile(QUANTILES).tolist())
+
+    @property
+    def pmf(self) -> NDArray[np.float64]:
+        """The share of gradients of staleness 0, 1, 2, ..."""
+        return self.law.pmf
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return {
+            "mean": self.mean,
+            "sd": self.sd,
+            "ci95": None if self.ci95 is None else list(self.ci95),
+            "quantiles": self.quantiles,
+            "pmf": self.pmf.tolist(),
+            "unit": self.unit,
+            "weight": self.weight,
+            "effective_mean": self.effective_mean,
+            "variance": self.variance.to_dict(),
+            "pmf_ci95": None if self.pmf_ci95 is None else self.pmf_ci95.tolist(),
+            "quantile_intervals": {name: ends and list(ends) for name, ends in self.quantile_intervals.items()},
+        }
+
+
+def _named(values: Sequence[T]) -> dict[str, T]:
+    return dict(zip([f"{q:.0%}" for q in QUANTILES], values, strict=True))
+
+
+@dataclass(frozen=True)
+class Server:
+    """The station: ``utilisation`` of its seats (a share), ``waiting`` in its queue (seconds per gradient)."""
+
+    seats: int
+    utilisation: Estimate
+    waiting: Estimate
+
+    @classmethod
+    def of(cls, collected: Collected, network: Network) -> Server | None:
+        """From what was counted of a run; None without a server."""
+        if not network.has_server:
+            return None
+        _, _, _, seconds, _, visits, waited, busy = collected.batches.T
+        return cls(
+            network.seats,
+            ratio_of_batches(busy, seconds * network.seats, unit="share of seats", smallest=collected.cycle),
+            ratio_of_batches(waited, visits, unit="seconds", smallest=collected.cycle),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return {"seats": self.seats, "utilisation": self.utilisation.to_dict(), "waiting": self.waiting.to_dict()}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One pool's part: mean staleness of its gradients, and gradients per second committed by all its workers."""
+
+    name: str
+    workers: int
+    staleness: float | None
+    throughput: float
+
+    @classmethod
+    def all_of(cls, collected: Collected, network: Network) -> tuple[Pool, ...]:
+        """Every pool of a run."""
+        rows, _, _, seconds, *_ = collected.batches.sum(axis=0)
+        sizes = np.bincount(network.pool_of)
+        committed = np.bincount(network.pool_of, weights=collected.per_worker[0])
+        sums = np.bincount(network.pool_of, weights=collected.per_worker[1])
+        rate = float(rows) / float(seconds) / collected.rows if seconds > 0 else 0.0
+        return tuple(
+            cls(name, int(size), float(total / n) if n else None, float(n * rate))
+            for name, size, n, total in zip(network.pools, sizes, committed, sums, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Compute groups: ``count`` of ``size`` machines, and the mean share of a group's work that is a machine's own;
+    the rest it waits for the slowest member and the all-reduce (exact)."""
+
+    count: int
+    size: int
+    efficiency: float
+
+    @classmethod
+    def of(cls, network: Network) -> Groups | None:
+        """Those of a network; None if every machine works for itself."""
+        if network.group_size == 1:
+            return None
+        return cls(network.workers, network.group_size, network.group_efficiency)

@@ -1,0 +1,192 @@
+"""What a paper claims, what was computed instead, and how the two compare.
+
+Every verdict is computed from the numbers of a `Comparison`; none is written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Claim", "Comparison", "Findings", "Line", "Panel", "Progress", "Reproduction", "Verdict", "line", "verdict"]
+
+Real = NDArray[np.float64]
+Relation = Literal["=", "<=", ">="]
+Verdict = Literal["reproduced", "differs", "failed", "reported"]
+Whose = Literal["paper", "ours", "theory"]
+Look = Literal["line", "points", "area", "bars"]
+Progress = Callable[[float], None]
+WORST: tuple[Verdict, ...] = ("failed", "differs", "reproduced", "reported")  # the first that occurs is a claim's own
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One number of a paper beside ours.
+
+    ``relation`` reads "ours is = (at most, at least) the paper's", within ``tolerance``, in the number's unit;
+    ``basis`` says where the tolerance comes from. ``theory`` is what theory.md, or a derivation beside the claim, puts
+    in the place of a paper's number that does not hold, or that the paper does not give: then ours must agree with
+    it. Neither: a number that is only shown. ``interval`` is 95 %, None for an exact result.
+    """
+
+    what: str
+    paper: float | None
+    ours: float
+    tolerance: float = 0.0
+    basis: str = ""
+    relation: Relation = "="
+    theory: float | None = None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """``reproduced``; ``differs`` where the paper's number does not hold and ours is the theory's;
+        ``failed``; ``reported`` where there is nothing to compare with."""
+        if self.theory is not None and not abs(self.ours - self.theory) <= self.tolerance:
+            return "failed"
+        if self.paper is None:
+            return "reported" if self.theory is None else "reproduced"
+        if self._agrees(self.paper):
+            return "reproduced"
+        return "failed" if self.theory is None else "differs"
+
+    def _agrees(self, target: float) -> bool:
+        """False for a number that is not finite."""
+        gap = self.ours - target
+        if self.relation == "<=":
+            return bool(gap <= self.tolerance)
+        if self.relation == ">=":
+            return bool(-gap <= self.tolerance)
+        return bool(abs(gap) <= self.tolerance)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and words, for JSON; a number that is not finite is None."""
+        out = {name: value for name, value in self.__dict__.items() if name != "interval"}
+        out["ours"] = self.ours if np.isfinite(self.ours) else None
+        out["interval"] = None if self.interval is None else list(self.interval)
+        return {**out, "verdict": self.verdict}
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One curve or set of points: ``x``, ``y`` and, for a band or error bars, ``low`` and ``high``, all of one shape.
+    ``whose`` decides the look: the paper's are grey and dashed, theory is drawn thin."""
+
+    label: str
+    x: Real
+    y: Real
+    whose: Whose = "ours"
+    look: Look = "line"
+    low: Real | None = None
+    high: Real | None = None
+    group: int | None = None  # lines of one group share a colour
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, for JSON; None where a number is not finite."""
+        out: dict[str, Any] = {"label": self.label, "whose": self.whose}
+        for name in ("x", "y", "low", "high"):
+            values = getattr(self, name)
+            if values is not None:
+                out[name] = [v if np.isfinite(v) else None for v in values.tolist()]
+        return out
+
+
+def line(label: str, x: ArrayLike, y: ArrayLike, whose: Whose = "ours", look: Look = "line", **more: Any) -> Line:
+    """A `Line` of anything like an array."""
+    more = {k: np.asarray(v, dtype=np.float64) if k in ("low", "high") else v for k, v in more.items()}
+    return Line(label, np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), whose, look, **more)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes, as the paper draws them. ``across`` and ``upright`` mark numbers of the paper with a dashed
+    line and a word: pairs (number, word)."""
+
+    title: str
+    xlabel: str
+    ylabel: str
+    lines: tuple[Line, ...]
+    xscale: str = "linear"
+    yscale: str = "linear"
+    across: tuple[tuple[float, str], ...] = ()
+    upright: tuple[tuple[float, str], ...] = ()
+    xlim: tuple[float, float] | None = None
+    ylim: tuple[float, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and words, for JSON."""
+        marks = {"across": [list(mark) for mark in self.across], "upright": [list(mark) for mark in self.upright]}
+        lines = [line.to_dict() for line in self.lines]
+        return {"title": self.title, "xlabel": self.xlabel, "ylabel": self.ylabel, "lines": lines, **marks}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a claim's computation hands back: numbers, axes, and sentences for whoever reads the page."""
+
+    comparisons: tuple[Comparison, ...]
+    panels: tuple[Panel, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A figure or theorem of a paper: where it stands, what it says, and how it is computed.
+
+    ``compute(seed, progress)`` calls ``progress`` with the share done, 0 to 1. ``exact`` says that no chance is
+    involved and the seed is not used. ``setting`` is one sentence on what is computed and where it departs from the
+    paper.
+    """
+
+    name: str
+    paper: str
+    place: str
+    says: str
+    setting: str
+    compute: Callable[[int, Progress], Findings]
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A claim with its findings; ``seed`` is None where none was used."""
+
+    claim: Claim
+    seed: int | None
+    findings: Findings
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The numbers, each with its verdict."""
+        return self.findings.comparisons
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of its comparisons': failed, then differs, then reproduced."""
+        return verdict(*(comparison.verdict for comparison in self.comparisons))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and words, for JSON."""
+        claim = self.claim
+        return {
+            "schema": 1,
+            "name": claim.name,
+            "paper": claim.paper,
+            "place": claim.place,
+            "says": claim.says,
+            "setting": claim.setting,
+            "seed": self.seed,
+            "verdict": self.verdict,
+            "comparisons": [comparison.to_dict() for comparison in self.comparisons],
+            "notes": list(self.findings.notes),
+            "panels": [panel.to_dict() for panel in self.findings.panels],
+        }
+
+
+def verdict(*verdicts: Verdict) -> Verdict:
+    """The worst of several; ``reported`` of none."""
+    return next((worst for worst in WORST if worst in verdicts), "reported")

@@ -1,0 +1,29 @@
+"""Every claim by its name, in the order of the papers, and the one call that computes one."""
+
+from __future__ import annotations
+
+from asyncq.distributions import nearest
+from asyncq.errors import ScenarioError
+from asyncq.papers import giladi, mitliagkas
+from asyncq.papers.claim import Claim, Progress, Reproduction
+from asyncq.variates import chosen_seed
+
+__all__ = ["CLAIMS", "claim", "reproduce"]
+
+CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (*mitliagkas.CLAIMS, *giladi.CLAIMS)}
+
+
+def claim(name: str) -> Claim:
+    """The claim of this name; raises ``ScenarioError`` if there is none."""
+    if name not in CLAIMS:
+        raise ScenarioError(f"reproduce: there is no claim of this name (got {name!r}); {nearest(name, [*CLAIMS])}")
+    return CLAIMS[name]
+
+
+def reproduce(name: str, *, seed: int = 1, progress: Progress | None = None) -> Reproduction:
+    """Compute a claim again and judge it; ``progress`` is called with the share done.
+
+    Raises ``ScenarioError`` for an unknown name or a negative seed."""
+    found = claim(name)
+    findings = found.compute(chosen_seed(seed), progress or (lambda share: None))
+    return Reproduction(found, None if found.exact else seed, findings)

@@ -1,0 +1,139 @@
+"""A recommendation confirmed on the trace it is for: the step is reduced until the replay is stable with a margin.
+
+Recommendations from a law take successive staleness for independent. On a trace it is what it was: workers of unequal
+speed make the model optimistic (by up to 90 %), equal ones make it pessimistic (by 5-16 %).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from asyncq.engines import Chunk
+from asyncq.errors import TooShortError
+from asyncq.run import Run
+from asyncq.sgd.objectives import NoisyQuadratic
+from asyncq.sgd.replay import replay
+from asyncq.sgd.schedule import TraceSchedule, schedule_of
+from asyncq.theory.recommendation import Choice, Recommendation
+
+__all__ = ["Confirmation", "confirm"]
+
+RATIO = 1.02  # of neighbouring steps tried
+DEEPEST = 64  # the recommended step is tried down to this fraction
+FEWEST = 50  # windows; the standard error of fewer is not to be trusted
+ERRORS = 2.0  # standard errors by which the squares must be seen to shrink
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What replay says of a recommended momentum and learning rate.
+
+    ``learning_rate`` is the confirmed one, ``recommended`` what it was; ``edge`` the largest one tried at which the
+    mean square, over all ``windows`` of ``window`` updates of the trace, is seen to shrink (by two standard errors), as
+    it is at all smaller ones; learning_rate <= edge / (1 + ``margin``). ``open_ended``: even the largest is stable.
+    """
+
+    momentum: float
+    learning_rate: float
+    recommended: float
+    edge: float
+    margin: float
+    windows: int
+    window: int
+    open_ended: bool
+
+    @property
+    def reduced(self) -> bool:
+        """Whether the recommended learning rate did not stand."""
+        return self.learning_rate < self.recommended
+
+    @property
+    def statement(self) -> str:
+        """In one sentence."""
+        least = "at least " if self.open_ended else ""
+        tail = (
+            f"in replay of the trace ({self.windows} windows of {self.window} updates) the mean square shrinks up to "
+            f"{least}{self.edge:.3g}, a margin of {100 * self.margin:g} % is kept"
+        )
+        if self.reduced:
+            share = 100 * (1 - self.learning_rate / self.recommended)
+            what = f"reduced by {share:.0f} % from {self.recommended:.3g} to {self.learning_rate:.3g}"
+            return f"learning rate {what}: {tail}"
+        return f"learning rate {self.recommended:.3g} confirmed: {tail}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and words, for JSON."""
+        return {**self.__dict__, "reduced": self.reduced, "statement": self.statement}
+
+
+def confirm(
+    recommendation: Recommendation,
+    trace: Run | Chunk,
+    *,
+    choice: Choice | None = None,
+    margin: float = 0.1,
+    dampened: bool = False,
+) -> Confirmation:
+    """Reduce the recommended learning rate until replay of the run's own trace is stable at (1 + ``margin``) times it.
+
+    ``choice`` is the recommendation's ``best`` unless another of its choices is given (``kept``, ``nonnegative``);
+    ``dampened`` as it was told to `recommend`. ``trace`` is the run (simulated with ``trace=True``) or its trace. The
+    trace is cut into windows; in each a mode of the largest curvature, and of all smaller ones, starts from 1 at rest;
+    a step is stable if the mean square over windows, in the last quarter of a window, is below that of the second
+    quarter by two standard errors. That is the criterion of the recommendation, mean square, with nothing assumed of
+    the staleness.
+
+    The result's ``reduced`` and ``statement`` say what happened. Raises ``TooShortError`` for a trace of fewer than 50
+    windows and ``ValueError`` for a margin below 0, for a run without trace, and if no step down to a 64th is stable.
+    """
+    if not (np.isfinite(margin) and margin >= 0):
+        raise ValueError(f"margin must be finite and not negative (got {margin!r})")
+    picked = recommendation.best if choice is None else choice
+    schedule = schedule_of(trace)
+    assert isinstance(schedule, TraceSchedule)
+    mu = picked.momentum
+    window = _window(schedule, mu)
+    windows = schedule.windows(window)
+    if windows < FEWEST:
+        raise TooShortError(
+            f"{schedule.name} has {schedule.updates} updates, {windows} windows of {window}; confirming needs "
+            f"{FEWEST}: simulate {FEWEST * window} updates"
+        )
+    unit = recommendation.today.sharpness * (1.0 - mu if dampened else 1.0)
+    highest = picked.learning_rate * unit * (1.0 + margin)
+    steps = highest * RATIO ** -np.arange(np.log(DEEPEST) / np.log(RATIO) + 1.0)[::-1]
+    quarters = np.array([[1, 2], [3, 4]]) * window // 4
+    marks = [np.unique(np.linspace(a + 1, b, 16).astype(int)) for a, b in quarters]
+    curve = replay(
+        NoisyQuadratic(np.ones(1)), trace, step=steps, momentum=mu, updates=window,
+        points=np.concatenate(marks).tolist(), keep_positions=True, seed=0,
+    )  # fmt: skip
+    assert curve.positions is not None
+    with np.errstate(over="ignore"):
+        squares = np.square(np.nan_to_num(curve.positions[:, 0, :, :, 0], nan=1e150))  # (steps, windows, points)
+        first, last = squares[..., : marks[0].size].mean(axis=2), squares[..., marks[0].size :].mean(axis=2)
+        change = np.minimum(last, 1e200) - np.minimum(first, 1e200)
+        error = change.std(axis=1, ddof=1) / np.sqrt(windows)
+    unstable = np.flatnonzero(~(change.mean(axis=1) + ERRORS * error < 0))
+    stable = int(unstable[0]) if unstable.size else steps.size
+    if stable == 0:
+        raise ValueError(
+            f"in replay of {schedule.name} no step down to 1/{DEEPEST} of the recommended one is stable at momentum "
+            f"{mu:g}"
+        )
+    edge = float(steps[stable - 1])
+    safe = picked.learning_rate if stable == steps.size else min(picked.learning_rate, edge / (1.0 + margin) / unit)
+    return Confirmation(
+        mu, safe, picked.learning_rate, edge / unit, margin, windows, window, stable == steps.size
+    )
+
+
+def _window(schedule: TraceSchedule, momentum: float) -> int:
+    """Long enough for the slowest transient to have gone (long stalenesses count for more: slow workers hold old
+    versions), short enough that no few windows hold the mean."""
+    staleness = schedule.staleness.astype(np.float64)
+    held = float(np.square(staleness).sum() / max(staleness.sum(), 1.0))
+    return max(32, 5 * round(held + 1.0 + 1.0 / (1.0 - abs(momentum))))

@@ -1,0 +1,80 @@
+"""What theory says of a scenario that was simulated, and how far the simulation is from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asyncq.errors import NoExactLaw
+from asyncq.network import Network
+from asyncq.statistics.accumulate import Collected
+from asyncq.statistics.goodness import Floats, misfit
+from asyncq.theory.exact import mean_staleness, pools_of, staleness_law
+
+if TYPE_CHECKING:
+    from asyncq.scenario import Scenario
+    from asyncq.staleness import StalenessLaw
+
+__all__ = ["SKIPPED", "Agreement", "agreement", "is_cheap"]
+
+SKIPPED = "computing it may take seconds: asyncq predict does"
+TOLERANCE = 1e-4  # of the law, in total variation: a tenth of what a run of a million updates can tell
+MOST_WORKERS, MOST_ROUTES, LARGEST_CV = 128, 4, 3.0
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The exact ``mean`` of the staleness, and where its ``law`` is known (by name) also ``sd`` (None for a heavy
+    tail) and the law's distance from the simulated one in ``total_variation`` (0 to 1) with a 95 % interval, free of
+    what chance alone makes. Where the law is None, ``reason`` says why. ``error`` is that of the law's computation, in
+    total variation.
+    """
+
+    mean: float
+    law: str | None = None
+    sd: float | None = None
+    error: float | None = None
+    total_variation: float | None = None
+    total_variation_ci95: tuple[float, float] | None = None
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+
+
+def agreement(scenario: Scenario, collected: Collected) -> Agreement | None:
+    """The exact mean and law beside what was collected; None where not even the mean is known."""
+    law, reason = _law(scenario)
+    mean = mean_staleness(scenario)
+    if law is None:
+        return None if mean is None else Agreement(mean, reason=reason)
+
+    def pmf(_: Floats, size: int) -> Floats:
+        return np.append(law.pmf[:size], np.zeros(max(0, size - law.pmf.size)))
+
+    distance, interval, _, _ = misfit(collected, pmf, np.zeros(0))
+    sd = None if law.sd_is_lower_bound else law.sd
+    return Agreement(law.mean if mean is None else mean, law.name, sd, law.error, distance, interval)
+
+
+def is_cheap(network: Network) -> bool:
+    """Whether a law takes no more than a fraction of a second: closed forms do, and grids for few workers whose times
+    have no heavy tail. The rule looks at the scenario only, so that the same run always gives the same report."""
+    if network.workers > MOST_WORKERS or len(pools_of(network)) > MOST_ROUTES:
+        return False
+    return max(law.cv for law in network.laws) <= LARGEST_CV
+
+
+@lru_cache(maxsize=1)  # replications share it
+def _law(scenario: Scenario) -> tuple[StalenessLaw | None, str]:
+    if not is_cheap(Network.of(scenario)):
+        return None, SKIPPED
+    try:
+        law = staleness_law(scenario, tolerance=TOLERANCE)
+    except NoExactLaw as refusal:
+        return None, refusal.reason
+    return law, ""
