@@ -76,8 +76,12 @@ def write_run(run: Run, folder: Path) -> None:
     if run.trace is not None:
         trace = run.trace
         kinds = (KIND_NAMES[kind] for kind in trace.kind.tolist())
-        columns = (trace.time.tolist(), trace.worker.tolist(), trace.staleness.tolist(), trace.read.tolist(), kinds)
-        _write_csv(folder / "trace.csv", ("seconds", "worker", "staleness", "read", "kind"), zip(*columns, strict=True))
+        first = (trace.time, trace.worker, trace.staleness, trace.read)
+        columns: tuple[Iterable[Any], ...] = (*(column.tolist() for column in first), kinds)
+        header: tuple[str, ...] = ("seconds", "worker", "staleness", "read", "kind")
+        if trace.last_staleness is not None:
+            columns, header = (*columns, trace.last_staleness.tolist()), (*header, "last_staleness")
+        _write_csv(folder / "trace.csv", header, zip(*columns, strict=True))
 
 
 def write_prediction(found: Prediction, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a run found, one record a subject: staleness, the server, pools, groups."""
+"""What a run found, one record a subject: staleness, the server, pools, groups, a learner."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from asyncq.estimate import Estimate
 from asyncq.network import Network
+from asyncq.protocols import DROPPED
 from asyncq.staleness import StalenessLaw
 from asyncq.statistics.accumulate import Collected
 from asyncq.statistics.intervals import quantiles_of_parts, ratio_of_batches, shares_of_parts, variance_of_batches
 
 if TYPE_CHECKING:
-    pass
+    from asyncq.engines import MachineTime
 
-__all__ = ["Groups", "Pool", "Server", "Staleness"]
+__all__ = ["Groups", "Learner", "Pool", "Server", "Staleness"]
 
 QUANTILES = (0.5, 0.9, 0.99)
 T = TypeVar("T")
@@ -89,6 +90,11 @@ class Staleness:
         return _named(self.law.quantile(QUANTILES).tolist())
 
     @property
+    def maximum(self) -> int:
+        """The stalest that was seen."""
+        return self.law.pmf.size - 1
+
+    @property
     def pmf(self) -> NDArray[np.float64]:
         """The share of gradients of staleness 0, 1, 2, ..."""
         return self.law.pmf
@@ -100,6 +106,7 @@ class Staleness:
             "sd": self.sd,
             "ci95": None if self.ci95 is None else list(self.ci95),
             "quantiles": self.quantiles,
+            "maximum": self.maximum,
             "pmf": self.pmf.tolist(),
             "unit": self.unit,
             "weight": self.weight,
@@ -177,3 +184,45 @@ class Groups:
         if network.group_size == 1:
             return None
         return cls(network.workers, network.group_size, network.group_efficiency)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """The learner of an actor-learner: ``utilisation`` is the share of its time at work.
+
+    ``budget`` bounds the *mean* staleness of the samples that are learnt from, and not each sample's. ``blocked`` is
+    the share of the generators' time in which the budget or the limit held them, ``wasted_time`` that spent on samples
+    that were dropped, and ``wasted_samples`` the share of the samples. ``last`` is the staleness counted from the last
+    version that a sample was made with; None unless generators read continuously. """
+
+    utilisation: Estimate
+    budget: int
+    blocked: float
+    wasted_samples: float
+    wasted_time: float
+    last: Staleness | None
+
+    @classmethod
+    def of(
+        cls, collected: Collected, by_last: Collected | None, network: Network, spent: MachineTime
+    ) -> Learner | None:
+        """From what was counted of a run, by the version read and by the last; None without a learner."""
+        if network.kind.table != "learner":
+            return None
+        *_, busy = collected.batches.T
+        total = sum(spent) or 1.0
+        return cls(
+            utilisation=ratio_of_batches(
+                busy, collected.batches[:, 3], unit="share of its time", smallest=collected.cycle
+            ),
+            budget=int(network.parameters["staleness_budget"]),
+            blocked=spent.blocked / total,
+            wasted_samples=float(collected.kinds[DROPPED] / collected.kinds.sum()),
+            wasted_time=spent.dropped / total,
+            last=None if by_last is None else Staleness.of(by_last, network),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        last = None if self.last is None else self.last.to_dict()
+        return {**vars(self), "utilisation": self.utilisation.to_dict(), "last": last}

@@ -40,6 +40,7 @@ _MISSING = {
     "name": 'name the pool, as in name = "gpu"',
     "workers": "give the number of workers of the pool",
     "work_time": 'give a time such as "250ms" or a law',
+    "learner": "add a [learner] table with its work_time",
     "count": "give the number of groups",
     "service_time": 'give a time such as "20ms" or a law',
     "mean": 'give the mean time in seconds or as "250ms"',

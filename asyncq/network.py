@@ -27,6 +27,7 @@ class Network:
 
     A route is pull -> work -> push -> station; ``work``, ``pull`` and ``push`` have shape (workers,) and hold stream
     numbers, ``NO_STREAM`` where a route has no such leg. ``service`` is one stream, or ``NO_STREAM`` without a server.
+    ``extras`` names the slots besides the workers (a learner), and ``extra_work`` the streams of their work.
     """
 
     laws: tuple[Law, ...]
@@ -42,11 +43,31 @@ class Network:
     parameters: dict[str, Any]
     group_size: int = 1  # machines behind each worker: more than one in compute groups
     group_efficiency: float = 1.0  # a machine's own work as a share of its group's, on average
+    extras: tuple[str, ...] = ()
+    extra_work: tuple[int, ...] = ()
 
     @property
     def workers(self) -> int:
         """How many workers there are."""
         return int(self.pool_of.size)
+
+    @property
+    def slots(self) -> int:
+        """Workers, and the extra slots after them."""
+        return self.workers + len(self.extras)
+
+    @property
+    def routes(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Work, pull and push of every slot; an extra one has work only."""
+        nothing = np.full(len(self.extras), NO_STREAM)
+        work = np.array(self.extra_work, dtype=np.int64)
+        legs = (self.work, work), (self.pull, nothing), (self.push, nothing)
+        return tuple(np.concatenate(leg) for leg in legs)  # type: ignore[return-value]
+
+    @property
+    def reads_on(self) -> bool:
+        """Whether generators take up new weights in the middle of a sample, which has a last version as well then."""
+        return self.parameters.get("read") == "continuous"
 
     @property
     def weight(self) -> Callable[[Any], Any] | None:
@@ -58,7 +79,7 @@ class Network:
     @property
     def rows_per_update(self) -> int:
         """Gradients in each update, not counting cancelled ones."""
-        return self.workers if self.kind.all_workers else int(self.parameters.get("k", 1))
+        return self.kind.gradients(self.workers, self.parameters)
 
     @property
     def unit(self) -> str:
@@ -95,6 +116,7 @@ class Network:
         legs = [(stream(part.work), stream(part.pull), stream(part.push)) for part in parts]
         work, pull, push = (_spread(leg, sizes) for leg in zip(*legs, strict=True))
         service = stream(scenario.server.service_time if scenario.server else None)
+        extras = {} if scenario.learner is None else {"learner": stream(scenario.learner.work_time)}
         own = sum(part.workers * part.member_work for part in parts)
         return cls(
             laws=tuple(laws),
@@ -110,6 +132,8 @@ class Network:
             parameters=scenario.protocol.parameters,
             group_size=scenario.workers // sum(sizes),
             group_efficiency=own / sum(part.workers * part.work.mean for part in parts),
+            extras=tuple(extras),
+            extra_work=tuple(extras.values()),
         )
 
 

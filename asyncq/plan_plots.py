@@ -30,8 +30,7 @@ def efficiency(plan: Plan) -> Figure:
     for axes, (title, colour, value) in zip(figure.axes, panels, strict=True):
         _by_sort(plan, axes, value, colour)
         axes.set_title(title, fontsize=10)
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
+        _scales(axes, log=True)
         axes.set_xlabel(_flight(plan))
     figure.axes[0].set_ylabel("lower is better")
     _legend(figure.axes[-1])
@@ -50,7 +49,7 @@ def momentum_budget(plan: Plan) -> Figure:
     axes.plot(bend.workers, bend.momentum, ".:", color=STATISTICAL, label="best in mean square, exponential work")
     _by_sort(plan, axes, lambda row: row.tuned.momentum, TOTAL)
     axes.axhline(0.0, color="black", linewidth=0.6)
-    axes.set_xscale("log", base=2)
+    _scales(axes)
     axes.set_xlim(0.9, 1.2 * max(2, *(_in_flight(row) for row in plan.rows)))
     axes.set_xlabel(_flight(plan))
     axes.set_ylabel("explicit momentum")
@@ -84,6 +83,7 @@ def trade_off(plan: Plan) -> Figure:
         axes.scatter(row.hardware.stale99, samples, s=20 + 400 * lost, color=HARDWARE, alpha=0.55, linewidth=0)
         axes.annotate(row.name, (row.hardware.stale99, samples), fontsize=7, xytext=(4, 4), textcoords="offset points")
     axes.set_xscale("symlog", linthresh=1)
+    axes.margins(0.2)
     axes.set_xlabel("staleness that 99 % of the gradients do not exceed (updates)")
     axes.set_ylabel("batches per second")
     axes.set_title("larger discs: more machine time waited or thrown away", fontsize=9)
@@ -106,8 +106,7 @@ def regimes(plan: Plan) -> Figure:
         axes.axvline(bend.critical, color=GREY, linewidth=0.8, linestyle=":")
         axes.annotate(f"doubled at {bend.critical:.3g} workers", (bend.critical, 2.0), fontsize=8, xytext=(4, 6),
                       textcoords="offset points")  # fmt: skip
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+    _scales(axes, log=True)
     axes.set_xlabel("asynchronous workers (exponential work, one gradient an update)")
     axes.set_ylabel("updates to the target over one worker's")
     _legend(axes)
@@ -148,6 +147,21 @@ def _by_sort(plan: Plan, axes: Axes, value: Callable[[Row], float], colour: str)
         points: Sequence[int] = [_in_flight(row) for row in shown]
         marker = SORTS[number % len(SORTS)]
         axes.plot(points, [value(row) for row in shown], f"{marker}-", color=colour, markersize=5, label=name)
+
+
+def _scales(axes: Axes, *, log: bool = False) -> None:
+    """Powers of two along, and figures that read as numbers."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    if log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        low, high = axes.get_ylim()
+        axes.yaxis.set_minor_formatter(
+            FuncFormatter(lambda y, _: f"{y:.2g}") if high < 12 * low else NullFormatter()
+        )
 
 
 def _legend(axes: Axes) -> None:

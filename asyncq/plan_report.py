@@ -15,8 +15,10 @@ from asyncq.planner import Plan, Row
 __all__ = ["markdown", "render", "write"]
 
 WIDTH = 100
-HEAD = ("candidate", "updates/s", "stale", "99 %", "waits", "T_m/T_1", "I_m/I_1", "momentum", "rate", "margin", "updates",
-        "", "time", "95 %", "cost")  # fmt: skip
+HEAD = (
+    "candidate", "updates/s", "stale", "99 %", "waits", "T_m/T_1", "I_m/I_1", "momentum", "rate", "margin", "updates",
+    "", "time", "95 %", "cost",
+)  # fmt: skip
 NOTES = (
     "stale, 99 %: mean and 99 % quantile of the staleness, in updates. waits: share of machine time lost to waiting.",
     "T_m/T_1, I_m/I_1: time per update and updates to the target over one worker's. time: over one worker's.",

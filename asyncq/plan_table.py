@@ -30,7 +30,7 @@ def _vary(vary: dict[str, Any]) -> dict[str, Any]:
 
 
 def varied(vary: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The dotted paths of ``[plan.vary]`` with their values, whether written ``"gpu.workers" =`` or ``gpu.workers =``."""
+    """The dotted paths of ``[plan.vary]`` with their values, written ``"gpu.workers" =`` or ``gpu.workers =``."""
     for key, value in vary.items():
         if isinstance(value, Mapping) and value:
             for rest, values in varied(value):

@@ -8,7 +8,10 @@ outboxes:
   two boxes after every call; rows it lets stand until a chunk of them is full;
 * ``cancelled``: workers whose unfinished work is thrown away, wherever it is;
 * ``released``: workers that read and start again, in this order. The finisher reads at once, in the same event; the
-  others read when the calendar reaches them.
+  others read when the calendar reaches them. In a fresh state it holds who starts at time 0.
+
+Slots from ``workers`` on are extra: a learner. An extra slot is parked until a rule releases it, and ``finish(state,
+slot)`` says what the end of its work does.
 
 Rules know no time and draw nothing. They index plain lists in the SimPy engine and arrays in the compiled one, so they
 are written in the common subset: integers, indexing, ``while``, ``if``, calls of the helpers below.
@@ -39,6 +42,7 @@ __all__ = [
     "Kind",
     "Parameter",
     "State",
+    "actor_learner",
     "asynchronous",
     "bounded",
     "cancel_open",
@@ -61,6 +65,9 @@ COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED = 0, 1, 2, 3  # kinds of rows: appli
 KIND_NAMES = ("committed", "downweighted", "dropped", "cancelled")
 CLOSED = -1  # in `read` and `pending_read`: no interval is open here
 ROWS, RELEASED, CANCELLED_WORKERS = 0, 1, 2  # positions in `sizes`
+HEAD, LENGTH = 0, 1  # positions in the ends of a ring
+NO_LIMIT = 2**62
+MOST_SAMPLES = 10_000_000  # that an actor-learner's budget may let wait
 
 
 WEIGHTS: dict[str, Callable[[Any], Any]] = {
@@ -74,14 +81,21 @@ class State(NamedTuple):
 
     workers: int
     k: int
-    bound: int
+    bound: int  # clocks (stale-synchronous) or the budget of mean staleness (actor-learner)
+    limit: int  # workers that may be at work at once
     maximum_staleness: int
     too_stale: int  # the kind of a row beyond the maximum: DROPPED or DOWNWEIGHTED
     version: Any  # [1] updates applied
-    read: Any  # [workers] version read by the gradient in progress, CLOSED when there is none
+    read: Any  # [slots] version read by the gradient in progress, CLOSED when there is none
     pending: Any  # [1] gradients (k-*) or workers (stale-synchronous) that wait for something
     pending_worker: Any
     pending_read: Any
+    pending_last: Any  # the version when the sample was finished (actor-learner)
+    samples: Any  # [2] the ring of finished samples, behind the learner's batch in `pending_*`
+    arrived: Any  # [1] where in `pending_*` the last sample to arrive was put
+    accepted: Any  # [1] samples finished and not dropped
+    idle: Any  # ring of the workers that are not at work, who has been idle longest first
+    idle_ends: Any  # [2]
     clock: Any  # [workers] gradients finished by each worker; [0] is the turn in round robin
     at_clock: Any  # [bound + 2] workers at each clock, as a ring
     slowest: Any  # [2] the slowest clock, and its place in that ring
@@ -90,6 +104,8 @@ class State(NamedTuple):
     row_read: Any
     row_staleness: Any
     row_kind: Any
+    row_last: Any  # staleness counted from the version when the sample was finished (actor-learner)
+    row_place: Any  # where in `pending_*` the sample stood (actor-learner)
     released: Any
     cancelled: Any
 
@@ -262,6 +278,71 @@ def bounded(s: State, worker: int) -> None:
     release(s, worker)
 
 
+def actor_learner(s: State, slot: int) -> None:
+    """Samples of the generators queue for the learner, who learns B at a time; a generator may start one only while
+    the samples that are accepted or under way stay within the budget."""
+    if slot < s.workers:
+        place = s.k + (s.samples[HEAD] + s.samples[LENGTH]) % (len(s.pending_read) - s.k)
+        s.arrived[0] = place
+        s.pending_worker[place] = slot
+        s.pending_read[place] = s.read[slot]
+        s.pending_last[place] = s.version[0]
+        s.samples[LENGTH] += 1
+        s.accepted[0] += 1
+        s.idle[(s.idle_ends[HEAD] + s.idle_ends[LENGTH]) % s.workers] = slot
+        s.idle_ends[LENGTH] += 1
+    else:
+        for place in range(s.k):
+            decide_sample(s, place, COMMITTED)
+        s.pending[0] = 0
+        update(s)
+    s.read[slot] = CLOSED
+    fill_batch(s)
+    admit(s)
+
+
+def fill_batch(s: State) -> None:
+    """A learner without a full batch takes the oldest samples, drops those that are too stale, and starts on B."""
+    if s.pending[0] == s.k:
+        return
+    while s.samples[LENGTH] > 0 and s.pending[0] < s.k:
+        place = s.k + s.samples[HEAD]
+        s.samples[HEAD] = (s.samples[HEAD] + 1) % (len(s.pending_read) - s.k)
+        s.samples[LENGTH] -= 1
+        if s.version[0] - s.pending_read[place] > s.maximum_staleness:
+            decide_sample(s, place, DROPPED)
+            s.accepted[0] -= 1
+        else:
+            taken = s.pending[0]
+            s.pending_worker[taken] = s.pending_worker[place]
+            s.pending_read[taken] = s.pending_read[place]
+            s.pending_last[taken] = s.pending_last[place]
+            s.pending_read[place] = CLOSED
+            s.pending[0] = taken + 1
+    if s.pending[0] == s.k:
+        release(s, s.workers)
+
+
+def decide_sample(s: State, place: int, kind: int) -> None:
+    """The fate of the sample at a place of `pending_*`."""
+    n = s.sizes[ROWS]
+    s.row_last[n] = s.version[0] - s.pending_last[place]
+    s.row_place[n] = place
+    row(s, s.pending_worker[place], s.pending_read[place], kind)
+    s.pending_read[place] = CLOSED
+
+
+def admit(s: State) -> None:
+    """Who has been idle longest starts, while fewer than the limit are at work and the budget leaves room."""
+    running = s.workers - s.idle_ends[LENGTH]
+    room = min(s.limit - running, (s.bound + s.version[0] + 1) * s.k - s.accepted[0] - running)
+    while room > 0:
+        release(s, s.idle[s.idle_ends[HEAD]])
+        s.idle_ends[HEAD] = (s.idle_ends[HEAD] + 1) % s.workers
+        s.idle_ends[LENGTH] -= 1
+        room -= 1
+
+
 # -- the registry -------------------------------------------------------------------------------------------------
 
 
@@ -282,6 +363,11 @@ PARAMETERS: dict[str, Parameter] = {
     "policy": Parameter("what becomes of a gradient that is too stale", choices=("reject", "downweight")),
     "weight": Parameter("its weight, with downweight", choices=tuple(WEIGHTS)),
     "stages": Parameter("stages of the pipeline, one worker each", minimum=1, maximum=10_000),
+    "batch": Parameter("samples in each update of the learner", minimum=1, maximum=1_000_000),
+    "staleness_budget": Parameter("updates that bound the mean staleness, not each sample's", maximum=1_000_000),
+    "discard_older_than": Parameter("updates a sample may be old when the learner takes it"),
+    "limit": Parameter("generators at work at once, all if left out", minimum=1, maximum=1_000_000),
+    "read": Parameter("when a generator reads the weights", choices=("start", "continuous")),
 }
 
 
@@ -295,37 +381,72 @@ class Kind:
     required: tuple[str, ...] = ()
     all_workers: bool = False  # K is the number of workers
     distinct: bool = False  # K gradients of K different workers: K may not exceed their number
+    table: str = ""  # the table of a scenario that goes with this kind only, and which it needs
+
+    def gradients(self, workers: int, parameters: dict[str, Any]) -> int:
+        """In each update, not counting cancelled ones."""
+        return workers if self.all_workers else int(parameters.get("k", parameters.get("batch", 1)))
 
     def state(
-        self, workers: int, parameters: dict[str, Any], rows: int, make: Callable[[int, int, int], Any]
+        self,
+        workers: int,
+        parameters: dict[str, Any],
+        rows: int,
+        make: Callable[[int, int, int], Any],
+        extras: int = 0,
     ) -> State:
         """A fresh state with room for ``rows`` rows and what one more event may add to them. ``make(size, fill, bits)``
-        builds its sequences (lists or arrays); 32 bits, none of them a sign, are enough for counts and workers."""
-        k = workers if self.all_workers else int(parameters.get("k", 1))
-        bound = int(parameters.get("bound", 0))
+        builds its sequences (lists or arrays); 32 bits, none of them a sign, are enough for counts and workers. There
+        are ``extras`` slots besides the workers."""
+        k = self.gradients(workers, parameters)
+        bound = int(parameters.get("bound", parameters.get("staleness_budget", 0)))
+        limit = min(workers, int(parameters.get("limit", workers)))
         room = workers + k  # one event decides at most k gradients that waited and cancels the rest
+        waiting, starting = 0, workers
+        if "staleness_budget" in parameters:
+            waiting = (bound + 1) * k  # samples
+            starting = min(limit, waiting)
+            room += waiting
         at_clock = make(bound + 2, 0, 64)
         at_clock[0] = workers
+        released = make(workers + extras, 0, 32)
+        released[:starting] = range(starting)
+        idle = make(workers if waiting else 1, 0, 32)
+        idle[: workers - starting] = range(starting, workers)
+        idle_ends = make(2, 0, 64)
+        idle_ends[LENGTH] = workers - starting
+        sizes = make(3, 0, 32)
+        sizes[RELEASED] = starting
+        per_sample = rows + room if waiting else 1
         return State(
             workers=workers,
             k=k,
             bound=bound,
-            maximum_staleness=int(parameters.get("maximum_staleness", 0)),
+            limit=limit,
+            maximum_staleness=int(parameters.get("maximum_staleness", parameters.get("discard_older_than", NO_LIMIT))),
             too_stale=DOWNWEIGHTED if parameters.get("policy") == "downweight" else DROPPED,
             version=make(1, 0, 64),
-            read=make(workers, CLOSED, 64),
+            read=make(workers + extras, CLOSED, 64),
             pending=make(1, 0, 32),
             pending_worker=make(room, 0, 32),
-            pending_read=make(room, CLOSED, 64),
+            pending_read=make(k + waiting if waiting else room, CLOSED, 64),
+            pending_last=make(room if waiting else 1, 0, 64),
+            samples=make(2, 0, 64),
+            arrived=make(1, 0, 64),
+            accepted=make(1, 0, 64),
+            idle=idle,
+            idle_ends=idle_ends,
             clock=make(workers, 0, 64),
             at_clock=at_clock,
             slowest=make(2, 0, 64),
-            sizes=make(3, 0, 32),
+            sizes=sizes,
             row_worker=make(rows + room, 0, 64),
             row_read=make(rows + room, 0, 64),
             row_staleness=make(rows + room, 0, 64),
             row_kind=make(rows + room, 0, 64),
-            released=make(workers, 0, 32),
+            row_last=make(per_sample, 0, 64),
+            row_place=make(per_sample, 0, 64),
+            released=released,
             cancelled=make(workers, 0, 32),
         )
 
@@ -379,6 +500,13 @@ KINDS: dict[str, Kind] = {
         parameters=("maximum_staleness", "policy", "weight"),
         required=("maximum_staleness",),
     ),
+    "actor-learner": Kind(
+        actor_learner,
+        "generators' samples queue for a learner; a budget on the mean staleness gates the generators",
+        parameters=("batch", "staleness_budget", "discard_older_than", "limit", "read"),
+        required=("batch", "staleness_budget"),
+        table="learner",
+    ),
 }
 
 
@@ -390,6 +518,7 @@ class ExactKind:
     parameters: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     distinct: bool = False
+    table: str = ""
 
 
 EXACT_KINDS: dict[str, ExactKind] = {

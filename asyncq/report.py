@@ -201,10 +201,13 @@ def _flow(run: Run) -> Iterator[str]:
     if run.server is not None:
         yield f"server       busy {_estimate(run.server.utilisation)}, a share of its seats' time"
         yield f"             queue {_estimate(run.server.waiting)} seconds per gradient"
+    if run.learner is not None:
+        yield f"learner      busy {_estimate(run.learner.utilisation)}, a share of its time"
     spent = run.machine_time._asdict()
     total = sum(spent.values()) or 1.0
     shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]
-    yield f"{'workers' if run.groups is None else 'groups ':<12} {', '.join(shares)} of their time"
+    whose = "groups" if run.groups is not None else "workers" if run.learner is None else "generators"
+    yield f"{whose:<12} {', '.join(shares)} of their time"
     if run.groups is not None:
         share = f"{run.groups.efficiency:.1%}"
         yield f"  in groups  a machine's own work is {share} of its group's (exact); the rest it waits"
@@ -219,6 +222,15 @@ def _staleness(run: Run) -> Iterator[str]:
     quantiles = ", ".join(f"{name} {value}" for name, value in s.quantiles.items())
     interval = "" if s.ci95 is None else f" [{s.ci95[0]:.5g}, {s.ci95[1]:.5g}]"
     yield f"staleness    mean {s.mean:.5g}{interval}, sd {s.sd:.4g}; {quantiles} {s.unit}"
+    if run.learner is not None:
+        most = f"the stalest was {s.maximum}"
+        yield f"             the budget of {run.learner.budget} bounds the mean, not each sample's: {most}"
+        if run.learner.last is not None:
+            late = run.learner.last
+            interval = "" if late.ci95 is None else f" [{late.ci95[0]:.5g}, {late.ci95[1]:.5g}]"
+            mean = f"mean {late.mean:.5g}{interval}"
+            ninety_nine = f"99% {late.quantiles['99%']}, at most {late.maximum}"
+            yield f"             from the last version of each sample: {mean}; {ninety_nine}"
     if s.weight != 1:
         yield f"             applied at mean weight {s.weight:.4g}; their weighted mean is {s.effective_mean:.5g}"
     if run.exact is not None:

@@ -13,7 +13,7 @@ from asyncq import __version__
 from asyncq.engines import Chunk, Engine, MachineTime
 from asyncq.errors import ScenarioError, TooShortError
 from asyncq.estimate import Estimate
-from asyncq.findings import Groups, Pool, Server, Staleness
+from asyncq.findings import Groups, Learner, Pool, Server, Staleness
 from asyncq.network import Network
 from asyncq.protocols import KIND_NAMES
 from asyncq.statistics.accumulate import Accumulator, Collected
@@ -58,6 +58,7 @@ class Run:
     momentum: MomentumLine
     server: Server | None
     groups: Groups | None
+    learner: Learner | None
     pools: tuple[Pool, ...]
     machine_time: MachineTime
     synchronous: Estimate | None
@@ -117,6 +118,7 @@ class Run:
             "momentum": dict(vars(self.momentum)),
             "server": None if self.server is None else self.server.to_dict(),
             "groups": None if self.groups is None else vars(self.groups),
+            "learner": None if self.learner is None else self.learner.to_dict(),
             "pools": [vars(pool) for pool in self.pools],
             "machine_time": {stage: spent / total for stage, spent in self.machine_time._asdict().items()},
             "warm_up": None if self.warm_up is None else vars(self.warm_up),
@@ -166,6 +168,7 @@ def simulate(
                             f"(got {warmup}); simulate longer or discard less")
     machine = _engine(network, Variates(network.laws, seed=seed, replication=replication), engine, target)
     accumulator = Accumulator(network, warmup=warmup, compiled=machine.name == "compiled")
+    by_last = Accumulator(network, warmup=warmup, compiled=machine.name == "compiled") if network.reads_on else None
     rule = None
     if scenario.run.precision is not None:
         rule = PrecisionRule(scenario.run.precision, network.unit, None if asked == "auto" else warmup)
@@ -173,6 +176,8 @@ def simulate(
     interrupted = False
     for chunk in machine.chunks(target):
         accumulator.fold(chunk)
+        if by_last is not None:
+            by_last.fold(chunk.by_last_version())
         if trace:
             kept.append(chunk.copy())
         if on_chunk is not None and on_chunk(machine.version) and machine.version < target:
@@ -187,7 +192,7 @@ def simulate(
     if not accumulator.rows:
         raise TooShortError(f"nothing to report: {machine.version} updates do not outlast the warm-up "
                             f"of {accumulator.warmup}")
-    run = _summarise(scenario, network, machine, accumulator, seed, interrupted, kept)
+    run = _summarise(scenario, network, machine, accumulator, by_last, seed, interrupted, kept)
     if rule is None:
         return run
     missed: tuple[str, ...] = ()
@@ -220,12 +225,15 @@ def _summarise(
     network: Network,
     machine: Engine,
     accumulator: Accumulator,
+    by_last: Accumulator | None,
     seed: int,
     interrupted: bool,
     kept: list[Chunk],
 ) -> Run:
     found = warm_up(accumulator) if scenario.run.warmup == "auto" else None
-    collected = accumulator.collected(0 if found is None else found.rows)
+    cold = 0 if found is None else found.rows
+    collected = accumulator.collected(cold)
+    late = None if by_last is None else by_last.collected(cold)
     rows, _, _, seconds, updates, *_ = collected.batches.T
     fit = fit_geometric(collected)
     staleness = Staleness.of(collected, network)
@@ -247,6 +255,7 @@ def _summarise(
         momentum=_momentum(scenario, staleness.effective, geometric, collected.rows),
         server=Server.of(collected, network),
         groups=Groups.of(network),
+        learner=Learner.of(collected, late, network, machine.machine_time),
         pools=Pool.all_of(collected, network),
         machine_time=machine.machine_time,
         synchronous=synchronous_throughput(network),

@@ -35,14 +35,12 @@ from asyncq.errors import ScenarioError
 from asyncq.mistakes import TOLD, is_plain_name, items, mistakes, shown
 from asyncq.overrides import override
 from asyncq.plan_table import PlanTable
-from asyncq.protocols import ALL_KINDS, PARAMETERS, Parameter
+from asyncq.protocols import ALL_KINDS, MOST_SAMPLES, PARAMETERS, Parameter
 
-__all__ = ["Groups", "Network", "Optimizer", "Pool", "Protocol", "RunTable", "Scenario", "Server"]
+__all__ = ["Groups", "Learner", "Network", "Optimizer", "Pool", "Protocol", "RunTable", "Scenario", "Server"]
 
 MAX_WORKERS = 1_000_000
 CAP = 100_000_000  # updates, where a precision is asked for and no number of updates
-KINDS_NOT_YET = ("actor-learner",)
-
 
 def _positive_mean(law: Law) -> Law:
     if law.mean <= 0:
@@ -58,8 +56,6 @@ def _plain_name(name: str) -> str:
 
 def known_kind(kind: str) -> str:
     """``kind``, if it is a protocol of this version; a broken rule otherwise."""
-    if kind in KINDS_NOT_YET:
-        raise broken_rule("is not yet supported in this version", f"use one of: {', '.join(ALL_KINDS)}")
     if kind not in ALL_KINDS:
         raise broken_rule("is not a known protocol", nearest(kind, list(ALL_KINDS)))
     return kind
@@ -120,7 +116,6 @@ class Server(Table):
 class _Protocol(Table):
     """What happens when a gradient arrives: a ``kind`` of :data:`asyncq.protocols.ALL_KINDS` with its parameters."""
 
-    not_yet = ("batch", "staleness_budget", "discard_older_than", "read")
     kind: Annotated[str, AfterValidator(known_kind), Field(json_schema_extra={"enum": [*ALL_KINDS]})] = "asynchronous"
 
     @field_validator(*PARAMETERS, check_fields=False)
@@ -176,6 +171,12 @@ class Groups(Table):
     all_reduce: Seconds = 0.0
 
 
+class Learner(Table):
+    """Who learns from the samples of an actor-learner: ``work_time`` for a batch (seconds)."""
+
+    work_time: PositiveLaw
+
+
 class Optimizer(Table):
     """What one worker runs today: ``momentum`` (target, in (-1, 1)) and, if given, ``learning_rate``."""
 
@@ -204,12 +205,13 @@ class RunTable(Table):
 class Scenario(Table):
     """A whole scenario. Two scenarios are equal if they declare the same, wherever they come from."""
 
-    not_yet = ("learner", "slowdown")
+    not_yet = ("slowdown",)
     schema_version: Annotated[int, BeforeValidator(_schema_one)] = Field(alias="schema", json_schema_extra={"const": 1})
     pool: Annotated[tuple[Pool, ...], Field(min_length=1)]
     network: Network = Network()
     server: Server | None = None
     groups: Groups | None = None
+    learner: Learner | None = None
     protocol: Protocol = Protocol()
     optimizer: Optimizer | None = None
     run: RunTable = RunTable()
@@ -221,8 +223,11 @@ class Scenario(Table):
     def _fits_together(self) -> Scenario:
         if any(_between_pools([(pool.name, pool.workers) for pool in self.pool])):
             raise PydanticCustomError(TOLD, "the pools do not fit together")
+        self._has_its_table()
         if self.protocol.kind == "pipeline":
             self._is_a_pipeline()
+        if self.protocol.kind == "actor-learner":
+            self._is_an_actor_learner()
         many, what = self.workers, "workers"
         if self.groups is not None:
             if self.workers % self.groups.count:
@@ -238,11 +243,36 @@ class Scenario(Table):
             raise broken_rule(rule, "lower it", "protocol.k")
         return self
 
+    def _has_its_table(self) -> None:
+        """Some kinds need a table of their own, which goes with no other."""
+        needed = ALL_KINDS[self.protocol.kind].table
+        for table, kind in {kind.table: name for name, kind in ALL_KINDS.items() if kind.table}.items():
+            given = getattr(self, table) is not None
+            if table == needed and not given:
+                raise broken_rule("is missing", f"kind {kind} needs a [{table}] table", table)
+            if given and table != needed:
+                raise broken_rule(f"goes with kind {kind} only", "remove it, or choose that kind", table)
+
+    def _is_an_actor_learner(self) -> None:
+        """Nothing but generators and a learner; the queue of samples has a size that memory can hold."""
+        parameters = self.protocol.parameters
+        if parameters.get("limit", 1) > self.workers:
+            rule = f"must be at most the number of generators, {self.workers}"
+            raise broken_rule(rule, "lower it, or leave it out for no limit", "protocol.limit")
+        if (parameters["staleness_budget"] + 1) * parameters["batch"] > MOST_SAMPLES:
+            rule = f"lets more than {MOST_SAMPLES:,} samples wait: batch times the budget and one"
+            raise broken_rule(rule, "lower it, or the batch", "protocol.staleness_budget")
+        self._goes_without("a generator's way is part of its work_time: remove what does not apply")
+
     def _is_a_pipeline(self) -> None:
         """One worker a stage, who keeps that stage's weights: nothing is pulled, pushed or served."""
         if self.protocol.parameters["stages"] != self.workers:
             rule = f"must be the number of workers, {self.workers}: a stage has one worker"
             raise broken_rule(rule, "make the two equal", "protocol.stages")
+        self._goes_without("every stage keeps its weights where they are used: remove what does not apply")
+
+    def _goes_without(self, remedy: str) -> None:
+        """No wire, server or groups."""
         given = {
             "network": self.network != Network(),
             "pull": any(pool.pull is not None for pool in self.pool),
@@ -251,7 +281,6 @@ class Scenario(Table):
             "groups": self.groups is not None,
         }
         if foreign := [name for name, there in given.items() if there]:
-            remedy = "every stage keeps its weights where they are used: remove what does not apply"
             raise broken_rule(f"does not go with {', '.join(foreign)}", remedy, "protocol.kind")
 
     @property
@@ -346,7 +375,8 @@ class Scenario(Table):
         return isinstance(other, Scenario) and self.to_dict() == other.to_dict()
 
     def __hash__(self) -> int:
-        return hash((self.pool, self.network, self.server, self.groups, self.protocol, self.optimizer, self.run))
+        tables = (self.server, self.groups, self.learner, self.protocol, self.optimizer, self.run)
+        return hash((self.pool, self.network, *tables))
 
 
 def _unless_zero(law: Law | None) -> Law | None:

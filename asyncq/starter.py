@@ -13,7 +13,14 @@ __all__ = ["json_schema", "protocol_lines", "starter", "write_starter"]
 
 WORKERS = 8
 # of 8 workers; others: the nearest to 4 that is allowed
-_EXAMPLES = {"k": 4, "bound": 2, "maximum_staleness": 10, "stages": WORKERS}
+_EXAMPLES = {
+    "k": 4,
+    "bound": 2,
+    "maximum_staleness": 10,
+    "stages": WORKERS,
+    "staleness_budget": 1,
+    "limit": 6,
+}
 _HEAD = """\
 # A starter for asyncq: {kind}.
 # {summary}.
@@ -44,6 +51,12 @@ _ROUTE = """\
 #batch = "replicated"  # every member computes a whole batch; if left out: the batch is split
 #all_reduce = "10ms"
 """
+_TABLES = {  # of the kinds that need one; they go without a route
+    "learner": """
+[learner]
+work_time = "100ms"  # a law or a time, for a batch of samples
+""",
+}
 _OPTIMIZER = """\
 
 [optimizer]  # what is best on one worker
@@ -81,7 +94,7 @@ def starter(kind: str = "asynchronous") -> str:
     protocol = f'\n[protocol]\nkind = "{kind}"\n' + "".join(f"{line}\n" for line in _parameters(kind))
     if kind in EXACT_KINDS:  # no route to go, nothing to run
         return head + protocol + _OPTIMIZER
-    return head + _ROUTE + protocol + _OPTIMIZER + _RUN
+    return head + _TABLES.get(ALL_KINDS[kind].table, _ROUTE) + protocol + _OPTIMIZER + _RUN
 
 
 def _parameters(kind: str) -> Iterator[str]:

@@ -63,9 +63,10 @@ class Gradient(NamedTuple):
 class Timeline:
     """Who computed, waited, read and committed, from the start to the last update shown.
 
-    ``names`` are the workers' (or groups'), ``seconds`` is the end, ``updates`` the time of every update. ``cycles``
-    are those finished or cancelled, in the order in which they were, and last the ones still under way, whose ends are
-    nan. ``waits`` lie between a finished cycle and the worker's next read. ``rows`` are in the order of the events.
+    ``names`` are the workers' (or groups'), and after them a learner's; ``seconds`` is the end, ``updates`` the time of
+    every update. ``cycles`` are those finished or cancelled, in the order in which they were, and last the ones still
+    under way, whose ends are nan. ``waits`` lie between a finished cycle and the worker's next read. ``rows`` are in
+    the order of the events.
     """
 
     scenario: Scenario
@@ -144,7 +145,7 @@ def timeline(scenario: Scenario, *, updates: int = 20, seed: int | None = None) 
     cycles: list[Cycle] = []
     engine = SimpyEngine(network, Variates(network.laws, seed=seed), record=cycles.append)
     rows = _rows(Chunk.join(list(engine.chunks(updates))))
-    cycles += _under_way(engine, cycles, network.workers)
+    cycles += _under_way(engine, cycles, network.slots)
     made = {row.read + row.staleness + 1: row.time for row in rows if row.kind in KIND_NAMES[: DOWNWEIGHTED + 1]}
     return Timeline(
         scenario=scenario,
@@ -154,7 +155,7 @@ def timeline(scenario: Scenario, *, updates: int = 20, seed: int | None = None) 
         seconds=engine.now,
         updates=tuple(made[version] for version in sorted(made)),
         cycles=tuple(cycles),
-        waits=tuple(_waits(cycles, engine.now)),
+        waits=tuple(_waits(cycles, engine.now, network.workers)),
         rows=rows,
     )
 
@@ -167,11 +168,13 @@ def _rows(chunk: Chunk) -> tuple[Row, ...]:
     )
 
 
-def _under_way(engine: SimpyEngine, over: list[Cycle], workers: int) -> Iterator[Cycle]:
+def _under_way(engine: SimpyEngine, over: list[Cycle], slots: int) -> Iterator[Cycle]:
     """The cycles that are neither finished nor cancelled; a worker that is blocked or about to restart has none."""
     last = {cycle.worker: cycle for cycle in over}
-    for worker in range(workers):
+    for worker in range(slots):
         cycle, known = engine.latest(worker), last.get(worker)
+        if math.isnan(cycle.began):  # never released so far
+            continue
         if known is not None and (not known.cancelled or known.ended == engine.now):
             legs = slice(1, 5)  # began, pulled, worked, joined
             if np.array_equal(known[legs], cycle[legs], equal_nan=True):
@@ -179,12 +182,14 @@ def _under_way(engine: SimpyEngine, over: list[Cycle], workers: int) -> Iterator
         yield cycle._replace(ended=math.nan)
 
 
-def _waits(cycles: list[Cycle], now: float) -> Iterator[Span]:
-    own: dict[int, list[Cycle]] = {}
+def _waits(cycles: list[Cycle], now: float, workers: int) -> Iterator[Span]:
+    """Those of the workers: a learner that has nothing to do is idle, not held."""
+    own: dict[int, list[Cycle]] = {worker: [] for worker in range(workers)}
     for cycle in cycles:
-        own.setdefault(cycle.worker, []).append(cycle)
+        if cycle.worker < workers:
+            own[cycle.worker].append(cycle)
     for worker, steps in own.items():
-        reads = [*((cycle.began, cycle.ended) for cycle in steps), (now, math.nan)]
+        reads = [(0.0, 0.0), *((cycle.began, cycle.ended) for cycle in steps), (now, math.nan)]
         for (_, ended), (began, _) in pairwise(reads):
             if began > ended:  # never where the end is nan
                 yield Span(worker, "waiting", ended, began)
@@ -193,8 +198,9 @@ def _waits(cycles: list[Cycle], now: float) -> Iterator[Span]:
 def _names(scenario: Scenario, network: Network) -> tuple[str, ...]:
     if scenario.groups is not None:
         return tuple(f"group[{number}]" for number in range(network.workers))
-    return tuple(
+    workers = (
         f"{pool.name}[{number}]" if pool.workers > 1 else pool.name
         for pool in scenario.pool
         for number in range(pool.workers)
     )
+    return (*workers, *network.extras)

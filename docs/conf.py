@@ -10,6 +10,7 @@ import drawings  # the timelines of the protocol pages
 import laws  # the figures of the theory pages
 import replay_figure  # replay against Theorem 5
 import stability_figure  # expectation against mean square
+import staleness_budget_figure  # what a staleness budget buys
 
 project = "asyncq"
 author = "The asyncq developers"
@@ -35,5 +36,6 @@ def setup(app):
     """Draw what the pages include before they are read."""
     app.connect("builder-inited", drawings.draw_all)
     app.connect("builder-inited", stability_figure.draw)
+    app.connect("builder-inited", staleness_budget_figure.draw)
     app.connect("builder-inited", laws.draw_all)
     app.connect("builder-inited", replay_figure.draw)

@@ -39,6 +39,20 @@ DRAWINGS: dict[str, tuple[dict[str, Any], int]] = {
     "stale-synchronous-0": (case("stale-synchronous", bound=0), 9),
     "bounded": (case("bounded", maximum_staleness=1), 10),
     "bounded-downweight": (case("bounded", maximum_staleness=1, policy="downweight"), 12),
+    "actor-learner": (
+        case("actor-learner", batch=2, staleness_budget=1, tables={"learner": {"work_time": 2.0}}),
+        6,
+    ),
+    "actor-learner-discarding": (
+        case(
+            "actor-learner",
+            batch=1,
+            staleness_budget=2,
+            discard_older_than=1,
+            tables={"learner": {"work_time": 2.0}},
+        ),
+        7,
+    ),
     "groups": (
         case("asynchronous", (2, 3, 5, 2), {"groups": {"count": 2, "batch": "replicated", "all_reduce": 1.0}}),
         10,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from asyncq import Scenario, replicate
+from asyncq.network import Network
 from asyncq.run import Run
 
 PAGE = Path(__file__).parent / "protocols" / "predicted.md"
@@ -346,6 +347,56 @@ def cases() -> Iterator[Case]:
             values,
         )
 
+    yield from actor_learners()
+
+
+def actor_learners() -> Iterator[Case]:
+    """No budget, with enough generators and too few; a gate that always binds; and one that never does."""
+    mean, learning = 0.1, 0.05
+
+    def case(what: str, work: Any, workers: int, formulas: list[str], values: list[float], **given: Any) -> Case:
+        tables = {**pool(work, workers), "learner": {"work_time": given.pop("learning", learning)}}
+        tables |= protocol("actor-learner", **given)
+        said, known = (dict(zip(QUANTITIES, column, strict=False)) for column in (formulas, values))
+        return Case("actor-learner", what, tables, said, known)
+
+    for workers, batch, formula in ((8, 4, "E X_{B:B} + L"), (2, 4, "E[W] (sum over r <= B of 1/min(G, r)) + L")):
+        seconds = mean * sum(1 / min(workers, r) for r in range(1, batch + 1)) + learning
+        yield case(
+            f"{workers} generators, B = {batch}, no budget, exponential, L = 50 ms",
+            EXPONENTIAL,
+            workers,
+            ["0", formula, "1 - B E[W]/(G T)", "none"],
+            [0.0, seconds, 1 - batch * mean / (workers * seconds), 0.0],
+            batch=batch,
+            staleness_budget=0,
+        )
+    yield case(
+        "8 generators, B = 2, budget 3, uniform, L = 400 ms",
+        UNIFORM,
+        8,
+        ["the budget, every one", "L", "1 - B E[W]/(G T)", "none"],
+        [3.0, 0.4, 1 - 2 * mean / (8 * 0.4), 0.0],
+        batch=2,
+        staleness_budget=3,
+        learning=0.4,
+    )
+    rho = 0.5
+    yield case(
+        "4 generators, B = 1, budget 60, exponential, L = 12.5 ms, r = G L/E[W]",
+        EXPONENTIAL,
+        4,
+        ["G + r + r^2/(2 (1 - r))", "E[W]/G", "nobody waits", "none"],
+        [4 + rho + rho**2 / (2 * (1 - rho)), mean / 4, 0.0, 0.0],
+        batch=1,
+        staleness_budget=60,
+        learning=rho * mean / 4,
+    )
+    yield case(
+        "8 generators, B = 2, budget 2, older than 3 dropped, exponential, L = 20 ms",
+        EXPONENTIAL, 8, [], [], batch=2, staleness_budget=2, discard_older_than=3, learning=0.02,
+    )  # fmt: skip
+
 
 # -- simulating -------------------------------------------------------------------------------------------------------
 
@@ -367,8 +418,7 @@ def figures(*, seed: int = SEED, replications: int = REPLICATIONS) -> Iterator[F
     """Every quantity of every case, over independent replications on the compiled engine; no two cases share a seed."""
     for number, case in enumerate(cases()):
         scenario = case.scenario
-        per_update = scenario.workers if case.kind == "synchronous" else scenario.protocol.parameters.get("k", 1)
-        own, updates = 1000 * seed + number, GRADIENTS // per_update
+        own, updates = 1000 * seed + number, GRADIENTS // Network.of(scenario).rows_per_update
         runs = replicate(scenario, replications=replications, engine="compiled", seed=own, updates=updates).runs
         for quantity, measure in MEASURES.items():
             values = np.array([measure(run) for run in runs])
@@ -394,8 +444,8 @@ predicted agree in every replication but for rounding, z is given as *exact*; wh
 prediction is left empty.
 
 $M$ workers of work time $W$, `E[W]` = 100 ms unless said otherwise, $T$ the time per update; `X_{{k:M}}` is the
-k-th smallest of $M$ work times. A [`pipeline`](pipeline.md) is not in the tables: its staleness, S - s at stage s,
-is exact and nothing is simulated.
+k-th smallest of $M$ work times. An actor-learner has $G$ generators, batches of $B$ and a learner of time $L$.
+A [`pipeline`](pipeline.md) is not in the tables: its staleness, S - s at stage s, is exact and nothing is simulated.
 """
 TITLES = {
     STALENESS: (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from asyncq import Scenario
+from asyncq.protocols import ALL_KINDS, KINDS
 
 LAWS: dict[str, dict[str, Any]] = {
     "exponential": {"law": "exponential", "mean": 1.0},
@@ -28,6 +29,17 @@ LAWS: dict[str, dict[str, Any]] = {
     "maximum": {"law": "maximum", "of": {"law": "exponential", "mean": 0.48}, "count": 4},
     "scaled": {"law": "scaled", "factor": 0.5, "of": {"law": "gamma", "mean": 2.0, "cv": 0.3}},
 }
+
+
+# a kind that has a table of its own needs it: "learner" and the like
+TABLES: dict[str, dict[str, Any]] = {"learner": {"work_time": LAWS["empirical"]}}
+REQUIRED = {"k": 3, "bound": 1, "maximum_staleness": 4, "batch": 3, "staleness_budget": 2}
+WITHOUT_TABLES = [name for name, kind in KINDS.items() if not kind.table]
+
+
+def tables_of(kind: str) -> dict[str, Any]:
+    """The table of a scenario that goes with a kind, if there is one."""
+    return {table: TABLES[table]} if (table := ALL_KINDS[kind].table) else {}
 
 
 def scenario(work: Any = LAWS["exponential"], *, workers: int = 8, pools: Any = None, **tables: Any) -> Scenario:

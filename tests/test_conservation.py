@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import LAWS, scenario
+from cases import LAWS, WITHOUT_TABLES, scenario
 
 from asyncq import Run, simulate
 from asyncq.engines import Chunk
@@ -87,7 +87,7 @@ PARAMETERS = {"k": 3, "bound": 1, "maximum_staleness": 4}
 
 @pytest.mark.parametrize("server", [None, SERVER], ids=["no server", "one seat"])
 @pytest.mark.parametrize("law", ["exponential", "empirical", "deterministic", "pareto"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", WITHOUT_TABLES)
 def test_staleness_and_open_ages_add_up_to_the_survivors(kind, law, server):
     """sum of staleness over rows + ages of open intervals = sum over updates of the intervals that survive them.
 

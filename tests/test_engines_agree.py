@@ -47,6 +47,16 @@ def tables(draw, kind: str, shape: tuple[bool, bool, bool, bool] | None = None) 
     ]
     workers = sum(pool["workers"] for pool in pools)
     protocol: dict[str, object] = {"kind": kind}
+    if KINDS[kind].table == "learner":
+        protocol |= {
+            "batch": draw(st.integers(1, 5)),
+            "staleness_budget": draw(st.integers(0, 4)),
+            "read": draw(st.sampled_from(PARAMETERS["read"].choices)),
+            **({"limit": draw(st.integers(1, workers))} if draw(st.booleans()) else {}),
+            **({"discard_older_than": draw(st.integers(0, 4))} if draw(st.booleans()) else {}),
+        }
+        pools = [{key: pool[key] for key in ("name", "workers", "work_time")} for pool in pools]
+        return {"pools": pools, "protocol": protocol, "learner": {"work_time": draw(st.sampled_from(WORK))}}
     if "k" in KINDS[kind].parameters:
         protocol["k"] = draw(st.integers(1, workers if KINDS[kind].distinct else 6))
     if "bound" in KINDS[kind].parameters:
@@ -79,7 +89,10 @@ def assert_same(case: dict, updates: int, seed: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_rule_on_the_full_route(kind):
-    @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    """On more scenarios if a kind has a table, and so a shape of the kernel, of its own."""
+    examples = 60 if KINDS[kind].table else 15
+
+    @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def check(data):
         case = tables(data.draw, kind, (True, True, True, data.draw(st.just(False))))
@@ -167,7 +180,7 @@ QUICK = (
 
 
 def paths(**more: str) -> dict[str, str]:
-    return {"PYTHONPATH": str(Path(__file__).parent), **more}
+    return {"PYTHONPATH": f"{Path(asyncq.__file__).parents[1]}{os.pathsep}{Path(__file__).parent}", **more}
 
 
 def test_without_a_compiler_the_other_engine_does_it():

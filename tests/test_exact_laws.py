@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from cases import scenario
+from cases import REQUIRED, scenario, tables_of
 
 from asyncq import simulate
 from asyncq.distributions import Empirical, Exponential, Gamma, Lognormal, Pareto, Uniform
@@ -31,6 +31,13 @@ def kind(name: str, **parameters) -> dict:
 
 
 # -- which law it is --------------------------------------------------------------------------------------------------
+
+
+GATED = {"batch": 3, "staleness_budget": 0}
+
+
+def learner(work_time, **protocol):
+    return {"learner": {"work_time": work_time}, **kind("actor-learner", **GATED | protocol)}
 
 
 @pytest.mark.parametrize(
@@ -63,6 +70,7 @@ def test_each_protocol_has_its_law(tables, law):
     [
         (kind("stale-synchronous", bound=2), "gates tie the workers"),
         (kind("bounded", maximum_staleness=4), "dropped make no update"),
+        (learner(1, staleness_budget=1), "a gate that bounds"),
         ({"work": GAMMA, **kind("k-async", k=4)}, "exponential work alike"),
         ({"server": {"service_time": 0.1}}, "service is not exponential"),
         ({"server": {"service_time": SLOW}, "work": GAMMA}, "not exponential and alike"),
@@ -79,10 +87,10 @@ def test_a_refusal_says_why_and_which_scenario_has_a_law(tables, reason):
 
 
 def test_every_protocol_kind_is_answered():
-    needed = {"k": 2, "bound": 2, "maximum_staleness": 3}
     for name, rule in KINDS.items():
-        case = scenario(workers=4, **kind(name, **{key: needed[key] for key in rule.required}))
-        if name in ("stale-synchronous", "bounded"):
+        given = {key: REQUIRED[key] for key in rule.required}
+        case = scenario(workers=4, **kind(name, **given), **tables_of(name))
+        if name in ("stale-synchronous", "bounded", "actor-learner"):
             with pytest.raises(NoExactLaw):
                 staleness_law(case)
         else:
@@ -166,6 +174,9 @@ def test_order_statistics_need_a_rank():
         ({"workers": 2, **kind("stale-synchronous", bound=2)}, 2 * 6 / 7),
         ({"workers": 2, **kind("stale-synchronous", bound=0)}, 2 * 2 / 3),
         ({"work": 0.5, **kind("round-robin")}, 16.0),
+        (learner(1.0), 1 / (1 / 3 + 1 / 2 + 1 + 1)),
+        ({"workers": 2, **learner(1.0, batch=4)}, 1 / (1 + 3 / 2 + 1)),
+        (learner(1.0, batch=4, limit=1), 1 / 5),
         ({"network": {"pull": 0.5, "push": 0.5}, "work": 1.0}, 4.0),
     ],
 )
@@ -198,6 +209,9 @@ def test_throughput_formulas(tables, rate):
         },
         {"work": GAMMA, "network": {"pull": SLOW}, **kind("k-sync", k=5)},
         kind("bounded", maximum_staleness=5),
+        {"work": GAMMA, **learner(0.5, staleness_budget=2)},
+        {"work": GAMMA, **learner(0.5, staleness_budget=2, limit=2)},
+        {"work": GAMMA, **learner(0.5, staleness_budget=4, discard_older_than=1)},
     ],
 )
 def test_throughput_against_simulation(tables):

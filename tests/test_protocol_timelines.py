@@ -25,11 +25,19 @@ A, B, C = 0, 1, 2
 APPLIED, WEIGHED, TOO_OLD, THROWN = COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED
 
 
-def three(kind: str, *, works: tuple[float, ...] = (2, 3, 5), server: Any = None, wire: Any = None, **parameters: Any):
+def three(
+    kind: str,
+    *,
+    works: tuple[float, ...] = (2, 3, 5),
+    server: Any = None,
+    wire: Any = None,
+    learner: Any = None,
+    **parameters: Any,
+):
     pools = [
         {"name": name, "workers": 1, "work_time": float(work)} for name, work in zip("ABCDEF", works, strict=False)
     ]
-    tables = {"server": server, "network": wire}
+    tables = {"server": server, "network": wire, "learner": learner}
     return scenario(
         pools=pools,
         protocol={"kind": kind, **parameters},
@@ -406,9 +414,80 @@ def test_groups_that_replicate_their_batch_and_reduce_it():
     )
 
 
+# -- a learner ----------------------------------------------------------------------------------------------------
+
+
+def with_learner(learns: float, **parameters: Any):
+    return three("actor-learner", learner={"work_time": float(learns)}, **parameters)
+
+
+def test_actor_learner():
+    """Batches of 2, a budget of 1: 2 (1 + v + 1) samples may be accepted or under way at version v. The learner, 2.
+
+    0: room for 4, so all start. 2: A's first is in the batch; room for one more, A starts on v0, @4. 3: B's fills the
+    batch: learning, @5. Four are accepted or under way: B waits. 4: A's second queues, A waits. 5: C's end was set at
+    0, the learner's at 3: C queues and waits. v1 of A, B; the learner goes on with A, C, @7, ahead of all that start
+    now. Room for 2: who waits longest, B on v1, @8, and A on v1, @7. 7: learner (set first): v2 of A, C, both read at
+    0, 1 old; C on v2, @12. A's (read 1) is in the batch, and there is room: A on v2, @9. 8: B fills it: @10. B waits.
+    9: A (read 2) queues, waits. 10: v3 of A, B, 1 old. A's is in the batch; B on v3, @13, A on v3, @12. 12: C (set at
+    7) before A (set at 10): C (read 2) fills the batch: @14. A (read 3) queues. 13: B (read 3) queues. 14: v4 of A (2),
+    C (2), 1 old; @16 with A, B. 16: v5 of A (3), B (3), 1 old."""
+    assert rows(with_learner(2, batch=2, staleness_budget=1), 5) == applied(
+        (5, A, 0, 0),
+        (5, B, 0, 0),
+        (7, A, 0, 1),
+        (7, C, 0, 1),
+        (10, A, 1, 1),
+        (10, B, 1, 1),
+        (14, A, 2, 1),
+        (14, C, 2, 1),
+        (16, A, 3, 1),
+        (16, B, 3, 1),
+    )
+
+
+def test_actor_learner_by_the_last_version():
+    """The same read continuously. Finished at version: A 0 and B 0 for v1; A 0 (at 4), C 0 (at 5, before v1) for v2; A
+    2 (at 7, after v2), B 2 for v3; A 2 (at 9), C 3 (at 12) for v4; A 3, B 3 for v5."""
+    case = with_learner(2, batch=2, staleness_budget=1, read="continuous")
+    trace = simulate(case, updates=5, seed=0, trace=True, engine="simpy").trace
+    assert trace is not None
+    assert trace.last_staleness is not None
+    assert trace.last_staleness.tolist() == [0, 0, 1, 1, 0, 0, 1, 0, 1, 1]
+    assert trace.staleness.tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
+
+
+def test_actor_learner_discarding_what_is_older_than_one():
+    """One at a time, a budget of 2: 3 + v may be accepted or under way. The learner, 2.
+
+    0: all start. 2: A's is learnt from, @4; A waits. 3: B's queues, waits. 4: v1; B's, 1 old, is learnt from, @6; A on
+    v1, @6. 5: C's queues, C waits behind B. 6: learner (set before A): v2 of B; C's, read at 0, is 2 old: dropped.
+    There is room for 2: B on v2, @9, C on v2, @11. A's end: read at 1, is learnt from, @8; A waits. 8: v3 of A, 1 old;
+    A on v3, @10. 9: B's (2) is learnt from, @11; waits. 10: A's (3) queues, waits. 11: C's end was set at 6, the
+    learner's at 9: C's (2) queues, waits. v4 of B, 1 old; A's (3) is learnt from, @13; B on v4, @14. 13: v5 of A, 1
+    old; C's (2) is 3 old: dropped."""
+    assert rows(with_learner(2, batch=1, staleness_budget=2, discard_older_than=1), 5) == [
+        (4, A, 0, 0, APPLIED),
+        (6, B, 0, 1, APPLIED),
+        (6, C, 0, 2, TOO_OLD),
+        (8, A, 1, 1, APPLIED),
+        (11, B, 2, 1, APPLIED),
+        (13, A, 3, 1, APPLIED),
+        (13, C, 2, 3, TOO_OLD),
+    ]
+
+
+def test_actor_learner_one_generator_at_a_time():
+    """A limit of 1, batches of 2, no budget. 0: A, @2. 2: A waits behind B and C; B, @5. 5: the batch is full:
+    learning, @7; nobody may start. 7: v1; C on v1, @12. 12: A on v1, @14. 14: learning, @16: v2 of C, A."""
+    assert rows(with_learner(2, batch=2, staleness_budget=0, limit=1), 2) == applied(
+        (7, A, 0, 0), (7, B, 0, 0), (16, C, 1, 0), (16, A, 1, 0)
+    )
+
+
 def test_no_kind_is_left_out():
     here = {
         "asynchronous", "round-robin", "synchronous", "k-sync", "backup-workers", "k-batch-sync", "k-async",
-        "k-batch-async", "stale-synchronous", "bounded",
+        "k-batch-async", "stale-synchronous", "bounded", "actor-learner",
     }  # fmt: skip
     assert set(KINDS) == here

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cases import WITHOUT_TABLES, tables_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +40,10 @@ def pool(line: str, drop: str = "") -> str:
 
 def law(text: str) -> str:
     return pool(f"work_time = {text}", drop="work_time")
+
+
+def actor_learner(protocol: str = "batch = 3\nstaleness_budget = 1", learner: str = "work_time = 1") -> str:
+    return f'{GOOD}[protocol]\nkind = "actor-learner"\n{protocol}\n[learner]\n{learner}\n'
 
 
 def protocol(kind: str) -> str:
@@ -296,17 +301,73 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "remove it",
     ),
     "not a protocol": (protocol("3"), "protocol.kind", "must be a text (got 3)", "quotes"),
-    "protocol of a later version": (
-        protocol('"actor-learner"'),
-        "protocol.kind",
-        'is not yet supported in this version (got "actor-learner")',
-        "use one of",
-    ),
-    "key of a later version": (
+    "key of another protocol": (
         protocol('"asynchronous"\nbatch = 3'),
         "protocol.batch",
-        "is not yet supported in this version (got 3)",
+        "does not go with kind asynchronous (got 3)",
         "remove it",
+    ),
+    "no learner": (
+        protocol('"actor-learner"\nbatch = 3\nstaleness_budget = 1'),
+        "learner",
+        "is missing",
+        "needs a [learner] table",
+    ),
+    "learner of nobody": (
+        GOOD + "[learner]\nwork_time = 1\n",
+        "learner",
+        "goes with kind actor-learner only (got {'work_time': 1})",
+        "remove it",
+    ),
+    "no time to learn": (actor_learner(learner=""), "learner.work_time", "is missing", '"250ms"'),
+    "learning in no time": (actor_learner(learner="work_time = 0"), "learner.work_time", "positive mean", "250ms"),
+    "no batch": (actor_learner("staleness_budget = 1"), "protocol.batch", "is missing", "samples in each update"),
+    "no budget": (actor_learner("batch = 1"), "protocol.staleness_budget", "is missing", "bound the mean"),
+    "empty batch": (actor_learner("batch = 0\nstaleness_budget = 1"), "protocol.batch", "at least 1 (got 0)", "1 or"),
+    "negative budget": (
+        actor_learner("batch = 1\nstaleness_budget = -1"), "protocol.staleness_budget", "at least 0 (got -1)", "0 or"
+    ),
+    "endless budget": (
+        actor_learner("batch = 1\nstaleness_budget = inf"), "protocol.staleness_budget", "number (got inf)", "without"
+    ),
+    "budget beyond memory": (
+        actor_learner("batch = 1000\nstaleness_budget = 10_000"),
+        "protocol.staleness_budget",
+        "lets more than 10,000,000 samples wait: batch times the budget and one (got 10000)",
+        "lower it",
+    ),
+    "limit above the generators": (
+        actor_learner("batch = 1\nstaleness_budget = 1\nlimit = 9"),
+        "protocol.limit",
+        "at most the number of generators, 8 (got 9)",
+        "leave it out",
+    ),
+    "limit 0": (
+        actor_learner("batch = 1\nstaleness_budget = 1\nlimit = 0"), "protocol.limit", "at least 1 (got 0)", "1 or more"
+    ),
+    "reading at the end": (
+        actor_learner('batch = 1\nstaleness_budget = 1\nread = "end"'),
+        "protocol.read",
+        "must be 'start' or 'continuous' (got \"end\")",
+        "pick one",
+    ),
+    "discarding too much": (
+        actor_learner("batch = 1\nstaleness_budget = 1\ndiscard_older_than = -1"),
+        "protocol.discard_older_than",
+        "at least 0 (got -1)",
+        "0 or more",
+    ),
+    "a server for generators": (
+        actor_learner() + "[server]\nservice_time = 1\n",
+        "protocol.kind",
+        "does not go with server (got \"actor-learner\")",
+        "part of its work_time",
+    ),
+    "generators with a wire": (
+        actor_learner() + "[network]\npush = 1\n",
+        "protocol.kind",
+        "does not go with network (got \"actor-learner\")",
+        "part of its work_time",
     ),
     "protocol key misspelt": (protocol('"k-async"\nkk = 3'), "protocol.kk", "known key (got 3)", 'did you mean "k"?'),
     "no k": (protocol('"k-async"'), "protocol.k", "is missing", "needs it (gradients in each update)"),
@@ -409,7 +470,6 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "long value": (GOOD + f'[run]\nwarmup = "{"x" * 5000}"\n', "run.warmup", "...", "auto"),
     # what later versions bring
     "plan": (GOOD + "[plan]\n", "plan", "is not yet supported in this version", "remove it"),
-    "learner": (GOOD + "[learner]\n", "learner", "is not yet supported in this version", "remove it"),
     "slowdown": (GOOD + "[[slowdown]]\n", "slowdown", "is not yet supported in this version", "remove it"),
     "failure": (pool("failure = {}"), 'pool "gpu" failure', "is not yet supported in this version", "remove it"),
     "shards": (GOOD + "[server]\nservice_time = 1\nshards = 4\n", "server.shards", "is not yet supported", "remove it"),
@@ -545,6 +605,7 @@ def test_the_parameters_of_a_protocol_come_from_its_kind(monkeypatch: pytest.Mon
         parameters = ("k", "policy")
         required = ("k",)
         distinct = True
+        table = ""
 
     monkeypatch.setitem(KINDS, "k-test", Kind())  # type: ignore[arg-type]
     data = {"schema": 1, "pool": [{"name": "a", "workers": 4, "work_time": 1}]}
@@ -596,8 +657,9 @@ def test_the_reference_page_knows_every_kind_and_key() -> None:
     for kind in ALL_KINDS:
         (line,) = (line for line in section.splitlines() if line.startswith(f"| `{kind}` |"))
         assert tuple(re.findall(r"`(\w+)`", line.split("|")[2])) == ALL_KINDS[kind].parameters
-    for key in [*PARAMETERS, "count", "batch", "all_reduce"]:
-        assert section.count(f"\n| `{key}` |") == 1
+    of_protocol, _, of_groups = section.partition("### `[groups]`")
+    assert all(of_protocol.count(f"\n| `{key}` |") == 1 for key in PARAMETERS)
+    assert all(of_groups.count(f"\n| `{key}` |") == 1 for key in ("count", "batch", "all_reduce"))
     for line in section.splitlines():
         if line.startswith("protocol = {"):
             Scenario.from_dict({**tomllib.loads(GOOD), **tomllib.loads(line)})
@@ -615,6 +677,7 @@ def test_the_json_schema_has_every_table() -> None:
         "network",
         "server",
         "groups",
+        "learner",
         "protocol",
         "optimizer",
         "run",
@@ -623,12 +686,12 @@ def test_the_json_schema_has_every_table() -> None:
 
 # -- protocols and groups ---------------------------------------------------------------------------------------------
 
-GIVEN = {"k": 3, "bound": 2, "maximum_staleness": 5}
+GIVEN = {"k": 3, "bound": 2, "maximum_staleness": 5, "batch": 3, "staleness_budget": 2}
 
 
 def scenario(protocol: dict[str, Any], groups: dict[str, Any] | None = None, workers: int = 8) -> Scenario:
     pools = [{"name": "a", "workers": workers, "work_time": 1}]
-    more = {} if groups is None else {"groups": groups}
+    more = tables_of(protocol["kind"]) | ({} if groups is None else {"groups": groups})
     return Scenario.from_dict({"schema": 1, "pool": pools, "protocol": protocol, **more})
 
 
@@ -902,7 +965,7 @@ def test_valid_scenarios_round_trip(names: list[str], data: st.DataObject) -> No
     if data.draw(st.booleans()):
         whole["server"] = {"service_time": data.draw(LAW_TABLES), "seats": data.draw(st.integers(1, 9))}
     if data.draw(st.booleans()):
-        kind = data.draw(st.sampled_from(sorted(KINDS)))
+        kind = data.draw(st.sampled_from(sorted(WITHOUT_TABLES)))
         whole["protocol"] = {"kind": kind, **dict.fromkeys(KINDS[kind].required, 1)}
     if data.draw(st.booleans()):
         whole["groups"] = {"count": 1, "all_reduce": data.draw(TIMES)}

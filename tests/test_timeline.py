@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from cases import scenario
+from cases import REQUIRED, scenario, tables_of
 from click.testing import CliRunner
 
 from asyncq import DeadlockError, ScenarioError, plots, simulate
@@ -229,16 +229,11 @@ ROUTE = {
     "server": {"service_time": {"law": "exponential", "mean": 0.2}, "seats": 2},
     "network": {"pull": 0.1, "push": 0.05},
 }
-EVERY_KIND = {
-    "k": {"k": 3},
-    "bound": {"bound": 1},
-    "maximum_staleness": {"maximum_staleness": 4},
-}
-
 
 def every(kind: str) -> Scenario:
-    parameters = {key: value for name in KINDS[kind].required for key, value in EVERY_KIND[name].items()}
-    return scenario(RANDOM, workers=6, protocol={"kind": kind, **parameters}, run={"warmup": "none"}, **ROUTE)
+    parameters = {key: REQUIRED[key] for key in KINDS[kind].required}
+    more = tables_of(kind) or ROUTE  # whoever has a table goes without a route
+    return scenario(RANDOM, workers=6, protocol={"kind": kind, **parameters}, run={"warmup": "none"}, **more)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -310,7 +305,8 @@ def test_text_keeps_to_its_width(path, width):
         assert max(len(line) for line in body if not line.startswith(("a ", "x3", "/3", "+ "))) <= width
         assert max(len(line) for line in body) <= 100
         assert text.isascii() or not ascii_only
-    assert len([line for line in body if re.match(r"\S+\[\d+\] ", line)]) == min(len(shown.names), DRAWN)
+    lines = [line for line in body if re.match(r"(\S+\[\d+\]|learner) ", line)]
+    assert len(lines) == min(len(shown.names), DRAWN)
 
 
 @pytest.mark.parametrize("scale", [1e-7, 1e-3, 0.37, 1.0, 90.0, 1e4, 1e9])
@@ -421,7 +417,8 @@ def test_every_kind_has_a_page_with_its_drawing_and_a_scenario(kind):
     assert tables["protocol"]["kind"] == ("asynchronous" if kind == "groups" else kind)
     assert f"_generated/{kind}.txt" in page
     assert f"_generated/{kind}.svg" in page
-    assert set(re.findall(r"_generated/([\w-]+)\.\w+", page)) <= set(drawings)
+    figures = {"staleness-budget"}  # no timeline
+    assert set(re.findall(r"_generated/([\w-]+)\.\w+", page)) <= set(drawings) | figures
     (shown,) = re.findall(r"\{literalinclude\} \.\./\.\./(scenarios/[\w-]+\.toml)", page)
     case = Scenario.from_toml(ROOT / shown)
     assert case.groups is not None if kind == "groups" else case.protocol.kind == kind

@@ -329,6 +329,72 @@ class KSynchronous(System):
             self.book.update([(worker, read) for worker in first])
 
 
+class ActorLearner(System):
+    """Generators put samples into a store; a learner takes ``batch`` of them, first come, first served, and drops those
+    older than ``discard``. A generator may start while fewer than ``limit`` are at work and the samples that are
+    accepted or under way are fewer than (budget + version + 1) batches."""
+
+    def __init__(
+        self,
+        work: Sequence[Law],
+        *,
+        learning: Law,
+        batch: int,
+        budget: int,
+        limit: int | None = None,
+        discard: float = float("inf"),
+        **options: Any,
+    ) -> None:
+        super().__init__(work, **options)
+        self.learning = _stream(np.random.default_rng([options["seed"], 20_04]), learning)
+        self.batch, self.budget, self.discard = batch, budget, discard
+        self.limit = len(work) if limit is None else limit
+        self.samples = simpy.Store(self.env)
+        self.running = self.accepted = 0
+        self.gate: list[simpy.Event] = []
+        self.learnt: list[float] = []  # seconds, by update
+
+    def start(self) -> None:
+        for worker in range(self.workers):
+            self.env.process(self.generator(worker))
+        self.env.process(self.learner())
+
+    def open_gate(self) -> None:
+        most = (self.budget + self.book.version + 1) * self.batch
+        while self.gate and self.running < self.limit and self.accepted + self.running < most:
+            self.running += 1
+            self.gate.pop(0).succeed()
+
+    def generator(self, worker: int) -> Iterator[Any]:
+        while True:
+            turn = self.env.event()
+            self.gate.append(turn)
+            self.open_gate()
+            yield turn
+            read = self.book.version
+            yield self.env.timeout(next(self.work[worker]))
+            self.running -= 1
+            self.accepted += 1
+            self.samples.put((worker, read))
+
+    def learner(self) -> Iterator[Any]:
+        while True:
+            batch: list[tuple[int, int]] = []
+            while len(batch) < self.batch:
+                worker, read = yield self.samples.get()
+                if self.book.version - read > self.discard:
+                    self.book.drop(worker, read)
+                    self.accepted -= 1
+                    self.open_gate()
+                else:
+                    batch.append((worker, read))
+            began = self.env.now
+            yield self.env.timeout(next(self.learning))
+            self.learnt.append(self.env.now - began)
+            self.book.update(batch)
+            self.open_gate()
+
+
 # -- batch means ------------------------------------------------------------------------------------------------------
 
 BATCHES = 32

@@ -14,7 +14,16 @@ from asyncq.errors import ScenarioError
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
 
-__all__ = ["BAD_INPUT", "FAILED", "INTERRUPTED", "ascii_only", "output_folder", "progress", "steps_bar", "stop_on_interrupt"]
+__all__ = [
+    "BAD_INPUT",
+    "FAILED",
+    "INTERRUPTED",
+    "ascii_only",
+    "output_folder",
+    "progress",
+    "steps_bar",
+    "stop_on_interrupt",
+]
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 STARTING = "starting (a new protocol is compiled once, about 4 s)"

@@ -21,6 +21,8 @@ class Chunk(NamedTuple):
     ``time`` (seconds) is when the update was made; ``staleness`` counts the updates since ``read``, the version the
     gradient was computed on; ``kind`` is COMMITTED, DROPPED or CANCELLED. ``visits``, ``waited`` and ``busy`` are the
     server's totals so far: services completed, seconds queued by them, seat-seconds spent; None without a server.
+    With extra slots (a learner) ``busy`` are the seconds they worked. ``last_staleness`` counts the updates
+    since the last version that a sample was made with; None where that is the version read.
     """
 
     time: NDArray[np.float64]
@@ -31,6 +33,7 @@ class Chunk(NamedTuple):
     visits: NDArray[np.int64] | None = None
     waited: NDArray[np.float64] | None = None
     busy: NDArray[np.float64] | None = None
+    last_staleness: NDArray[np.int64] | None = None
 
     def pick(self, rows: slice | NDArray[np.int64]) -> Chunk:
         """Some of the rows."""
@@ -41,6 +44,12 @@ class Chunk(NamedTuple):
         """A chunk of its own: engines may reuse the arrays of theirs."""
         columns: list[Any] = [None if column is None else column.copy() for column in self]
         return Chunk(*columns)
+
+    def by_last_version(self) -> Chunk:
+        """The rows with the last version that their samples were made with for the one read."""
+        assert self.last_staleness is not None
+        last = self.read + self.staleness - self.last_staleness
+        return self._replace(staleness=self.last_staleness, read=last, last_staleness=None)
 
     @classmethod
     def join(cls, chunks: Sequence[Chunk]) -> Chunk:

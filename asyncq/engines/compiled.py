@@ -1,8 +1,9 @@
 """The compiled engine: the same protocol rules and the same variates, through a calendar of its own.
 
-Every slot of the calendar (a worker) has at most one pending event, so events are replaced in place: a winner tree
-whose keys carry the slot in the low bits of the event's time. Where two keys differ only there, times and the order of
-scheduling are compared exactly, so that the order of events is that of the SimPy engine to the last tie.
+Every slot of the calendar (a worker, or an extra one such as a learner) has at most one pending event, so events are
+replaced in place: a winner tree whose keys carry the slot in the low bits of the event's time. Where two keys differ
+only there, times and the order of scheduling are compared exactly, so that the order of events is that of the SimPy
+engine to the last tie.
 
 The kernel is one function body, specialised by constants: the name of the rule and the legs of the route. It returns
 with a reason, and goes on where it stopped when it is called again.
@@ -77,6 +78,8 @@ class Workers(NamedTuple):
     joined: Any
     seated: Any
     spent: Any  # [7] the first seven fields of MachineTime
+    extras: Any  # [1] seconds that extra slots have worked
+    lasted: Any  # the work, in seconds, of samples whose fate is open, by their place in `pending_*`
 
 
 class Queue(NamedTuple):
@@ -260,8 +263,8 @@ def _next(calendar: Calendar) -> int:
     return -1 if root >= NEVER else first
 
 
-def _calendar(slots: int) -> Calendar:
-    """Everybody starts at time 0, in the order of the slots."""
+def _calendar(slots: int, starting: int | None = None) -> Calendar:
+    """The first so many, if not all, start at time 0, in the order of the slots."""
     levels = max(1, int(slots - 1).bit_length())
     leaves = 1 << levels
     tree = np.zeros(2 * leaves, dtype=np.uint64)
@@ -279,7 +282,7 @@ def _calendar(slots: int) -> Calendar:
         now=np.zeros(1),
         ring=ring,
         ring_order=ring.copy(),
-        ring_ends=np.array([0, slots]),
+        ring_ends=np.array([0, slots if starting is None else starting]),
         mask=np.uint64(leaves - 1),
     )
 
@@ -325,7 +328,9 @@ def _close_ranks(queue: Queue) -> None:
 
 
 @cache
-def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool, reads_late: bool) -> Any:
+def _kernel(
+    kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool, reads_late: bool, extras: bool
+) -> Any:
     """The kernel for one rule and one shape of route. The arguments are constants of its code and of its cache key."""
 
     def advance(state, calendar, streams, workers, queue, columns, service, target, rows):  # type: ignore[no-untyped-def]
@@ -384,7 +389,9 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                     _finish(kind, state, worker)
                     for i in range(written, sizes[ROWS]):
                         columns.time[i] = now
-                    if sizes[ROWS] > written and state.row_kind[written] == DROPPED:
+                    if extras and slot >= state.workers:
+                        workers.extras[0] += now - began
+                    elif not extras and sizes[ROWS] > written and state.row_kind[written] == DROPPED:
                         workers.spent[6] += now - began
                     else:
                         workers.spent[1] += worked - pulled
@@ -395,6 +402,14 @@ def _kernel(kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool
                         if serves:
                             workers.spent[3] += seated - joined
                             workers.spent[4] += now - seated
+                    if extras:
+                        if slot < state.workers:
+                            workers.lasted[state.arrived[0]] = now - began
+                        for i in range(written, sizes[ROWS]):
+                            columns.busy[i] = workers.extras[0]
+                            if state.row_kind[i] == DROPPED:  # its work is work no more
+                                workers.spent[1] -= workers.lasted[state.row_place[i]]
+                                workers.spent[6] += workers.lasted[state.row_place[i]]
                     if sizes[CANCELLED_WORKERS]:
                         for i in range(sizes[CANCELLED_WORKERS]):
                             other = state.cancelled[i]
@@ -459,7 +474,7 @@ class CompiledEngine:
     def __init__(self, network: Network, variates: Variates) -> None:
         self.network = network
         self._variates = variates
-        count = network.workers
+        count = network.slots
 
         def integers(size: int, fill: int) -> NDArray[np.int64]:
             return np.full(size, fill, dtype=np.int64)
@@ -467,24 +482,29 @@ class CompiledEngine:
         def sequence(size: int, fill: int, bits: int) -> NDArray[Any]:
             return np.full(size, fill, dtype=np.int64 if bits == 64 else np.uint32)  # unsigned: the cheaper index
 
-        self.state = network.kind.state(count, network.parameters, CHUNK_ROWS, sequence)
-        self._calendar = _calendar(count)
+        extras = len(network.extras)
+        self.state = network.kind.state(network.workers, network.parameters, CHUNK_ROWS, sequence, extras)
+        starting = int(self.state.sizes[RELEASED])
+        self.state.sizes[RELEASED] = 0
+        self._calendar = _calendar(count, starting)
         spare = network.seats + 1  # one event draws at most one service a seat, and one more variate
         values = np.zeros((len(network.laws), BLOCK + spare))
         self._streams = Streams(values, integers(len(network.laws), BLOCK + spare), np.array([1]))
         began, pulled, worked, joined, seated = np.zeros((5, count))
-        stage = np.full(count, RESTART, dtype=np.int8)
-        routes = network.work, network.pull, network.push
-        self._workers = Workers(*routes, stage, began, pulled, worked, joined, seated, np.zeros(7))
+        stage = np.full(count, PARKED, dtype=np.int8)
+        stage[:starting] = RESTART
+        totals = np.zeros(7), np.zeros(1), np.zeros(len(self.state.pending_read))
+        self._workers = Workers(*network.routes, stage, began, pulled, worked, joined, seated, *totals)
         room = len(self.state.row_worker)
         waiting = np.zeros(count, dtype=np.int8)
         ring = integers(1 << count.bit_length(), 0)
         self._queue = Queue(ring, waiting, np.array([0, 0, network.seats, 0]), np.zeros(2))
         served = room if network.has_server else 1
-        self._columns = Columns(np.zeros(room), integers(served, 0), np.zeros(served), np.zeros(served))
+        busy = np.zeros(room if network.has_server or extras else 1)
+        self._columns = Columns(np.zeros(room), integers(served, 0), np.zeros(served), busy)
         kind = [kind.finish for kind in KINDS.values()].index(network.kind.finish)  # kinds may share a rule
         pulls, pushes = bool((network.pull >= 0).any()), bool((network.push >= 0).any())
-        shape = pulls, pushes, network.has_server, pulls and network.read_at_pull_end
+        shape = pulls, pushes, network.has_server, pulls and network.read_at_pull_end, bool(extras)
         self._advance = _kernel(kind, _fingerprint(network.kind.finish), *shape)
 
     def chunks(self, updates: int) -> Iterator[Chunk]:
@@ -518,7 +538,10 @@ class CompiledEngine:
         state, added = self.state, self._columns
         columns = (added.time, state.row_worker, state.row_staleness, state.row_read, state.row_kind)
         station = (added.visits, added.waited, added.busy) if self.network.has_server else ()
-        return Chunk(*(column[:rows] for column in columns + station))
+        chunk = Chunk(*(column[:rows] for column in columns + station))
+        if self.network.extras:
+            chunk = chunk._replace(busy=added.busy[:rows])
+        return chunk._replace(last_staleness=state.row_last[:rows]) if self.network.reads_on else chunk
 
     @property
     def now(self) -> float:
@@ -533,10 +556,11 @@ class CompiledEngine:
     @property
     def open_reads(self) -> NDArray[np.int64]:
         """Versions held by the gradients whose fate is still open: in work or waiting for their update."""
-        held = np.concatenate([self.state.read, self.state.pending_read])
+        held = np.concatenate([self.state.read[: self.network.workers], self.state.pending_read])
         return np.asarray(held[held != CLOSED])
 
     @property
     def machine_time(self) -> MachineTime:
         """Where the workers' time went."""
-        return MachineTime.of(self._workers.spent, self._workers.began, self.state.read, self.now)
+        workers = slice(self.network.workers)
+        return MachineTime.of(self._workers.spent, self._workers.began[workers], self.state.read[workers], self.now)

@@ -1,4 +1,4 @@
-"""The SimPy engine: one process per worker, walking pull -> read -> work -> push -> server -> commit -> read again.
+"""The SimPy engine: one process per slot, walking pull -> read -> work -> push -> server -> commit -> read again.
 
 Order of events (docs/design.md): a worker released by its own commit reads at once, in the same event; workers released
 by another's commit read when the calendar reaches them; simultaneous events run in the order in which they were
@@ -107,31 +107,43 @@ class SimpyEngine:
         self.env = simpy.Environment()
         self.network = network
         self.state = network.kind.state(
-            network.workers, network.parameters, CHUNK_ROWS, lambda size, fill, bits: [fill] * size
+            network.workers, network.parameters, CHUNK_ROWS, lambda size, fill, bits: [fill] * size,
+            len(network.extras),
         )
-        self.began_at = [0.0] * network.workers
+        self.began_at = [0.0] * network.slots
         self.seated_at = [0.0] * network.workers
         self._spent = [0.0] * 7  # the first seven fields of MachineTime, in their order
+        self._extras_busy = 0.0  # seconds
+        self._lasted = [0.0] * len(self.state.pending_read)  # the work, in seconds, of samples whose fate is open
         # what the engine adds to a row: its time and the station's totals
         self._row_time = [0.0] * len(self.state.row_worker)
         self._row_station = [(0, 0.0, 0.0)] * len(self.state.row_worker)
         streams = variates.hand_out()
         self._station = _Station(self, network.seats, streams[network.service]) if network.has_server else None
         self._so_far: dict[int, Callable[[], tuple[float, float, float, float]]] = {}
-        self._processes = [self.env.process(self._walk(worker, streams)) for worker in range(network.workers)]
+        sizes = self.state.sizes
+        starting = set(self.state.released[: sizes[RELEASED]])
+        sizes[RELEASED] = 0
+        self._routes = network.routes
+        self._processes = [
+            self.env.process(self._walk(slot, streams, slot in starting)) for slot in range(network.slots)
+        ]
 
-    # -- one worker -----------------------------------------------------------------------------------------------
+    # -- one slot: a worker, or an extra one -----------------------------------------------------------------------
 
-    def _walk(self, worker: int, streams: list[Callable[[], float]]) -> Walk:
+    def _walk(self, worker: int, streams: list[Callable[[], float]], starting: bool) -> Walk:
         env, state, network, station = self.env, self.state, self.network, self._station
         timeout, spent, began_at, read = env.timeout, self._spent, self.began_at, state.read
         finish, sizes, released, row_time = network.kind.finish, state.sizes, state.released, self._row_time
-        work = streams[network.work[worker]]
-        pull = None if network.pull[worker] == NO_STREAM else streams[network.pull[worker]]
-        push = None if network.push[worker] == NO_STREAM else streams[network.push[worker]]
+        legs = (leg[worker] for leg in self._routes)
+        work, pull, push = (None if number == NO_STREAM else streams[number] for number in legs)
+        assert work is not None
+        with_extras, is_extra = bool(network.extras), worker >= network.workers
         record = self.record
         began = pulled = worked = joined = NOT_YET
         self._so_far[worker] = lambda: (began, pulled, worked, joined)
+        if not starting:
+            yield env.event()  # until a rule releases it
         while True:
             start(state, worker)
             began_at[worker] = began = pulled = env.now
@@ -164,7 +176,9 @@ class SimpyEngine:
             finish(state, worker)
             for i in range(written, sizes[ROWS]):
                 row_time[i] = now
-            if sizes[ROWS] > written and state.row_kind[written] == DROPPED:
+            if is_extra:
+                self._extras_busy += now - began
+            elif not with_extras and sizes[ROWS] > written and state.row_kind[written] == DROPPED:
                 spent[6] += now - began
             else:
                 spent[1] += worked - pulled
@@ -175,10 +189,24 @@ class SimpyEngine:
                 if station is not None:
                     spent[3] += seated - joined
                     spent[4] += now - seated
+            if with_extras:
+                if not is_extra:
+                    self._lasted[state.arrived[0]] = now - began
+                self._book_rows(written)
             if station is None and sizes[RELEASED] == 1 and released[0] == worker and not sizes[CANCELLED_WORKERS]:
                 sizes[RELEASED] = 0  # the ordinary case, without a call
             elif not self._settle(worker, written):
                 yield env.event()  # until another's commit releases it
+
+    def _book_rows(self, written: int) -> None:
+        """With extra slots: their time beside the new rows; and the work of what was dropped is work no more."""
+        state = self.state
+        for i in range(written, state.sizes[ROWS]):
+            self._row_station[i] = (0, 0.0, self._extras_busy)
+            if state.row_kind[i] == DROPPED:
+                lasted = self._lasted[state.row_place[i]]
+                self._spent[1] -= lasted
+                self._spent[6] += lasted
 
     def _settle(self, finisher: int, written: int) -> bool:
         """Carry out what a rule wrote to its outboxes; whether the finisher itself may go on."""
@@ -252,6 +280,10 @@ class SimpyEngine:
             read=column(state.row_read, int),
             kind=column(state.row_kind, int),
         )
+        if self.network.extras:
+            chunk = chunk._replace(busy=column([busy for _, _, busy in self._row_station[:rows]], float))
+            if self.network.reads_on:
+                chunk = chunk._replace(last_staleness=column(state.row_last, int))
         if self._station is None:
             return chunk
         visits, waited, busy = column(self._row_station, float).reshape(rows, 3).T
@@ -272,10 +304,11 @@ class SimpyEngine:
     @property
     def open_reads(self) -> NDArray[np.int64]:
         """Versions held by the gradients whose fate is still open: in work or waiting for their update."""
-        held = [*self.state.read, *self.state.pending_read]
+        held = [*self.state.read[: self.network.workers], *self.state.pending_read]
         return np.array([version for version in held if version != CLOSED], dtype=np.int64)
 
     @property
     def machine_time(self) -> MachineTime:
         """Where the workers' time went."""
-        return MachineTime.of(self._spent, self.began_at, self.state.read, self.now)
+        workers = self.network.workers
+        return MachineTime.of(self._spent, self.began_at[:workers], self.state.read[:workers], self.now)

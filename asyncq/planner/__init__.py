@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from asyncq.planner.plan import Plan, Row, plan
+from asyncq.planner.comparison import Plan, Row, plan
 
 __all__ = ["Plan", "Row", "plan"]

@@ -42,7 +42,8 @@ class Candidate:
     @property
     def fresh(self) -> bool:
         """Whether no gradient is ever stale."""
-        return self.scenario.protocol.kind in FRESH or self.network.workers == 1
+        on_policy = self.scenario.protocol.parameters.get("staleness_budget") == 0
+        return self.scenario.protocol.kind in FRESH or on_policy or self.network.workers == 1
 
     @property
     def samples(self) -> float:

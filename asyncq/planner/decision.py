@@ -16,7 +16,7 @@ from asyncq.planner.regimes import WORKERS, Regimes
 from asyncq.planner.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
-    from asyncq.planner.plan import Row
+    from asyncq.planner.comparison import Row
 
 __all__ = ["Contest", "Rival", "Verdict", "answers", "contest", "standard_error", "verdict"]
 
@@ -133,7 +133,7 @@ def verdict(rows: list[Row]) -> Verdict:
 
 
 def _samples(row: Row) -> float:
-    return row.hardware.throughput.mean * row.candidate.samples
+    return float(row.hardware.throughput.mean * row.candidate.samples)
 
 
 # -- words ------------------------------------------------------------------------------------------------------------

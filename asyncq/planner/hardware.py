@@ -72,9 +72,11 @@ def known(candidate: Candidate) -> tuple[Estimate | None, StalenessLaw | None]:
     """The exact throughput and the exact law, None where theory does not know them."""
     rate: Estimate | None = None
     law: StalenessLaw | None = None
-    found = throughput(candidate.scenario)
-    if isinstance(found, Estimate):
-        rate = found
+    try:
+        found = throughput(candidate.scenario)
+        rate = found if isinstance(found, Estimate) else None
+    except NoExactLaw:
+        rate = None
     try:
         law = staleness_law(candidate.scenario)
     except NoExactLaw:

@@ -37,7 +37,7 @@ class Problem:
 
     @classmethod
     def of(cls, scenario: Scenario) -> Problem:
-        """From a scenario's ``[plan]`` and ``[optimizer]``. Raises ``ScenarioError`` for a problem that is not determined."""
+        """From a scenario's ``[plan]`` and ``[optimizer]``. Raises ``ScenarioError`` where they do not determine it."""
         plan, today = scenario.plan, scenario.optimizer
         assert plan is not None
         momentum = None if today is None else today.momentum
@@ -56,7 +56,7 @@ class Problem:
             root = momentum**0.5
             kappa = ((1.0 + root) / (1.0 - root)) ** 2
             inferred.append(f"condition number {kappa:.4g}, from momentum {momentum:g}, as if tuned without noise")
-        target, step = polyak(kappa)
+        target = polyak(kappa)[0]
         if sharpness is None and rate is not None:
             mu = target if momentum is None or momentum <= 0 else momentum
             sharpness = (1.0 + mu**0.5) ** 2 / rate
@@ -80,8 +80,8 @@ class Problem:
     def with_(self, *, noise: float = 1.0, condition: float = 1.0) -> Problem:
         """The same with its gradient noise and its condition number multiplied by factors."""
         h = self.quadratic.curvature
-        stretch = 1.0 if h.size == 1 or self.condition_number == 1 else np.log(condition) / np.log(self.condition_number)
-        modes = h * (h / h.max()) ** stretch
+        stretch = 0.0 if self.condition_number == 1 else -np.log(condition) / np.log(self.condition_number)
+        modes = h * (h.max() / h) ** stretch
         quadratic = _quadratic(modes, self.gradient_noise * noise, self.loss_reduction)
         kappa = self.condition_number * condition if h.size > 1 else 1.0
         return replace(

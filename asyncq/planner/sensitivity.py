@@ -16,7 +16,7 @@ from asyncq.planner.tuning import Tuned
 from asyncq.scenario import Scenario
 
 if TYPE_CHECKING:
-    from asyncq.planner.plan import Row, Tuner
+    from asyncq.planner.comparison import Row, Tuner
 
 __all__ = ["Sensitivity", "sensitivity"]
 
@@ -54,7 +54,7 @@ def sensitivity(
     scenario: Scenario, rows: list[Row], problem: Problem, tuner: Tuner, *, seed: int, engine: str
 ) -> tuple[Sensitivity, ...]:
     """Halve and double gradient noise, condition number, the cv of the work and the service time."""
-    from asyncq.planner.plan import Tuner
+    from asyncq.planner.comparison import Tuner
 
     ranked = sorted((row for row in rows if math.isfinite(row.time.mean)), key=lambda row: row.time.mean)
     if len(ranked) < 2:

@@ -127,9 +127,17 @@ def _search(
                 best = x
         if width < 0.1 and kept[best][1] > before * (1.0 - FLAT):
             break
-    as_good = [x for x, (_, value) in kept.items() if value <= kept[best][1] * (1.0 + AS_GOOD)]
-    best = min(as_good, key=lambda x: abs(np.tanh(x) - prefer))
-    return float(np.tanh(best)), *kept[best]
+    if rough and near is None:
+        return float(np.tanh(best)), *kept[best]
+    bar, wanted = kept[best][1] * (1.0 + AS_GOOD), float(np.clip(np.arctanh(prefer), low, high))
+    as_good = min((x for x in kept if kept[x][1] <= bar), key=lambda x: abs(x - wanted))
+    for part in (1.0, 0.5, 0.25):  # the optimum is flat: go towards the preferred momentum while it stays so
+        x = as_good + part * (wanted - as_good)
+        if at(x, kept[as_good][0]) <= bar:
+            as_good = x
+            if part == 1.0:
+                break
+    return float(np.tanh(as_good)), *kept[as_good]
 
 
 def best_step(model: LossModel, momentum: float, reserve: float, guess: float | None = None) -> tuple[float, float]:

@@ -170,7 +170,7 @@ class Accumulator:
                 self._fold_histograms(here.staleness, top)
                 self._fold_workers(here)
                 self._fold_sums(here.staleness)
-            if self._kernel is None or top >= self._dense or here.visits is not None:
+            if self._kernel is None or top >= self._dense or here.busy is not None:
                 self._mark_ends(here)
             self._keep_blocks(here)
             self.rows += last - first

@@ -31,7 +31,8 @@ def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Stalen
     network, kind = network_of(scenario), scenario.protocol.kind
     if kind not in _LAWS:
         raise NoExactLaw(f"no exact staleness law is known for protocol {kind}", 'kind = "asynchronous"')
-    law = StalenessLaw.constant(0) if network.workers == 1 else _LAWS[kind](network, tolerance)
+    alone = network.workers == 1 and not network.extras
+    law = StalenessLaw.constant(0) if alone else _LAWS[kind](network, tolerance)
     return replace(law, unit=network.unit)
 
 
@@ -40,6 +41,8 @@ def mean_staleness(scenario: Scenario) -> float | None:
     2)."""
     network = network_of(scenario)
     kind, workers, k = scenario.protocol.kind, network.workers, network.rows_per_update
+    if kind == "actor-learner":  # nobody starts on a version before every sample of the last is learnt from
+        return 0.0 if network.parameters["staleness_budget"] == 0 else None
     if workers == 1 or kind in _FRESH:
         return 0.0
     if _reads_late(network):
@@ -173,6 +176,15 @@ def _bounded(network: Network, tolerance: float) -> StalenessLaw:
     )
 
 
+def _actor_learner(network: Network, tolerance: float) -> StalenessLaw:
+    if network.parameters["staleness_budget"] == 0:
+        return StalenessLaw.constant(0)
+    raise NoExactLaw(
+        "samples queue for a learner, behind a gate that bounds their mean staleness",
+        "staleness_budget = 0: none is stale",
+    )
+
+
 _FRESH = ("synchronous", "k-sync", "backup-workers", "k-batch-sync")
 _LAWS: dict[str, Callable[[Network, float], StalenessLaw]] = {
     "asynchronous": _asynchronous,
@@ -181,5 +193,6 @@ _LAWS: dict[str, Callable[[Network, float], StalenessLaw]] = {
     "k-batch-async": _k_batch_async,
     "stale-synchronous": _stale_synchronous,
     "bounded": _bounded,
+    "actor-learner": _actor_learner,
     **dict.fromkeys(_FRESH, _fresh),
 }

@@ -64,9 +64,9 @@ def synchronous_throughput(network: Network) -> Estimate | None:
     """Gradients per second of the same workers behind a barrier: M / E[max of their times], exact.
 
     None where the maximum has no closed form: with a server, or with a random pull or push. None for compute groups
-    as well, whose gradients are not a machine's.
+    as well, whose gradients are not a machine's, and with extra slots, whose time is not the workers'.
     """
-    if network.has_server or network.group_size > 1:
+    if network.has_server or network.group_size > 1 or network.extras:
         return None
     slowest: list[Law] = []
     routes, counts = np.unique(np.stack([network.pull, network.work, network.push]), axis=1, return_counts=True)
@@ -254,6 +254,30 @@ def _bounded(network: Network) -> Rates:
     return low, high, reason
 
 
+def _actor_learner(network: Network) -> Rates:
+    """At most what the learner can learn and the generators can make; at least one thing at a time. A budget of 0 is B
+    samples by at most so many generators and then the learner: with enough of them, all alike, a barrier of B, and for
+    exponential work E[W] (1/min(G, 1) + ... + 1/min(G, B)) with G of them (theory.md section 3.4)."""
+    parameters, batch = network.parameters, network.rows_per_update
+    workers, cycles = _routes(network)
+    learning = network.laws[network.extra_work[0]].mean
+    limit = min(int(parameters.get("limit", network.workers)), network.workers)
+    means = np.sort(np.repeat([c.mean for c in cycles], workers))[:limit]
+    if parameters["staleness_budget"] == 0 and len(cycles) == 1:
+        making = None
+        if limit >= batch:
+            making = order_statistic_mean([batch], cycles, batch)
+        elif cycles[0].is_exponential:
+            making = cycles[0].mean * float((1.0 / np.minimum(limit, np.arange(1, batch + 1))).sum())
+        if making is not None:
+            return 1.0 / (making + learning), 1.0 / (making + learning), ""
+    high = min(1.0 / learning, float((1.0 / means).sum()) / batch)
+    if "discard_older_than" in parameters and parameters["staleness_budget"] > 0:
+        return 0.0, high, "the share of samples that are dropped has no formula; above, nobody waits"
+    low = 1.0 / (learning + batch * max(c.mean for c in cycles))
+    return low, high, "between one thing at a time, and a learner or generators who never wait"
+
+
 _FAMILIES: dict[str, Callable[[Network], Rates]] = {
     "asynchronous": _asynchronous,
     "k-batch-async": _asynchronous,
@@ -262,5 +286,6 @@ _FAMILIES: dict[str, Callable[[Network], Rates]] = {
     "round-robin": _round_robin,
     "stale-synchronous": _stale_synchronous,
     "bounded": _bounded,
+    "actor-learner": _actor_learner,
     **dict.fromkeys(("synchronous", "k-sync", "backup-workers"), _barrier),
 }

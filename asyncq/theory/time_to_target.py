@@ -8,6 +8,7 @@ of power series. Source: theory.md sections 6 and 8; derivation in docs/theory/p
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -152,7 +153,9 @@ def _first_for_good(whole: Real, share: Real, target: float) -> Real:
     return out
 
 
-def _advanced(powers: list[Real], state: Real, share: Real, target: float, below: NDArray[np.int64]) -> tuple[Real, Real]:
+def _advanced(
+    powers: list[Real], state: Real, share: Real, target: float, below: NDArray[np.int64]
+) -> tuple[Real, Real]:
     """Updates for which the loss stays above the target, taken in powers of two under ``below``, and the state then."""
     done = np.zeros(state.shape[0])
     for j in reversed(range(int(below.max()))):
@@ -215,7 +218,7 @@ class LawLoss:
             return float(np.log(min(g, 1e30) / self.averaged)) if g > 0 else -70.0
 
         grid = [0.0, 0.1, 0.3, 0.7, 1.5, 3.0, 6.0, 12.0, 20.0]
-        for low, high in zip(grid, grid[1:], strict=False):
+        for low, high in itertools.pairwise(grid):
             if excess(high) >= 0.0:
                 return float(-edge * np.expm1(-bracketed_root(excess, max(low, 1e-9), high, rtol=1e-6)))
         return edge
@@ -297,20 +300,23 @@ class LawLoss:
         with np.errstate(divide="ignore", invalid="ignore"):
             rate = np.log(np.maximum(end - floor, 1e-300) / np.maximum(middle - floor, 1e-300))
             rate = np.where(settled, -1.0, np.minimum(rate / (moments.shape[-1] - moments.shape[-1] // 2), -1e-12))
-        for i in np.flatnonzero(np.isinf(found)):
-            if floor[i] @ share >= q.target or not np.isfinite(end[i]).all():
-                continue
-
-            def above(more: float, i: int = i) -> float:
-                return float((floor[i] + (end[i] - floor[i]) * np.exp(rate[i] * more)) @ share) - q.target
-
-            if above(0.0) > 0.0 > above(2.0**DOUBLINGS):
-                low, high = 0.0, 2.0**DOUBLINGS
-                for _ in range(60):
-                    middle_ = 0.5 * (low + high)
-                    low, high = (middle_, high) if above(middle_) > 0 else (low, middle_)
-                found[i] = moments.shape[-1] - 1 + high
+        for i in map(int, np.flatnonzero(np.isinf(found))):
+            if floor[i] @ share < q.target and np.all(np.isfinite(end[i])):
+                found[i] = moments.shape[-1] - 1 + _decays(share * floor[i], share * (end[i] - floor[i]), rate[i], q.target)
         return found
+
+
+def _decays(floor: Real, above: Real, rate: Real, target: float) -> float:
+    """When the sum over modes of floor + above exp(rate t) meets the target, by bisection; infinite beyond
+    2^DOUBLINGS."""
+    low, high = 0.0, 2.0**DOUBLINGS
+    if float((floor + above * np.exp(rate * high)).sum()) > target:
+        return float("inf")
+    while high - low > 1e-6 * high + 1e-9:
+        middle = 0.5 * (low + high)
+        still = float((floor + above * np.exp(rate * middle)).sum()) > target
+        low, high = (middle, high) if still else (low, middle)
+    return high
 
 
 class UnequalLoss(LawLoss):

@@ -42,8 +42,9 @@ class Row:
     """One candidate and all that is known of it; times in seconds.
 
     ``tuned`` is what to set. ``updates`` to the target: exact for an exact basis, else the replay's, else theory's
-    (``source``: "exact", "replay", "model"). ``time`` to the target; ``relative`` to one worker's. ``hardware_efficiency`` is
-    T_m / T_1 and ``statistical_efficiency`` I_m / I_1, as in [AbM] section 1: lower is better.
+    (``source``: "exact", "replay", "model"). ``time`` to the target; ``relative`` to one worker's.
+    ``hardware_efficiency`` is T_m / T_1 and ``statistical_efficiency`` I_m / I_1, as in [AbM] section 1: lower is
+    better.
     """
 
     candidate: Candidate
@@ -151,7 +152,7 @@ class Plan:
         }
 
     def frame(self) -> DataFrame:
-        """The candidates as a pandas frame (pandas is yours to install), nested keys joined with dots."""
+        """The candidates as a pandas frame (pandas comes with statsmodels), nested keys joined with dots."""
         import pandas
 
         return pandas.json_normalize([row.to_dict(self.problem.batch) for row in self.rows])
@@ -171,7 +172,7 @@ def plan(
     updates to the target are then theory's. ``on_progress(done, total, what)`` is called before each step; if it
     returns True, what is left is not replayed and the plan says that it was interrupted.
 
-    Raises ``ScenarioError`` for a scenario without a plan, candidates that cannot be, and a problem that is not determined.
+    Raises ``ScenarioError`` for a scenario without a plan, candidates that cannot be, and an undetermined problem.
     """
     if not isinstance(scenario, Scenario):
         scenario = Scenario.from_toml(scenario)
