@@ -16,7 +16,7 @@ from asyncq.errors import ScenarioError
 from asyncq.estimate import Estimate
 from asyncq.planner import decision
 from asyncq.planner.candidates import Candidate, candidates, lone_cycles
-from asyncq.planner.confirmation import Confirmation, confirm, horizon, longest_replay
+from asyncq.planner.confirmation import LONGEST, Confirmation, confirm, horizon
 from asyncq.planner.hardware import Hardware, hardware, relative_error, to_dict
 from asyncq.planner.problem import Problem
 from asyncq.planner.regimes import Regimes, regimes
@@ -110,13 +110,15 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The answer: ``rows`` in the order of the file, the ``winner``, ``answers`` in words, and what they rest on."""
+    """The answer: ``rows`` in the order of the file, the ``winner`` (fastest), the ``choice`` (the best synchronous
+    candidate, where going asynchronous is not worth it), ``answers`` in words, and what they rest on."""
 
     scenario: Scenario
     problem: Problem
     seed: int
     rows: tuple[Row, ...]
     winner: Row | None
+    choice: Row | None
     answers: tuple[str, ...]
     verdict: decision.Verdict
     contest: decision.Contest
@@ -141,6 +143,7 @@ class Plan:
             "interrupted": self.interrupted,
             "answers": list(self.answers),
             "winner": None if self.winner is None else self.winner.name,
+            "choice": None if self.choice is None else self.choice.name,
             "contest": self.contest.to_dict(),
             "verdict": self.verdict.to_dict(),
             "problem": self.problem.to_dict(),
@@ -210,12 +213,14 @@ def plan(
         why, confirmation = "", None
         if stopped or not confirm_by_replay:
             why = "not replayed: interrupted" if stopped else "not replayed: not asked for"
+        elif candidate.fresh:
+            why = "not replayed: nothing is stale, theory is exact"
         elif not math.isfinite(tuned.updates):
             why = "never reaches the target"
         elif tuned.updates / seen.throughput.mean > CANNOT_WIN * best:
             why = f"cannot win: {tuned.updates / seen.throughput.mean / best:.1f} times the best by theory"
-        elif tuned.updates > longest_replay():
-            why = f"not replayed: more than {longest_replay():,} updates"
+        elif tuned.updates > LONGEST:
+            why = f"not replayed: more than {LONGEST:,} updates"
         else:
             wanted = 16 * horizon(tuned.updates)
             if seen.run.updates < wanted:
@@ -231,13 +236,15 @@ def plan(
     bend = regimes(scenario, problem, reserve)
     tell(2 * len(found) + 1, "sensitivity")
     moved = () if stopped else sensitivity(scenario, rows, problem, tuner, seed=seed, engine=engine)
-    answers = decision.answers(rows, winner, contest, verdict, bend, moved, problem, stopped)
+    choice = decision.choice(rows, winner, verdict)
+    answers = decision.answers(rows, winner, choice, contest, verdict, bend, moved, problem, stopped)
     return Plan(
         scenario=scenario,
         problem=problem,
         seed=seed,
         rows=tuple(rows),
         winner=winner,
+        choice=choice,
         answers=answers,
         verdict=verdict,
         contest=contest,

@@ -20,13 +20,14 @@ from asyncq.sgd.replay import replay
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.time_to_target import Quadratic, fresh_loss
 
-__all__ = ["Confirmation", "confirm", "horizon", "longest_replay"]
+__all__ = ["LONGEST", "Confirmation", "confirm", "horizon"]
 
 Real = NDArray[np.float64]
 
-WORK = 4_000_000  # updates replayed for one candidate, all replications together
-FEWEST, MOST = 48, 256  # replications
-GROUPS = 32  # of replications, for the jackknife
+WORK = 1_000_000  # updates replayed for one candidate, all replications together
+FEWEST, MOST = 24, 192  # replications
+LONGEST = 60_000  # updates to a target that are still replayed
+GROUPS = 24  # of replications, for intervals
 FEWEST_GROUPS = 8  # windows of the trace, below which groups share windows and intervals are of the noise alone
 POINTS = 240
 AGREE = 0.05
@@ -35,13 +36,13 @@ SMALLER = (0.7, 0.5, 0.35, 0.25)  # of the step, where the trace does not bear i
 
 @dataclass(frozen=True, eq=False)
 class Confirmation:
-    """What the replay showed: ``updates`` to the target (infinite: not reached) with its 95 % interval, and the
-    ``pseudo``-values of its logarithm, one for each group of replications. ``tuned`` is the setting that was replayed:
+    """What the replay showed: ``updates`` to the target (infinite: not reached), the 95 % interval, and ``by_group``
+    its logarithm as each group of replications would have it. ``tuned`` is the setting that was replayed:
     with a smaller step than theory's if ``lowered``."""
 
     updates: float
     ci95: tuple[float, float] | None
-    pseudo: Real
+    by_group: Real
     replications: int
     tuned: Tuned
     lowered: bool
@@ -61,11 +62,6 @@ def horizon(updates: float) -> int:
     return int(1.25 * updates) + 32
 
 
-def longest_replay() -> int:
-    """The most updates to a target that are replayed at all."""
-    return int(WORK / FEWEST / 1.25)
-
-
 def confirm(run: Run, tuned: Tuned, quadratic: Quadratic, *, seed: int, threads: int | None = None) -> Confirmation:
     """Replay the trace of ``run`` at the tuned setting on ``quadratic`` (noise of one gradient as it is computed)."""
     objective = NoisyQuadratic(quadratic.curvature, quadratic.noise, start=quadratic.start)
@@ -81,9 +77,9 @@ def confirm(run: Run, tuned: Tuned, quadratic: Quadratic, *, seed: int, threads:
         shown = replay(objective, run, **alike)
         loss = shown.loss[:, 0]
         if np.any(quadratic.noise > 0):
-            gradients = run.network.rows_per_update
-            fresh = replay(objective, StalenessLaw.constant(0), gradients=gradients, **alike).loss[:, 0]
-            averaged = quadratic.averaged(gradients)
+            averaged = quadratic.averaged(run.network.rows_per_update)
+            alone = NoisyQuadratic(averaged.curvature, averaged.noise, start=averaged.start)
+            fresh = replay(alone, StalenessLaw.constant(0), **alike).loss[:, 0]
             for i, step in enumerate(steps):
                 loss[i] = _controlled(loss[i], fresh[i], fresh_loss(averaged, step, tuned.momentum, shown.updates))
         return loss, shown.updates
@@ -101,14 +97,14 @@ def confirm(run: Run, tuned: Tuned, quadratic: Quadratic, *, seed: int, threads:
     windows = max(1, run.updates // int(at[-1]))
     group = np.arange(used.shape[0]) % windows  # replications of one window are of one group
     group = group % GROUPS if windows >= FEWEST_GROUPS else np.arange(used.shape[0]) % GROUPS
-    value, pseudo = _jackknife(used, at, level, group)
+    value, by_group = _by_group(used, at, level, group)
     ci95 = None
-    if np.all(np.isfinite(pseudo)):
+    if np.all(np.isfinite(by_group)):
         from scipy.special import stdtrit
 
-        half = float(stdtrit(pseudo.size - 1, 0.975)) * float(np.std(pseudo, ddof=1)) / pseudo.size**0.5
+        half = float(stdtrit(by_group.size - 1, 0.975)) * float(np.std(by_group, ddof=1)) / by_group.size**0.5
         ci95 = (value * float(np.exp(-half)), value * float(np.exp(half)))
-    return Confirmation(value, ci95, pseudo, used.shape[0], tuned, lowered)
+    return Confirmation(value, ci95, by_group, used.shape[0], tuned, lowered)
 
 
 def _controlled(loss: Real, fresh: Real, expected: Real) -> Real:
@@ -122,13 +118,23 @@ def _controlled(loss: Real, fresh: Real, expected: Real) -> Real:
     return np.asarray(loss - weight * (fresh - expected))
 
 
-def _jackknife(loss: Real, at: NDArray[np.int64], level: float, group: NDArray[np.int64]) -> tuple[float, Real]:
-    """Updates to the target from all replications, and pseudo-values of its logarithm: leaving out one group at a
-    time."""
-    value = _reaches(loss.mean(axis=0), at, level)
+def _by_group(loss: Real, at: NDArray[np.int64], level: float, group: NDArray[np.int64]) -> tuple[float, Real]:
+    """Updates to the target from all replications, and its logarithm as each group of them would move it: by its loss
+    about there, over the slope of the mean (the delta method; not a number where the mean does not fall)."""
+    mean = loss.mean(axis=0)
+    value = _reaches(mean, at, level)
+    near = np.abs(at / value - 1.0) <= 0.3 if value > 0 else at == 0
     groups = int(group.max()) + 1
-    out = np.array([np.log(_reaches(loss[group != g].mean(axis=0), at, level)) for g in range(groups)])
-    return value, groups * np.log(value) - (groups - 1) * out
+    if near.sum() < 3:
+        return value, np.full(groups, np.log(max(value, 1e-300)))
+    slope = float(np.polyfit(at[near].astype(np.float64), mean[near], 1)[0])
+    if slope >= 0:
+        return value, np.full(groups, np.nan)
+    here = np.abs(at / value - 1.0) <= 0.05
+    here[int(np.argmin(np.abs(at - value)))] = True
+    about = loss[:, here].mean(axis=1)
+    late = np.array([about[group == g].mean() for g in range(groups)]) - about.mean()
+    return value, np.log(value) - late / (slope * value)
 
 
 def _reaches(mean: Real, at: NDArray[np.int64], level: float) -> float:

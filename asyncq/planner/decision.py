@@ -18,9 +18,10 @@ from asyncq.planner.sensitivity import Sensitivity
 if TYPE_CHECKING:
     from asyncq.planner.comparison import Row
 
-__all__ = ["Contest", "Rival", "Verdict", "answers", "contest", "standard_error", "verdict"]
+__all__ = ["Contest", "Rival", "Verdict", "answers", "choice", "contest", "standard_error", "verdict"]
 
 AS_GOOD = 1.01  # times the winner's: no difference that anybody would act on
+SMALL_SWING = 0.02
 WORTHWHILE = 0.05  # less time than this saved is no reason to go asynchronous
 
 
@@ -74,9 +75,9 @@ class Verdict:
 
 def standard_error(seen: Confirmation) -> float:
     """Of the logarithm of the replay's updates to the target."""
-    if not np.all(np.isfinite(seen.pseudo)):
+    if not np.all(np.isfinite(seen.by_group)):
         return math.inf
-    return float(np.std(seen.pseudo, ddof=1)) / seen.pseudo.size**0.5
+    return float(np.std(seen.by_group, ddof=1) / np.sqrt(seen.by_group.size))
 
 
 def contest(rows: list[Row]) -> tuple[Row | None, Contest]:
@@ -95,8 +96,8 @@ def _rival(winner: Row, row: Row, rivals: int) -> Rival:
     pace = math.hypot(*(relative_error(r.hardware.throughput) for r in (winner, row)))
     sampled = [r.confirmation for r in (winner, row) if r.source == "replay" and r.confirmation is not None]
     spread = math.fsum(standard_error(seen) ** 2 for seen in sampled)
-    if len(sampled) == 2 and sampled[0].pseudo.size == sampled[1].pseudo.size and math.isfinite(spread):
-        difference = sampled[0].pseudo - sampled[1].pseudo
+    if len(sampled) == 2 and sampled[0].by_group.size == sampled[1].by_group.size and math.isfinite(spread):
+        difference = sampled[0].by_group - sampled[1].by_group
         paired = float(np.var(difference, ddof=1)) / difference.size
         left = paired / spread if spread > 0 else None
         spread = paired
@@ -132,6 +133,13 @@ def verdict(rows: list[Row]) -> Verdict:
     )
 
 
+def choice(rows: list[Row], winner: Row | None, seen: Verdict) -> Row | None:
+    """The candidate to use: the fastest, but the best synchronous one where asynchrony is not worth it."""
+    if seen.decision != "stay synchronous":
+        return winner
+    return next(row for row in rows if row.name == seen.synchronous)
+
+
 def _samples(row: Row) -> float:
     return float(row.hardware.throughput.mean * row.candidate.samples)
 
@@ -142,6 +150,7 @@ def _samples(row: Row) -> float:
 def answers(
     rows: list[Row],
     winner: Row | None,
+    chosen: Row | None,
     contest_: Contest,
     verdict_: Verdict,
     bend: Regimes,
@@ -150,42 +159,44 @@ def answers(
     interrupted: bool,
 ) -> tuple[str, ...]:
     """The plan in sentences, the most important first."""
-    lines = list(_winner(rows, winner, contest_, problem))
-    if winner is not None:
-        lines += [_verdict(verdict_), _bottleneck(winner), _workers(bend), *_regime(bend, problem)]
+    lines = list(_winner(winner, chosen, contest_, problem))
+    if winner is not None and chosen is not None:
+        lines += [_verdict(verdict_), _bottleneck(chosen), _workers(bend), *_regime(bend, problem)]
         lines += _moved(moved, winner)
     lines += _evidence(rows, contest_, interrupted)
     lines += [f"Assumed: {text}." for text in problem.inferred]
     return tuple(lines)
 
 
-def _winner(rows: list[Row], winner: Row | None, seen: Contest, problem: Problem) -> Iterator[str]:
-    if winner is None:
+def _winner(winner: Row | None, chosen: Row | None, seen: Contest, problem: Problem) -> Iterator[str]:
+    if winner is None or chosen is None:
         yield (
             "No candidate reaches the target: gradient noise holds the loss above it, or no step is stable. "
             "Ask for a smaller loss_reduction."
         )
         return
-    margin = winner.relative
-    how = "exact" if margin.exact else "95 % " + _ends(margin.ci95) if margin.ci95 else "by theory"
+    time = chosen.relative
+    how = "exact" if time.exact else f"95 % {_ends(time.ci95)}" if time.ci95 else "by theory"
     yield (
-        f"Use {winner.name}: the target in {_seconds(winner.time.mean)}, "
-        f"{margin.mean:.3g} of one worker's time ({how})."
+        f"Use {chosen.name}: the target in {_seconds(chosen.time.mean)}, {time.mean:.3g} of one worker's time ({how})."
     )
-    if seen.level:
-        yield f"Not distinguishable from: {'; '.join(seen.level)}."
-    beaten = [rival for rival in seen.rivals if rival.distinguishable]
-    if beaten:
-        next_ = min(beaten, key=lambda rival: rival.factor)
-        interval = f" ({_ends(next_.ci95)})" if next_.ci95 else ""
-        yield f"The next, {next_.name}, takes {next_.factor:.3g}{interval} times as long."
-    c = winner.candidate
+    c = chosen.candidate
     grouped = "" if c.groups is None else f" in {c.groups} group{'s' if c.groups > 1 else ''}"
     shape = f"{c.workers} worker{'s' if c.workers > 1 else ''}{grouped}"
     yield (
-        f"Set: {shape}, {c.scenario.protocol.kind}{_parameters(winner)}, momentum {winner.tuned.momentum:.2f}, "
-        f"{problem.unit} {winner.learning_rate:.3g} ({winner.tuned.margin:.3g} times below instability)."
+        f"Set: {shape}, {c.scenario.protocol.kind}{_parameters(chosen)}, momentum {chosen.tuned.momentum:.2f}, "
+        f"{problem.unit} {chosen.learning_rate:.3g} ({chosen.tuned.margin:.3g} times below instability)."
     )
+    if chosen is not winner:
+        gap = chosen.time.mean / winner.time.mean
+        yield f"The fastest is {winner.name}, by {100 * (gap - 1):.2g} %: too little to go asynchronous for."
+    if seen.level:
+        yield f"Not distinguishable from {winner.name}: {'; '.join(seen.level)}."
+    beaten = [rival for rival in seen.rivals if rival.distinguishable and rival.name != chosen.name]
+    if beaten:
+        next_ = min(beaten, key=lambda rival: rival.factor)
+        interval = f" ({_ends(next_.ci95)})" if next_.ci95 else ""
+        yield f"The next, {next_.name}, takes {next_.factor:.3g}{interval} times as long as the fastest."
 
 
 def _parameters(row: Row) -> str:
@@ -213,9 +224,9 @@ def _verdict(seen: Verdict) -> str:
 
 def _bottleneck(winner: Row) -> str:
     seen = winner.hardware
-    lost = f"{100 * seen.waiting:.2g} % of the machine time is lost to waiting"
-    if seen.wasted:
-        lost += f", {100 * seen.wasted:.2g} % thrown away"
+    lost = f"{100 * seen.waiting:.0f} % of the machine time is lost to waiting"
+    if seen.wasted >= 0.005:
+        lost += f", {100 * seen.wasted:.0f} % thrown away"
     if seen.bottleneck == "server":
         return f"Bottleneck: the server, {100 * seen.busy:.0f} % busy; {lost}."
     return f"Bottleneck: {seen.bottleneck}, {100 * seen.busy:.0f} % of the machine time; {lost}."
@@ -245,9 +256,12 @@ def _moved(moved: tuple[Sensitivity, ...], winner: Row) -> Iterator[str]:
     if not moved:
         return
     top = moved[0]
+    if top.swing < SMALL_SWING:
+        yield "No input matters much: halved or doubled, none moves the lead over the best rival by 2 %."
+        return
     yield (
-        f"What matters most: the {top.input}; {top.change}, the lead over the best rival goes from "
-        f"{top.lead_before:.3g} to {top.lead:.3g} times (theory, retuned)."
+        f"What matters most: the {top.input}; {top.change}, the best rival's time goes from {top.lead_before:.3g} to "
+        f"{top.lead:.3g} times that of {winner.name} (theory, learning rates retuned)."
     )
     flips = [item for item in moved if item.flips]
     if flips:

@@ -25,7 +25,7 @@ __all__ = ["ExactLoss", "LawLoss", "LossModel", "Quadratic", "UnequalLoss", "cro
 
 Real = NDArray[np.float64]
 
-STEPPED = 256  # updates that are followed one by one before whole powers of the recursion are taken
+STEPPED = 128  # updates that are followed one by one before whole powers of the recursion are taken
 DOUBLINGS = 24  # of the recursion: longer than 2^24 updates is never
 LONGEST = 1024  # terms of a power series; beyond, each mode decays to its floor at its last rate
 
@@ -133,7 +133,7 @@ def _first_for_good(whole: Real, share: Real, target: float) -> Real:
             power = power @ power
         first, _ = _advanced(powers, state, share, target, np.full(late.size, DOUBLINGS))
         # momentum may carry the loss up again: follow it in strides to twice or four times as far
-        stride = np.clip(np.floor(np.log2(np.maximum(first, 64.0) / 64.0)), 0, DOUBLINGS - 3).astype(int)
+        stride = np.clip(np.floor(np.log2(np.maximum(first, 32.0) / 32.0)), 0, DOUBLINGS - 3).astype(int)
         leap = np.stack([powers[j][i] for i, j in enumerate(stride)])
         path = np.empty((STEPPED + 1, *state.shape))
         path[0] = state
@@ -302,7 +302,8 @@ class LawLoss:
             rate = np.where(settled, -1.0, np.minimum(rate / (moments.shape[-1] - moments.shape[-1] // 2), -1e-12))
         for i in map(int, np.flatnonzero(np.isinf(found))):
             if floor[i] @ share < q.target and np.all(np.isfinite(end[i])):
-                found[i] = moments.shape[-1] - 1 + _decays(share * floor[i], share * (end[i] - floor[i]), rate[i], q.target)
+                rest = share * (end[i] - floor[i])
+                found[i] = moments.shape[-1] - 1 + _decays(share * floor[i], rest, rate[i], q.target)
         return found
 
 
