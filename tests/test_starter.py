@@ -234,7 +234,7 @@ def test_an_editor_accepts_every_law_of_the_reference_page() -> None:
         ({"schema": 2}, ".schema"),
         ({"pool": []}, ".pool"),
         ({"sever": {}}, ".sever"),
-        ({"plan": {}}, ".plan"),
+        ({"plan": {"hold": "all"}}, ".plan"),
         ({"groups": {}}, ".groups"),
         ({"groups": {"count": 0}}, ".groups"),
         ({"groups": {"count": 2, "batch": "shared"}}, ".groups"),

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "Row", "plan"]
 
 CANNOT_WIN = 2.0  # times the best theory so far: not replayed
+KEPT_ROWS = 200_000  # of a trace, while other candidates are looked at
 EXACT_MOMENTS = 20_000  # updates of unequal workers that are followed exactly
 Z = 1.96
 
@@ -205,7 +206,7 @@ def plan(
     for i, candidate in enumerate(found):
         tell(i, f"tuning {candidate.name}")
         seen = hardware(candidate, seed=seed, engine=engine)
-        judged.append((candidate, seen, tuner.tuned(candidate, seen)))
+        judged.append((candidate, _light(seen), tuner.tuned(candidate, seen)))
     best = min((tuned.updates / seen.throughput.mean for _, seen, tuned in judged), default=math.inf)
     rows: list[Row] = []
     for i, (candidate, seen, tuned) in enumerate(judged):
@@ -223,7 +224,7 @@ def plan(
             why = f"not replayed: more than {LONGEST:,} updates"
         else:
             wanted = 16 * horizon(tuned.updates)
-            if seen.run.updates < wanted:
+            if seen.run.trace is None or seen.run.updates < wanted:
                 most = max(2 * horizon(tuned.updates), 1_000_000 // candidate.gradients)
                 seen = hardware(candidate, seed=seed, engine=engine, updates=min(wanted, most))
             quadratic = problem.quadratic.averaged(candidate.batches)
@@ -353,6 +354,14 @@ def _check_prices(scenario: Scenario) -> None:
             raise ScenarioError(
                 f"{scenario.source or scenario.name}: plan.prices.{name} is not a pool; price one of: {known}"
             )
+
+
+def _light(seen: Hardware) -> Hardware:
+    """Without its trace, where that is long: it is simulated again if it is replayed."""
+    trace = seen.run.trace
+    if trace is None or trace.time.size <= KEPT_ROWS:
+        return seen
+    return replace(seen, run=replace(seen.run, trace=None))
 
 
 def _engine(engine: str) -> str:
