@@ -60,7 +60,7 @@ def markdown(plan: Plan) -> str:
 
 def write(plan: Plan, folder: Path) -> None:
     """plan.json, plan.md, plan.csv and the figures."""
-    from asyncq import plan_plots
+    from asyncq.plots import plan as figures
 
     with written(folder / "plan.json") as path:
         path.write_text(json.dumps(plan.to_dict(), allow_nan=False, indent=1) + "\n", encoding="utf-8")
@@ -70,8 +70,8 @@ def write(plan: Plan, folder: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([word or "source" for word in HEAD])
         writer.writerows(_cells(row) for row in plan.ranked)
-    for name in plan_plots.FIGURES:
-        figure = getattr(plan_plots, name)(plan)
+    for name in figures.FIGURES:
+        figure = getattr(figures, name)(plan)
         for suffix in ("png", "svg"):
             with written(folder / f"{name.replace('_', '-')}.{suffix}") as path:
                 figure.savefig(path, format=suffix, dpi=144)

@@ -29,7 +29,7 @@ LAYERS: dict[str, int] = {
             "run findings replications timeline statistics",
             "sgd papers",
             "planner",
-            "plots plan_plots chart",
+            "plots chart",
             "cli report plan_report files __main__",
         )
     )

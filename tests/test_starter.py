@@ -201,9 +201,11 @@ def validate(value: Any, schema: dict[str, Any] = SCHEMA, path: str = "") -> lis
         elif word == "required":
             found += [f"{path}.{key}: missing" for key in said if isinstance(value, dict) and key not in value]
         elif word == "additionalProperties":
-            assert said is False
-            extra = set(value) - set(schema["properties"]) if isinstance(value, dict) else ()
-            found += [f"{path}.{key}: unknown" for key in extra]
+            extra = set(value) - set(schema.get("properties", ())) if isinstance(value, dict) else ()
+            if said is False:
+                found += [f"{path}.{key}: unknown" for key in extra]
+            elif said is not True:  # keys of the user's own
+                found += [line for key in extra for line in validate(value[key], said, f"{path}.{key}")]
         elif word in ("items", "minItems"):
             if isinstance(value, list) and word == "minItems" and len(value) < said:
                 found.append(f"{path}: too few")
