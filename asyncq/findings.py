@@ -14,7 +14,13 @@ from asyncq.network import Network
 from asyncq.protocols import DROPPED
 from asyncq.staleness import StalenessLaw
 from asyncq.statistics.accumulate import Collected
-from asyncq.statistics.intervals import quantiles_of_parts, ratio_of_batches, shares_of_parts, variance_of_batches
+from asyncq.statistics.intervals import (
+    mean_of_independent,
+    quantiles_of_parts,
+    ratio_of_batches,
+    shares_of_parts,
+    variance_of_batches,
+)
 
 if TYPE_CHECKING:
     from asyncq.engines import MachineTime
@@ -46,23 +52,45 @@ class Staleness:
     def of(cls, collected: Collected, network: Network) -> Staleness:
         """From what was counted of a run."""
         rows, sums, squares, *_ = collected.batches.T
-        counts, smallest = collected.histogram, collected.cycle
-        law = StalenessLaw(counts / counts.sum(), unit=network.unit, source="measured")
+        unit, smallest, parts = network.unit, collected.cycle, (collected.parts, collected.part_rows)
+        return cls._seen(
+            collected.histogram / collected.histogram.sum(),
+            network,
+            ci95=ratio_of_batches(sums, rows, unit=unit, smallest=smallest).ci95,
+            variance=variance_of_batches(rows, sums, squares, unit=f"{unit} squared", smallest=smallest),
+            pmf_ci95=shares_of_parts(*parts),
+            quantile_intervals=_named(quantiles_of_parts(*parts, QUANTILES)),
+        )
+
+    @classmethod
+    def over(cls, runs: Sequence[Collected], network: Network) -> Staleness:
+        """Over independent runs of one network, with intervals from the differences between them."""
+        counts = np.zeros((len(runs), max(run.histogram.size for run in runs)), dtype=np.int64)
+        for row, run in zip(counts, runs, strict=True):
+            row[: run.histogram.size] = run.histogram
+        cells = np.arange(counts.shape[1])
+        rows = counts.sum(axis=1)
+        means = counts @ cells / rows
+        variances = counts @ cells**2 / rows - means**2
+        return cls._seen(
+            (counts / rows[:, None]).mean(axis=0),
+            network,
+            ci95=mean_of_independent(means.tolist(), unit=network.unit).ci95,
+            variance=mean_of_independent(variances.tolist(), unit=f"{network.unit} squared"),
+            pmf_ci95=shares_of_parts(counts, rows, fewest=2),
+            quantile_intervals=_named(quantiles_of_parts(counts, rows, QUANTILES, fewest=2)),
+        )
+
+    @classmethod
+    def _seen(cls, pmf: NDArray[np.float64], network: Network, *, pmf_ci95: Any, **intervals: Any) -> Staleness:
+        law = StalenessLaw(pmf, unit=network.unit, source="measured")
         effective, weight = law, 1.0
         if network.weight is not None:
             late = np.arange(law.pmf.size)
             weights = np.where(late > network.parameters["maximum_staleness"], network.weight(late), 1.0)
             effective, weight = law.weighted(weights)
-        pmf_ci95 = shares_of_parts(collected.parts, collected.part_rows)
-        return cls(
-            ci95=ratio_of_batches(sums, rows, unit=network.unit, smallest=smallest).ci95,
-            law=law,
-            effective=effective,
-            weight=weight,
-            variance=variance_of_batches(rows, sums, squares, unit=f"{network.unit} squared", smallest=smallest),
-            pmf_ci95=None if pmf_ci95 is None else pmf_ci95[:, : law.pmf.size],
-            quantile_intervals=_named(quantiles_of_parts(collected.parts, collected.part_rows, QUANTILES)),
-        )
+        cells = None if pmf_ci95 is None else pmf_ci95[:, : law.pmf.size]
+        return cls(law=law, effective=effective, weight=weight, pmf_ci95=cells, **intervals)
 
     @property
     def mean(self) -> float:
@@ -139,6 +167,16 @@ class Server:
             network.seats,
             ratio_of_batches(busy, seconds * network.seats, unit="share of seats", smallest=collected.cycle),
             ratio_of_batches(waited, visits, unit="seconds", smallest=collected.cycle),
+        )
+
+    @classmethod
+    def over(cls, servers: Sequence[Server]) -> Server:
+        """Over independent runs, with intervals from the differences between them."""
+        utilisations, waits = zip(*((one.utilisation.mean, one.waiting.mean) for one in servers), strict=True)
+        return cls(
+            servers[0].seats,
+            mean_of_independent(utilisations, unit=servers[0].utilisation.unit),
+            mean_of_independent(waits, unit=servers[0].waiting.unit),
         )
 
     def to_dict(self) -> dict[str, Any]:

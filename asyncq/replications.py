@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from asyncq.errors import ScenarioError, TooShortError
 from asyncq.estimate import Estimate
+from asyncq.findings import Server, Staleness
 from asyncq.run import Run, simulate
 from asyncq.statistics.intervals import mean_of_independent
 from asyncq.variates import chosen_seed
@@ -23,16 +24,19 @@ __all__ = ["Replications", "replicate"]
 
 @dataclass(frozen=True, eq=False)
 class Replications:
-    """Runs that differ in nothing but their random streams, and estimates over them (Student's intervals, 95 %).
+    """Runs that differ in nothing but their random streams, and estimates over them: Student's intervals (95 %), for
+    the shares of single staleness values and for quantiles as in a run, with runs for its parts.
 
     Run number i is what ``simulate(scenario, seed=seed, replication=i)`` gives on its own.
     """
 
     runs: tuple[Run, ...]
     throughput: Estimate
-    staleness: Estimate
+    gradients: Estimate
+    staleness: Staleness
     staleness_sd: Estimate
     fresh: Estimate
+    server: Server | None
 
     @property
     def interrupted(self) -> bool:
@@ -43,10 +47,11 @@ class Replications:
         """As JSON: the estimates, and every run as its own report."""
         return {
             "schema": 1,
-            "throughput": self.throughput.to_dict(),
+            "throughput": {**self.throughput.to_dict(), "gradients": self.gradients.to_dict()},
             "staleness": self.staleness.to_dict(),
             "staleness_sd": self.staleness_sd.to_dict(),
             "fresh": self.fresh.to_dict(),
+            "server": None if self.server is None else self.server.to_dict(),
             "interrupted": self.interrupted,
             "replications": [run.to_dict() for run in self.runs],
         }
@@ -92,11 +97,16 @@ def replicate(
         runs = tuple(run for run in pool.map(one, range(replications)) if run is not None)
     if not runs:
         raise TooShortError("nothing to report: stopped before any replication had outlasted its warm-up")
-    unit = runs[0].staleness.unit
+    first = runs[0]
+    servers = [run.server for run in runs if run.server is not None]
+    staleness = Staleness.over([run.collected for run in runs], first.network)
+    fresh = None if staleness.pmf_ci95 is None else (float(staleness.pmf_ci95[0, 0]), float(staleness.pmf_ci95[1, 0]))
     return Replications(
         runs,
-        throughput=mean_of_independent([run.throughput.mean for run in runs], unit=runs[0].throughput.unit),
-        staleness=mean_of_independent([run.staleness.mean for run in runs], unit=unit),
-        staleness_sd=mean_of_independent([run.staleness.sd for run in runs], unit=unit),
-        fresh=mean_of_independent([float(run.staleness.pmf[0]) for run in runs], unit="share of gradients"),
+        throughput=mean_of_independent([run.throughput.mean for run in runs], unit=first.throughput.unit),
+        gradients=mean_of_independent([run.gradients.mean for run in runs], unit=first.gradients.unit),
+        staleness=staleness,
+        staleness_sd=mean_of_independent([run.staleness.sd for run in runs], unit=first.staleness.unit),
+        fresh=Estimate(float(staleness.pmf[0]), fresh, "share of gradients"),
+        server=Server.over(servers) if servers else None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from asyncq import __version__
 from asyncq.estimate import Estimate
 
 if TYPE_CHECKING:
+    from asyncq.findings import Server
     from asyncq.papers.claim import Claim, Comparison, Reproduction
     from asyncq.replications import Replications
     from asyncq.run import Run
@@ -83,7 +85,7 @@ def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_replications(seen: Replications) -> str:
+def render_replications(seen: Replications, *, ascii_only: bool = False) -> str:
     """Estimates over replications, and one line for each of them."""
     first = seen.runs[0]
     lines = []
@@ -93,14 +95,23 @@ def render_replications(seen: Replications) -> str:
     lines.append(f"{len(seen.runs)} replications; engine {first.engine}, seed {first.seed}, asyncq {__version__}")
     interval = "95 % intervals over replications" if seen.throughput.ci95 else "one replication has no intervals"
     lines += ["", f"estimates    {interval}"]
-    for name, value in (
-        ("throughput", seen.throughput),
-        ("staleness", seen.staleness),
-        ("its sd", seen.staleness_sd),
-        ("fresh", seen.fresh),
+    stale = seen.staleness
+    for name, value, unit in (
+        ("throughput", seen.throughput, seen.throughput.unit),
+        ("gradients", seen.gradients, "per second"),
+        ("staleness", Estimate(stale.mean, stale.ci95, stale.unit), stale.unit),
+        ("its sd", seen.staleness_sd, stale.unit),
+        ("fresh", seen.fresh, "of the gradients have staleness 0"),
     ):
-        unit = "of the gradients have staleness 0" if name == "fresh" else value.unit
-        lines.append(f"  {name:<11}{_estimate(value, 6)} {unit}")
+        if name != "gradients" or value != replace(seen.throughput, unit=value.unit):
+            lines.append(f"  {name:<11}{_estimate(value, 6)} {unit}")
+    for name, quantile in stale.quantiles.items():
+        ends = stale.quantile_intervals[name]
+        interval = "" if ends is None else f" [{ends[0]}, {ends[1]}]"
+        lines.append(f"  {name:<11}{quantile}{interval} {stale.unit}")
+    if seen.server is not None:
+        lines += _server(seen.server)
+    lines += ["", *_histogram(stale.law, "#" if ascii_only else "█", BARS)]
     lines += ["", f"{'replication':>13}{'updates':>14}{'staleness':>12}{'throughput':>13}   geometric law"]
     for number, run in enumerate(seen.runs):
         numbers = f"{number:>13}{run.updates:>14,}{run.staleness.mean:>12.6g}{run.throughput.mean:>13.6g}"
@@ -199,8 +210,7 @@ def _flow(run: Run) -> Iterator[str]:
         parts = ", ".join(f"{count:,} {kind} ({count / decided:.1%})" for kind, count in lost.items())
         yield f"gradients    {run.kinds['committed']:,} committed, {parts}"
     if run.server is not None:
-        yield f"server       busy {_estimate(run.server.utilisation)}, a share of its seats' time"
-        yield f"             queue {_estimate(run.server.waiting)} seconds per gradient"
+        yield from _server(run.server)
     if run.learner is not None:
         yield f"learner      busy {_estimate(run.learner.utilisation)}, a share of its time"
     spent = run.machine_time._asdict()
@@ -215,6 +225,11 @@ def _flow(run: Run) -> Iterator[str]:
         for pool in run.pools:
             stale = "no gradient committed" if pool.staleness is None else f"mean staleness {pool.staleness:.4g}"
             yield f"  {pool.name:<10} {pool.workers} workers, {pool.throughput:.4g} gradients per second, {stale}"
+
+
+def _server(server: Server) -> Iterator[str]:
+    yield f"server       busy {_estimate(server.utilisation)}, a share of its seats' time"
+    yield f"             queue {_estimate(server.waiting)} seconds per gradient"
 
 
 def _staleness(run: Run) -> Iterator[str]:

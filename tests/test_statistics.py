@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from asyncq.engines import Chunk
 from asyncq.network import Network
 from asyncq.protocols import CANCELLED, COMMITTED, DOWNWEIGHTED, DROPPED
-from asyncq.statistics.accumulate import BATCHES, BLOCK_ROWS, PARTS, STRIDES, Accumulator, Collected
+from asyncq.statistics.accumulate import BATCHES, BLOCK_ROWS, PARTS, SAMPLE, Accumulator, Collected
 from asyncq.statistics.goodness import fit_geometric
 from asyncq.statistics.intervals import ratio_of_batches
 
 NETWORK = Network.of(scenario(workers=4, server={"service_time": 1.0}))
+BATCHED = Network.of(scenario(workers=4, server={"service_time": 1.0}, protocol={"kind": "k-batch-async", "k": 3}))
 
 
-def rows(staleness, rng, kinds=None) -> Chunk:
+def rows(staleness, rng, kinds=None, k=1) -> Chunk:
     n = len(staleness)
-    version = np.arange(n)
+    version = np.arange(n) // k
     return Chunk(
         time=np.cumsum(rng.random(n)),
         worker=rng.integers(4, size=n),
@@ -35,8 +36,8 @@ def rows(staleness, rng, kinds=None) -> Chunk:
     )
 
 
-def folded(chunk: Chunk, cuts, warmup: int, compiled: bool = False) -> Accumulator:
-    accumulator = Accumulator(NETWORK, warmup=warmup, compiled=compiled)
+def folded(chunk: Chunk, cuts, warmup: int, compiled: bool = False, network: Network = NETWORK) -> Accumulator:
+    accumulator = Accumulator(network, warmup=warmup, compiled=compiled)
     edges = [0, *sorted(cuts), chunk.time.size]
     for low, high in itertools.pairwise(edges):
         if high > low:
@@ -82,10 +83,9 @@ def test_sums_do_not_depend_on_where_chunks_are_cut(seed, n, cuts, warmup, mixed
 def assert_collected(collected: Collected, chunk: Chunk, keep, boundary: int, total: int) -> None:
     """That what was collected is what plain numpy makes of the rows ``keep``, numbered from ``boundary``."""
     tau = chunk.staleness[keep]
-    number = np.arange(boundary, total)
-    for j in range(STRIDES):
-        seen = np.bincount(tau[number % (1 << j) == 0], minlength=1)
-        assert np.array_equal(np.trim_zeros(seen, "b"), np.trim_zeros(collected.thinned(j), "b"))
+    assert np.array_equal(collected.histogram, np.bincount(tau))
+    for j in range(collected.finest, 13):
+        assert np.array_equal(np.bincount(tau[:: 1 << j]), collected.thinned(j))
     worker = chunk.worker[keep]
     assert np.array_equal(collected.per_worker[0], np.bincount(worker, minlength=4))
     assert np.array_equal(collected.per_worker[1], np.bincount(worker, weights=tau, minlength=4))
@@ -109,6 +109,33 @@ def assert_collected(collected: Collected, chunk: Chunk, keep, boundary: int, to
     stale = [staleness for staleness, _ in collected.blocks]
     assert np.array_equal(np.concatenate(stale), tau)  # short runs are kept whole
     assert max(map(len, stale)) <= BLOCK_ROWS
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_epochs_are_powers_of_two_updates(compiled):
+    """Of three rows each; batches and parts are whole updates too."""
+    rng = np.random.default_rng(2)
+    chunk = rows(rng.geometric(0.2, size=20_000) - 1, rng, k=3)
+    accumulator = folded(chunk, [7, 9000], 50, compiled, BATCHED)
+    assert accumulator.boundaries == [0, *(3 << j for j in range(5, 13))]
+    for boundary in accumulator.boundaries:
+        collected = accumulator.collected(boundary)
+        assert collected.warmup == 50 + boundary // 3
+        assert_collected(collected, chunk, np.arange(150 + boundary, 20_000), boundary, 20_000 - 150)
+        assert np.all(collected.batches[1:, 4] == collected.batch_rows / 3)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_long_run_keeps_a_thinned_sample_of_bounded_size(compiled):
+    rng = np.random.default_rng(4)
+    n = 2 * SAMPLE + 5001
+    chunk = rows(rng.geometric(0.2, size=n) - 1, rng)
+    accumulator = folded(chunk, range(0, n, 16_384), 0, compiled)
+    for boundary in accumulator.boundaries[-3:]:
+        collected = accumulator.collected(boundary)
+        assert collected.finest == 2
+        for j in (2, 5):
+            assert np.array_equal(collected.thinned(j), np.bincount(chunk.staleness[boundary :: 1 << j]))
 
 
 def test_blocks_of_a_long_run_are_spread_evenly_over_it():

@@ -106,7 +106,7 @@ def simulate(
                     updates=updates,
                     on_chunk=on_chunk,
                 )
-                summary, text = seen.to_dict(), report.render_replications(seen)
+                summary, text = seen.to_dict(), report.render_replications(seen, ascii_only=ascii_only())
                 interrupted = seen.interrupted
     if folder is not None:
         if exact or replications is not None:

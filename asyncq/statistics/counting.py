@@ -19,25 +19,23 @@ def count(
     read: Any,
     time: Any,
     first: int,
-    level: Any,
-    counts: Any,
     parts: Any,
-    part_bits: int,
+    part_rows: int,
     by_worker: Any,
     sums: Any,
     ends: Any,
-    batch_bits: int,
+    batch_rows: int,
 ) -> None:
-    """Count rows number ``first`` and on: ``parts[row >> part_bits, staleness]``; of every other row
-    ``counts[level, staleness]``, where ``level`` repeats and its size is a power of two; rows and sums, packed in one
-    number, by worker; by batch (``row >> batch_bits``) sums and sums of squares, and time and version at its end."""
-    i, rows, mask = 0, staleness.size, level.size - 1
+    """Count rows number ``first`` and on: ``parts[row // part_rows, staleness]``; rows and sums, packed in one number,
+    by worker; by batch (``row // batch_rows``) sums and sums of squares, and time and version at its end. Parts are
+    whole batches."""
+    begin, rows = 0, staleness.size
     one = 1 << BITS
-    while i < rows:
-        batch = (first + i) >> batch_bits
-        end = ((batch + 1) << batch_bits) - first
-        begin, last = i, min(rows, end)
-        part = parts[(first + i) >> part_bits]  # batches do not straddle parts
+    while begin < rows:
+        batch = (first + begin) // batch_rows
+        end = (batch + 1) * batch_rows - first
+        last = min(rows, end)
+        part = parts[(first + begin) // part_rows]
         total = squares = 0
         for i in range(begin, last):
             late = staleness[i]
@@ -45,9 +43,7 @@ def count(
             by_worker[np.uintp(worker[i])] += one + late
             total += late
             squares += late * late
-        for i in range(begin + ((first + begin) & 1), last, 2):
-            counts[level[np.uintp((first + i) & mask)], np.uintp(staleness[i])] += 1
-        i = last
+        begin = last
         sums[batch, 0] += total
         sums[batch, 1] += squares
         if last == end:

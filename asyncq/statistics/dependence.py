@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asyncq.errors import TooShortError
-from asyncq.statistics.accumulate import STRIDES, Collected
+from asyncq.statistics.accumulate import Collected
 
 __all__ = ["Dependence", "autocorrelation", "correlation_time", "dependence", "effective_sample_size", "stride"]
 
@@ -25,7 +25,7 @@ WINDOW = 5.0  # correlation times that the sum of autocorrelations covers (Sokal
 ENOUGH = 50  # correlation times that a series should hold
 FEWEST_PAIRS = 200
 FEWEST_ROWS = 500
-FIRST_STRIDE = 3  # every 8th row at least
+FIRST_STRIDE, LAST_STRIDE = 3, 12  # every 8th to every 4096th row
 NEGLIGIBLE = 0.02  # an autocorrelation
 
 Floats = NDArray[np.float64]
@@ -179,16 +179,17 @@ def stride(collected: Collected, *, fewest_rows: int = FEWEST_ROWS) -> int:
     At lags below 8 two workers' rows reject a true geometric law too often (12 % at lag 1 instead of 5 %)."""
     stretches = [np.asarray(staleness, dtype=np.float64) for staleness, _ in collected.blocks]
     values = sum(part.size for part in stretches)
-    last = STRIDES - 1
+    last = LAST_STRIDE
     while last > 0 and collected.rows >> last < fewest_rows:
         last -= 1
-    if last <= FIRST_STRIDE or not values:
+    first, last = max(FIRST_STRIDE, collected.finest), max(last, collected.finest)
+    if last <= first or not values:
         return last
     mean = sum(float(part.sum()) for part in stretches) / values
     centred = [part - mean for part in stretches]
     variance = sum(float(part @ part) for part in centred) / values
     if variance <= 0:
-        return FIRST_STRIDE
+        return first
     bound = max(NEGLIGIBLE, 2.5 / values**0.5)
 
     def correlation(lag: int) -> float:
@@ -196,7 +197,7 @@ def stride(collected: Collected, *, fewest_rows: int = FEWEST_ROWS) -> int:
         product = sum(float(part[lag:] @ part[:-lag]) for part in centred if part.size > lag)
         return product / max(1, pairs) / variance
 
-    for j in range(FIRST_STRIDE, last):
+    for j in range(first, last):
         if all(abs(correlation(lag)) < bound for lag in (1 << j, 2 << j)):
             return j
     return last

@@ -137,7 +137,7 @@ def dispersion(collected: Collected) -> Estimate:
     import warnings
 
     j = stride(collected)
-    while int(collected.thinned(j).sum()) > MOST_ROWS and j + 1 < len(collected.levels):
+    while int(collected.thinned(j).sum()) > MOST_ROWS:
         j += 1
     counts = collected.thinned(j)
     rows = int(counts.sum())

@@ -243,7 +243,7 @@ def misfit(collected: Collected, pmf: Pmf, parameters: Floats) -> tuple[float, I
         steps = np.cumsum(gap)
         at = int(np.argmax(np.abs(steps)))
         sign = 1.0 if steps[at] >= 0 else -1.0
-        variation = measured[:, above].sum(axis=1) - law[above].sum()
+        variation = np.einsum("ij,j->i", measured, above.astype(float)) - law[above].sum()
         kolmogorov = sign * (measured[:, : at + 1].sum(axis=1) - law[: at + 1].sum())
         n = len(measured)
         found.append([

@@ -91,20 +91,25 @@ def variance_of_batches(rows: Floats, sums: Floats, squares: Floats, *, unit: st
     return Estimate(variance, (variance / factor, variance * factor), unit)
 
 
-def shares_of_parts(parts: NDArray[np.int64], part_rows: int) -> Floats | None:
+def shares_of_parts(
+    parts: NDArray[np.int64], part_rows: int | NDArray[np.int64], *, fewest: int = FEWEST_BATCHES
+) -> Floats | None:
     """95 % intervals (each cell by itself) of the shares of every staleness, shape (2, cells), from histograms of equal
-    parts of the run in order; None if there are fewer than ``FEWEST_BATCHES``.
+    parts of a run in order, or of independent runs of about the same ``part_rows``; None for fewer than ``fewest``.
 
     Wilson's score interval, in which a row counts for less as its cell's counts scatter more between the parts than
     independent rows would. Cells met a few times scatter too little to tell, and are held for independent."""
     n = len(parts)
-    if n < FEWEST_BATCHES:
+    if n < fewest:
         return None
-    rows = n * part_rows
+    sizes = np.broadcast_to(part_rows, n)
+    rows = int(sizes.sum())
     met = parts.sum(axis=0)
     share = met / rows
     binomial = np.maximum(share * (1 - share) / rows, 1e-300)
-    effect = np.var(parts / part_rows, axis=0, ddof=1) / n / binomial
+    scatter = parts / sizes[:, None]
+    scatter -= scatter.mean(axis=0)
+    effect = np.einsum("ij,ij->j", scatter, scatter) / (n - 1) / n / binomial
     effect = np.where(met > 0, (effect * met + PRIOR) / (met + PRIOR), 1.0)
     effect = np.where(share < 1, effect, 1.0)
     reach = _student(n - 1) ** 2 * effect / rows
@@ -114,15 +119,19 @@ def shares_of_parts(parts: NDArray[np.int64], part_rows: int) -> Floats | None:
 
 
 def quantiles_of_parts(
-    parts: NDArray[np.int64], part_rows: int, probabilities: Sequence[float]
+    parts: NDArray[np.int64],
+    part_rows: int | NDArray[np.int64],
+    probabilities: Sequence[float],
+    *,
+    fewest: int = FEWEST_BATCHES,
 ) -> list[tuple[int, int] | None]:
     """95 % intervals of quantiles: the staleness values at which the interval of the distribution function holds the
     probability; None where there are too few parts or the parts' histograms end before."""
     below = np.cumsum(parts, axis=1)
-    ends = shares_of_parts(below, part_rows)
+    ends = shares_of_parts(below, part_rows, fewest=fewest)
     if ends is None:
         return [None] * len(probabilities)
-    reached = below.sum(axis=0) / (len(parts) * part_rows)
+    reached = below.sum(axis=0) / np.broadcast_to(part_rows, len(parts)).sum()
     found: list[tuple[int, int] | None] = []
     for probability in probabilities:
         low = int(np.argmax(ends[1] >= probability))
