@@ -17,7 +17,7 @@ from asyncq.staleness import StalenessLaw
 from asyncq.theory.exponential import ExponentialWorkers, exponential_workers
 from asyncq.theory.time_to_target import ExactLoss, LawLoss, LossModel, Quadratic, UnequalLoss
 
-__all__ = ["Tuned", "model_of", "tune"]
+__all__ = ["Tuned", "best_step", "model_of", "tune"]
 
 Real = NDArray[np.float64]
 
@@ -25,6 +25,7 @@ LOWEST, HIGHEST, COARSE = -0.8, 0.985, 11  # momenta, evenly in atanh
 COARSE_LAW = 7
 STEPS = np.geomspace(1.0, 1e-4, 9)  # of the largest allowed
 FLAT = 1e-3  # relative gain below which a search ends
+CELLS, TAIL = 512, 1e-6  # of a law that is tuned on
 AS_GOOD = 5e-3
 
 
@@ -68,7 +69,17 @@ def model_of(candidate: Candidate, law: StalenessLaw, quadratic: Quadratic) -> t
         return ExactLoss(pool, per_gradient), "exact"
     if pool is not None:
         return UnequalLoss(pool, per_gradient), "exact"
-    return LawLoss(law, per_gradient, gradients=candidate.gradients), "model"
+    return LawLoss(shortened(law), per_gradient, gradients=candidate.gradients), "model"
+
+
+def shortened(law: StalenessLaw) -> StalenessLaw:
+    """The law with its far tail, less than a millionth or beyond ``CELLS``, moved to where it is cut: the model is
+    replayed on the whole of it."""
+    far = np.flatnonzero(law.survival <= TAIL)
+    length = min(law.pmf.size, CELLS, int(far[0]) + 1 if far.size else CELLS)
+    pmf = law.pmf[:length].copy()
+    pmf[-1] += 1.0 - pmf.sum()
+    return StalenessLaw(pmf, unit=law.unit, source=law.source, name=law.name)
 
 
 def tune(

@@ -109,8 +109,9 @@ class ExactLoss:
         whole = np.zeros((reachable.size, q.curvature.size, size + 1, size + 1))
         whole[..., :size, :size], whole[..., :size, size] = matrix[reachable], drive[reachable]
         whole[..., size, size] = 1.0
-        found = _first_for_good(whole, share, q.target)
-        out[np.flatnonzero(fine)[reachable]] = found
+        with np.errstate(over="ignore", invalid="ignore"):  # at the very edge of stability
+            found = _first_for_good(whole, share, q.target)
+        out[np.flatnonzero(fine)[reachable]] = np.where(np.isnan(found), np.inf, found)
         return out
 
 
