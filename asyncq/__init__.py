@@ -9,12 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asyncq.advice import recommend, step_sizes
     from asyncq.errors import AsyncqError, DeadlockError, NoExactLaw, ScenarioError, TooShortError
     from asyncq.planner import Plan, plan
     from asyncq.replications import Replications, replicate
     from asyncq.run import Run, simulate
     from asyncq.scenario import Scenario
     from asyncq.staleness import StalenessLaw
+    from asyncq.theory.exact import staleness_law
+    from asyncq.theory.exponential import exponential_workers
+    from asyncq.theory.prediction import predict
 
 __version__ = "0.1.0"
 
@@ -29,9 +33,14 @@ _HOMES = {
     "ScenarioError": "errors",
     "StalenessLaw": "staleness",
     "TooShortError": "errors",
+    "exponential_workers": "theory.exponential",
     "plan": "planner",
+    "predict": "theory.prediction",
+    "recommend": "advice",
     "replicate": "replications",
     "simulate": "run",
+    "staleness_law": "theory.exact",
+    "step_sizes": "advice",
 }
 
 __all__ = [
@@ -45,9 +54,14 @@ __all__ = [
     "ScenarioError",
     "StalenessLaw",
     "TooShortError",
+    "exponential_workers",
     "plan",
+    "predict",
+    "recommend",
     "replicate",
     "simulate",
+    "staleness_law",
+    "step_sizes",
 ]
 
 

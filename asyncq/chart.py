@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 __all__ = ["draw", "draw_schedule"]
 
 LABEL = 14  # columns for a worker's name, at most
-SYMBOLS = {"work": "█", "wire": "─", "queue": "░", "service": "▓", "waiting": "·", "cancelled": "x"}
-ASCII = {"work": "=", "wire": "-", "queue": ":", "service": "#", "waiting": ".", "cancelled": "x"}
+SYMBOLS = {"work": "█", "wire": "─", "queue": "░", "service": "▓", "waiting": "·", "cancelled": "x", "repair": "~"}
+ASCII = {"work": "=", "wire": "-", "queue": ":", "service": "#", "waiting": ".", "cancelled": "x", "repair": "~"}
 MEANINGS = {
     "work": "work",
     "wire": "pull or push",
     "queue": "in the server's queue",
     "service": "being served",
     "waiting": "waits before it may read again",
-    "cancelled": "for nothing, cancelled at X",
+    "cancelled": "for nothing, cancelled or lost at X",
+    "repair": "its machine is away",
 }
 SCHEDULE = (
     "F5 is the forward pass of minibatch 5; B5:3 is its backward pass and the stage's update, by a gradient that is 3 "

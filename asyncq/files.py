@@ -20,15 +20,20 @@ if TYPE_CHECKING:
 
     from asyncq.papers.claim import Reproduction
     from asyncq.run import Run
+    from asyncq.theory.landscape import Budget, Landscape
     from asyncq.theory.pipeline import Schedule
     from asyncq.theory.prediction import Prediction
+    from asyncq.theory.recommendation import Recommendation
+    from asyncq.theory.stability import StepSizes
     from asyncq.timeline import Timeline
 
 __all__ = [
     "write_prediction",
+    "write_recommendation",
     "write_reproduction",
     "write_run",
     "write_schedule",
+    "write_stability",
     "write_summary",
     "write_timeline",
     "written",
@@ -71,6 +76,8 @@ def write_run(run: Run, folder: Path) -> None:
         "warm-up": plots.warm_up(run),
         "workers": plots.workers(run),
     }
+    if run.over_time is not None:
+        figures["over-time"] = plots.over_time(run.over_time, run.scenario.name)
     for name, figure in figures.items():
         _write_figure(figure, folder, name)
     if run.trace is not None:
@@ -94,6 +101,30 @@ def write_prediction(found: Prediction, folder: Path) -> None:
         _write_figure(plots.law(found), folder, "staleness")
     if found.momentum is not None:
         _write_figure(plots.momentum(found.scenario.name, found.momentum), folder, "momentum")
+
+
+def write_recommendation(
+    found: Recommendation,
+    near: Landscape,
+    against_workers: Budget,
+    workers: int | None,
+    summary: dict[str, Any],
+    folder: Path,
+) -> None:
+    """recommendation.json, the map of stable pairs and the momentum budget against the number of workers."""
+    from asyncq import plots
+
+    _write_json(summary, folder / "recommendation.json")
+    _write_figure(plots.stability_map(near, found), folder, "stability-map")
+    _write_figure(plots.momentum_budget(against_workers, workers), folder, "momentum-budget")
+
+
+def write_stability(dense: StepSizes, summary: dict[str, Any], folder: Path) -> None:
+    """stability.json, and the contraction against the step."""
+    from asyncq import plots
+
+    _write_json(summary, folder / "stability.json")
+    _write_figure(plots.contraction(dense), folder, "contraction")
 
 
 def write_timeline(timeline: Timeline, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a run found, one record a subject: staleness, the server, pools, groups, a learner."""
+"""What a run found, one record a subject: staleness, the server, pools, groups, a learner, a tree."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from asyncq.statistics.intervals import (
 if TYPE_CHECKING:
     from asyncq.engines import MachineTime
 
-__all__ = ["Groups", "Learner", "Pool", "Server", "Staleness"]
+__all__ = ["Groups", "Learner", "Pool", "Server", "Staleness", "Tree"]
 
 QUANTILES = (0.5, 0.9, 0.99)
 T = TypeVar("T")
@@ -247,12 +247,9 @@ class Learner:
         """From what was counted of a run, by the version read and by the last; None without a learner."""
         if network.kind.table != "learner":
             return None
-        *_, busy = collected.batches.T
-        total = sum(spent) or 1.0
+        seconds, busy, total = collected.batches[:, 3], collected.batches[:, 7], sum(spent) or 1.0
         return cls(
-            utilisation=ratio_of_batches(
-                busy, collected.batches[:, 3], unit="share of its time", smallest=collected.cycle
-            ),
+            utilisation=ratio_of_batches(busy, seconds, unit="share of its time", smallest=collected.cycle),
             budget=int(network.parameters["staleness_budget"]),
             blocked=spent.blocked / total,
             wasted_samples=float(collected.kinds[DROPPED] / collected.kinds.sum()),
@@ -264,3 +261,28 @@ class Learner:
         """As the JSON report has it."""
         last = None if self.last is None else self.last.to_dict()
         return {**vars(self), "utilisation": self.utilisation.to_dict(), "last": last}
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A tree of ``leaves`` with so many ``workers`` each; ``utilisation`` is the share of time in which their links
+    carry a message, None where that takes no time."""
+
+    leaves: int
+    workers: int
+    utilisation: Estimate | None
+
+    @classmethod
+    def of(cls, collected: Collected, network: Network) -> Tree | None:
+        """From what was counted of a run; None without a tree."""
+        if network.kind.table != "tree":
+            return None
+        leaves, busy = int(network.parameters["leaves"]), None
+        if network.extras:
+            seconds, spent = collected.batches[:, 3], collected.batches[:, 7]
+            busy = ratio_of_batches(spent, leaves * seconds, unit="share of their time", smallest=collected.cycle)
+        return cls(leaves, network.workers // leaves, busy)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return {**vars(self), "utilisation": None if self.utilisation is None else self.utilisation.to_dict()}

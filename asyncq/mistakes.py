@@ -40,7 +40,18 @@ _MISSING = {
     "name": 'name the pool, as in name = "gpu"',
     "workers": "give the number of workers of the pool",
     "work_time": 'give a time such as "250ms" or a law',
+    "leaves": "give the number of leaves of the tree",
+    "leaf_k": "give the number of pushes in a leaf's message",
+    "root_k": "give the number of messages in an update",
+    "tree": "add a [tree] table with leaves, leaf_k and root_k",
     "learner": "add a [learner] table with its work_time",
+    "after": "give the computing time between failures, such as \"6h\" or a law",
+    "repair": "give the time that a repair takes",
+    "worker": 'name who it befalls, as in worker = "gpu[7]"',
+    "from": "give the time at which it begins",
+    "until": "give the time at which it is over",
+    "factor": "give how many times as long work takes",
+    "every": "give the length of the intervals",
     "count": "give the number of groups",
     "service_time": 'give a time such as "20ms" or a law',
     "mean": 'give the mean time in seconds or as "250ms"',
@@ -77,9 +88,11 @@ def _line(detail: ErrorDetails, steps: list[int | str], data: dict[str, Any], ro
     if kind == "rule":
         rule, remedy, key = context["rule"], context["remedy"], context["key"]
         if key:
-            steps = [*steps, *key.split(".")]
             for step in key.split("."):
-                value, got = (value[step], True) if isinstance(value, dict) and step in value else (None, False)
+                at = int(step) if items(value) else step  # what breaks a rule in a list is there
+                steps = [*steps, at]
+                got = bool(items(value)) or (isinstance(value, dict) and at in value)
+                value = value[at] if got else None
     elif kind == "extra_forbidden":
         parents, law = _walk(detail["loc"][:-1], data)
         steps = [*parents, detail["loc"][-1]]

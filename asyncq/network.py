@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from asyncq.distributions import Law, Maximum, Scaled, Shifted
 from asyncq.errors import ScenarioError
+from asyncq.machines import Machines, is_disturbed, lower
 from asyncq.protocols import EXACT_KINDS, KINDS, WEIGHTS, Kind
 
 if TYPE_CHECKING:
-    from asyncq.scenario import Scenario
+    from asyncq.scenario import Pool, Scenario
 
 __all__ = ["NO_STREAM", "Network"]
 
@@ -27,7 +28,8 @@ class Network:
 
     A route is pull -> work -> push -> station; ``work``, ``pull`` and ``push`` have shape (workers,) and hold stream
     numbers, ``NO_STREAM`` where a route has no such leg. ``service`` is one stream, or ``NO_STREAM`` without a server.
-    ``extras`` names the slots besides the workers (a learner), and ``extra_work`` the streams of their work.
+    ``extras`` names the slots besides the workers (a learner, the links of a tree), and ``extra_work`` the streams of
+    their work.
     """
 
     laws: tuple[Law, ...]
@@ -45,6 +47,7 @@ class Network:
     group_efficiency: float = 1.0  # a machine's own work as a share of its group's, on average
     extras: tuple[str, ...] = ()
     extra_work: tuple[int, ...] = ()
+    machines: Machines | None = None  # where something befalls them
 
     @property
     def workers(self) -> int:
@@ -116,8 +119,15 @@ class Network:
         legs = [(stream(part.work), stream(part.pull), stream(part.push)) for part in parts]
         work, pull, push = (_spread(leg, sizes) for leg in zip(*legs, strict=True))
         service = stream(scenario.server.service_time if scenario.server else None)
-        extras = {} if scenario.learner is None else {"learner": stream(scenario.learner.work_time)}
+        extras: dict[str, int] = {}
+        if scenario.learner is not None:
+            extras["learner"] = stream(scenario.learner.work_time)
+        if scenario.tree is not None and scenario.forward is not None:
+            link = stream(scenario.forward)
+            extras = {f"leaf[{number}]": link for number in range(scenario.tree.leaves)}
         own = sum(part.workers * part.member_work for part in parts)
+        size = scenario.workers // sum(sizes)
+        machines = _machines(scenario, stream, [leg[0] for leg in legs]) if is_disturbed(scenario) else None
         return cls(
             laws=tuple(laws),
             pools=tuple(part.name for part in parts),
@@ -129,11 +139,12 @@ class Network:
             seats=scenario.server.seats if scenario.server else 0,
             read_at_pull_end=scenario.network.version_fixed == "pull_end",
             kind=KINDS[scenario.protocol.kind],
-            parameters=scenario.protocol.parameters,
-            group_size=scenario.workers // sum(sizes),
+            parameters=scenario.parameters,
+            group_size=size,
             group_efficiency=own / sum(part.workers * part.work.mean for part in parts),
             extras=tuple(extras),
             extra_work=tuple(extras.values()),
+            machines=machines,
         )
 
 
@@ -166,9 +177,7 @@ def _groups(scenario: Scenario) -> list[_Part]:
     for members in pool_of.reshape(groups.count, size):
         numbers, counts = np.unique(members, return_counts=True)
         pools = [scenario.pool[number] for number in numbers]
-        own = [pool.work_time for pool in pools]
-        if groups.batch == "split" and size > 1:
-            own = [Scaled(factor=1 / size, of=law) for law in own]
+        own = [_own_work(scenario, pool, size) for pool in pools]
         slowest = [
             Maximum(of=law, count=int(count)) if count > 1 else law for law, count in zip(own, counts, strict=True)
         ]
@@ -188,6 +197,21 @@ def _groups(scenario: Scenario) -> list[_Part]:
         else:
             parts.append(part)
     return parts
+
+
+def _machines(scenario: Scenario, stream: Callable[[Law | None], int], work: Sequence[int]) -> Machines:
+    """The machines, which in compute groups draw their work one by one."""
+    if scenario.groups is None:
+        return lower(scenario, stream, scenario.workers, work)
+    size = scenario.workers // scenario.groups.count
+    own = [stream(_own_work(scenario, pool, size)) for pool in scenario.pool]
+    return lower(scenario, stream, scenario.groups.count, own)
+
+
+def _own_work(scenario: Scenario, pool: Pool, size: int) -> Law:
+    """The law of a machine's own work in a compute group of ``size``."""
+    split = scenario.groups is not None and scenario.groups.batch == "split" and size > 1
+    return Scaled(factor=1 / size, of=pool.work_time) if split else pool.work_time
 
 
 def _spread(values: Sequence[int], sizes: Sequence[int]) -> NDArray[np.int64]:

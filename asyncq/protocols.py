@@ -10,8 +10,8 @@ outboxes:
 * ``released``: workers that read and start again, in this order. The finisher reads at once, in the same event; the
   others read when the calendar reaches them. In a fresh state it holds who starts at time 0.
 
-Slots from ``workers`` on are extra: a learner. An extra slot is parked until a rule releases it, and ``finish(state,
-slot)`` says what the end of its work does.
+Slots from ``workers`` on are extra: a learner, the links of a tree. An extra slot is parked until a rule releases it,
+and ``finish(state, slot)`` says what the end of its work does.
 
 Rules know no time and draw nothing. They index plain lists in the SimPy engine and arrays in the compiled one, so they
 are written in the common subset: integers, indexing, ``while``, ``if``, calls of the helpers below.
@@ -22,6 +22,7 @@ known without a simulation, are in :data:`EXACT_KINDS`.
 
 from __future__ import annotations
 
+import math
 from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ __all__ = [
     "EXACT_KINDS",
     "KINDS",
     "KIND_NAMES",
+    "LOST",
     "PARAMETERS",
     "WEIGHTS",
     "ExactKind",
@@ -47,27 +49,37 @@ __all__ = [
     "bounded",
     "cancel_open",
     "commit_pending",
+    "decide_sample",
+    "deliver",
     "enqueue",
+    "fill_batch",
+    "join_queue",
     "k_async",
     "k_batch_async",
     "k_batch_sync",
     "k_sync",
+    "leave_queue",
+    "lose",
+    "park",
     "release",
     "release_all",
     "round_robin",
     "row",
     "stale_synchronous",
     "start",
+    "tree",
     "update",
+    "wake",
 ]
 
-COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED = 0, 1, 2, 3  # kinds of rows: applied up to DOWNWEIGHTED
-KIND_NAMES = ("committed", "downweighted", "dropped", "cancelled")
+COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED, LOST = range(5)  # kinds of rows: applied up to DOWNWEIGHTED
+KIND_NAMES = ("committed", "downweighted", "dropped", "cancelled", "lost")
 CLOSED = -1  # in `read` and `pending_read`: no interval is open here
 ROWS, RELEASED, CANCELLED_WORKERS = 0, 1, 2  # positions in `sizes`
-HEAD, LENGTH = 0, 1  # positions in the ends of a ring
+HEAD, LENGTH = 0, 1  # positions in the two ends of a ring
 NO_LIMIT = 2**62
-MOST_SAMPLES = 10_000_000  # that an actor-learner's budget may let wait
+MOST_WAITING = 10_000_000  # gradients that may wait in queues
+BUFFERS = 1000  # messages that a leaf may hold, if nothing is said
 
 
 WEIGHTS: dict[str, Callable[[Any], Any]] = {
@@ -82,7 +94,11 @@ class State(NamedTuple):
     workers: int
     k: int
     bound: int  # clocks (stale-synchronous) or the budget of mean staleness (actor-learner)
-    limit: int  # workers that may be at work at once
+    limit: int  # workers that may be at work at once (actor-learner), gradients that fill a leaf (tree)
+    room: int  # gradients that fit in a queue (actor-learner, tree)
+    crew: int  # workers that fill a queue
+    leaf_k: int  # gradients in a message of a leaf (tree)
+    forwards: int  # whether a message takes time (tree)
     maximum_staleness: int
     too_stale: int  # the kind of a row beyond the maximum: DROPPED or DOWNWEIGHTED
     version: Any  # [1] updates applied
@@ -90,12 +106,13 @@ class State(NamedTuple):
     pending: Any  # [1] gradients (k-*) or workers (stale-synchronous) that wait for something
     pending_worker: Any
     pending_read: Any
-    pending_last: Any  # the version when the sample was finished (actor-learner)
-    samples: Any  # [2] the ring of finished samples, behind the learner's batch in `pending_*`
-    arrived: Any  # [1] where in `pending_*` the last sample to arrive was put
-    accepted: Any  # [1] samples finished and not dropped
-    idle: Any  # ring of the workers that are not at work, who has been idle longest first
-    idle_ends: Any  # [2]
+    pending_last: Any  # the version when the gradient joined its queue
+    queue_ends: Any  # [2 * queues] rings of `room` gradients, one after the other behind the first k of `pending_*`
+    arrived: Any  # [1] where in `pending_*` the last gradient to join a queue was put
+    accepted: Any  # [1] samples finished and not dropped (actor-learner)
+    idle: Any  # [workers] a ring of `crew` for each queue: who waits to go on, the longest first
+    idle_ends: Any  # [2 * queues]
+    leaf_of: Any  # [slots] the leaf of a worker, or whose link a slot is (tree)
     clock: Any  # [workers] gradients finished by each worker; [0] is the turn in round robin
     at_clock: Any  # [bound + 2] workers at each clock, as a ring
     slowest: Any  # [2] the slowest clock, and its place in that ring
@@ -170,6 +187,48 @@ def cancel_open(s: State) -> None:
             s.sizes[CANCELLED_WORKERS] = n + 1
 
 
+def join_queue(s: State, worker: int, queue: int) -> None:
+    """The worker's gradient joins the end of a queue."""
+    ends = 2 * queue
+    place = s.k + queue * s.room + (s.queue_ends[ends + HEAD] + s.queue_ends[ends + LENGTH]) % s.room
+    s.pending_worker[place] = worker
+    s.pending_read[place] = s.read[worker]
+    s.pending_last[place] = s.version[0]
+    s.arrived[0] = place
+    s.queue_ends[ends + LENGTH] += 1
+    s.read[worker] = CLOSED
+
+
+def leave_queue(s: State, queue: int) -> None:
+    """The oldest of a queue joins those that make the next update, unless its fate is decided already."""
+    ends = 2 * queue
+    place = s.k + queue * s.room + s.queue_ends[ends + HEAD]
+    s.queue_ends[ends + HEAD] = (s.queue_ends[ends + HEAD] + 1) % s.room
+    s.queue_ends[ends + LENGTH] -= 1
+    if s.pending_read[place] != CLOSED:
+        n = s.pending[0]
+        s.pending_worker[n] = s.pending_worker[place]
+        s.pending_read[n] = s.pending_read[place]
+        s.pending_last[n] = s.pending_last[place]
+        s.pending_read[place] = CLOSED
+        s.pending[0] = n + 1
+
+
+def park(s: State, worker: int, queue: int) -> None:
+    """The worker has nothing to do until its turn comes."""
+    ends = 2 * queue
+    s.idle[queue * s.crew + (s.idle_ends[ends + HEAD] + s.idle_ends[ends + LENGTH]) % s.crew] = worker
+    s.idle_ends[ends + LENGTH] += 1
+
+
+def wake(s: State, queue: int) -> None:
+    """Who has had nothing to do for longest reads and starts again."""
+    ends = 2 * queue
+    release(s, s.idle[queue * s.crew + s.idle_ends[ends + HEAD]])
+    s.idle_ends[ends + HEAD] = (s.idle_ends[ends + HEAD] + 1) % s.crew
+    s.idle_ends[ends + LENGTH] -= 1
+
+
 # -- the rules ----------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +236,12 @@ def start(s: State, worker: int) -> None:
     """The worker reads the version, unless a rule already handed it one (round robin)."""
     if s.read[worker] == CLOSED:
         s.read[worker] = s.version[0]
+
+
+def lose(s: State, worker: int) -> None:
+    """The worker's machine is struck while it computes: its gradient is lost. It reads again when it is back."""
+    row(s, worker, s.read[worker], LOST)
+    s.read[worker] = CLOSED
 
 
 def asynchronous(s: State, worker: int) -> None:
@@ -282,43 +347,33 @@ def actor_learner(s: State, slot: int) -> None:
     """Samples of the generators queue for the learner, who learns B at a time; a generator may start one only while
     the samples that are accepted or under way stay within the budget."""
     if slot < s.workers:
-        place = s.k + (s.samples[HEAD] + s.samples[LENGTH]) % (len(s.pending_read) - s.k)
-        s.arrived[0] = place
-        s.pending_worker[place] = slot
-        s.pending_read[place] = s.read[slot]
-        s.pending_last[place] = s.version[0]
-        s.samples[LENGTH] += 1
+        join_queue(s, slot, 0)
+        park(s, slot, 0)
         s.accepted[0] += 1
-        s.idle[(s.idle_ends[HEAD] + s.idle_ends[LENGTH]) % s.workers] = slot
-        s.idle_ends[LENGTH] += 1
     else:
+        s.read[slot] = CLOSED
         for place in range(s.k):
             decide_sample(s, place, COMMITTED)
         s.pending[0] = 0
         update(s)
-    s.read[slot] = CLOSED
     fill_batch(s)
-    admit(s)
+    running = s.workers - s.idle_ends[LENGTH]
+    room = min(s.limit - running, (s.bound + s.version[0] + 1) * s.k - s.accepted[0] - running)
+    while room > 0:
+        wake(s, 0)
+        room -= 1
 
 
 def fill_batch(s: State) -> None:
     """A learner without a full batch takes the oldest samples, drops those that are too stale, and starts on B."""
     if s.pending[0] == s.k:
         return
-    while s.samples[LENGTH] > 0 and s.pending[0] < s.k:
-        place = s.k + s.samples[HEAD]
-        s.samples[HEAD] = (s.samples[HEAD] + 1) % (len(s.pending_read) - s.k)
-        s.samples[LENGTH] -= 1
+    while s.queue_ends[LENGTH] > 0 and s.pending[0] < s.k:
+        place = s.k + s.queue_ends[HEAD]
         if s.version[0] - s.pending_read[place] > s.maximum_staleness:
             decide_sample(s, place, DROPPED)
             s.accepted[0] -= 1
-        else:
-            taken = s.pending[0]
-            s.pending_worker[taken] = s.pending_worker[place]
-            s.pending_read[taken] = s.pending_read[place]
-            s.pending_last[taken] = s.pending_last[place]
-            s.pending_read[place] = CLOSED
-            s.pending[0] = taken + 1
+        leave_queue(s, 0)
     if s.pending[0] == s.k:
         release(s, s.workers)
 
@@ -332,15 +387,35 @@ def decide_sample(s: State, place: int, kind: int) -> None:
     s.pending_read[place] = CLOSED
 
 
-def admit(s: State) -> None:
-    """Who has been idle longest starts, while fewer than the limit are at work and the budget leaves room."""
-    running = s.workers - s.idle_ends[LENGTH]
-    room = min(s.limit - running, (s.bound + s.version[0] + 1) * s.k - s.accepted[0] - running)
-    while room > 0:
-        release(s, s.idle[s.idle_ends[HEAD]])
-        s.idle_ends[HEAD] = (s.idle_ends[HEAD] + 1) % s.workers
-        s.idle_ends[LENGTH] -= 1
-        room -= 1
+def tree(s: State, slot: int) -> None:
+    """Every leaf hands on its workers' pushes, a message for every so many of them, and one message at a time; the
+    root makes an update of the last K gradients. A pusher reads at once, unless its leaf holds too many messages."""
+    leaf = s.leaf_of[slot]
+    if slot < s.workers:
+        join_queue(s, slot, leaf)
+        park(s, slot, leaf)
+    else:
+        s.read[slot] = CLOSED
+        deliver(s, leaf)
+    if s.queue_ends[2 * leaf + LENGTH] >= s.leaf_k:
+        link = s.workers + leaf
+        if s.forwards == 0:
+            deliver(s, leaf)
+        elif s.read[link] == CLOSED:
+            s.read[link] = s.version[0]
+            release(s, link)
+    if s.queue_ends[2 * leaf + LENGTH] < s.limit:
+        for _ in range(s.idle_ends[2 * leaf + LENGTH]):
+            wake(s, leaf)
+
+
+def deliver(s: State, leaf: int) -> None:
+    """A leaf's oldest message reaches the root."""
+    for _ in range(s.leaf_k):
+        leave_queue(s, leaf)
+    if s.pending[0] == s.k:
+        commit_pending(s)
+        update(s)
 
 
 # -- the registry -------------------------------------------------------------------------------------------------
@@ -385,7 +460,10 @@ class Kind:
 
     def gradients(self, workers: int, parameters: dict[str, Any]) -> int:
         """In each update, not counting cancelled ones."""
-        return workers if self.all_workers else int(parameters.get("k", parameters.get("batch", 1)))
+        if self.all_workers:
+            return workers
+        sizes = (int(parameters.get(key, 1)) for key in ("k", "batch", "leaf_k", "root_k"))
+        return math.prod(sizes)
 
     def state(
         self,
@@ -401,49 +479,64 @@ class Kind:
         k = self.gradients(workers, parameters)
         bound = int(parameters.get("bound", parameters.get("staleness_budget", 0)))
         limit = min(workers, int(parameters.get("limit", workers)))
-        room = workers + k  # one event decides at most k gradients that waited and cancels the rest
-        waiting, starting = 0, workers
+        leaf_k, leaves = int(parameters.get("leaf_k", 1)), int(parameters.get("leaves", 0))
+        queues, room, starting = 0, 1, workers
+        decided = workers + k  # one event decides at most k gradients that waited and cancels the rest
         if "staleness_budget" in parameters:
-            waiting = (bound + 1) * k  # samples
-            starting = min(limit, waiting)
-            room += waiting
+            queues, room = 1, (bound + 1) * k
+            starting = min(limit, room)
+            decided += room
+        elif leaves:
+            limit = leaf_k * int(parameters.get("buffers", min(BUFFERS, MOST_WAITING // (leaves * leaf_k))))
+            queues, room = leaves, limit + workers // leaves
+        pending = k + queues * room if queues else workers + k
         at_clock = make(bound + 2, 0, 64)
         at_clock[0] = workers
         released = make(workers + extras, 0, 32)
         released[:starting] = range(starting)
-        idle = make(workers if waiting else 1, 0, 32)
+        idle = make(workers if queues else 1, 0, 32)
         idle[: workers - starting] = range(starting, workers)
-        idle_ends = make(2, 0, 64)
+        idle_ends = make(2 * max(1, queues), 0, 64)
         idle_ends[LENGTH] = workers - starting
+        leaf_of = make(workers + extras if leaves else 1, 0, 32)
+        for leaf in range(leaves):
+            crew = workers // leaves
+            leaf_of[leaf * crew : (leaf + 1) * crew] = [leaf] * crew
+        leaf_of[workers:] = range(extras if leaves else 0)
         sizes = make(3, 0, 32)
         sizes[RELEASED] = starting
-        per_sample = rows + room if waiting else 1
+        per_sample = rows + decided if "staleness_budget" in parameters else 1
         return State(
             workers=workers,
             k=k,
             bound=bound,
             limit=limit,
+            room=room,
+            crew=workers // max(1, queues),
+            leaf_k=leaf_k,
+            forwards=int(extras > 0),
             maximum_staleness=int(parameters.get("maximum_staleness", parameters.get("discard_older_than", NO_LIMIT))),
             too_stale=DOWNWEIGHTED if parameters.get("policy") == "downweight" else DROPPED,
             version=make(1, 0, 64),
             read=make(workers + extras, CLOSED, 64),
             pending=make(1, 0, 32),
-            pending_worker=make(room, 0, 32),
-            pending_read=make(k + waiting if waiting else room, CLOSED, 64),
-            pending_last=make(room if waiting else 1, 0, 64),
-            samples=make(2, 0, 64),
+            pending_worker=make(pending, 0, 32),
+            pending_read=make(pending, CLOSED, 64),
+            pending_last=make(pending if queues else 1, 0, 64),
+            queue_ends=make(2 * max(1, queues), 0, 64),
             arrived=make(1, 0, 64),
             accepted=make(1, 0, 64),
             idle=idle,
             idle_ends=idle_ends,
+            leaf_of=leaf_of,
             clock=make(workers, 0, 64),
             at_clock=at_clock,
             slowest=make(2, 0, 64),
             sizes=sizes,
-            row_worker=make(rows + room, 0, 64),
-            row_read=make(rows + room, 0, 64),
-            row_staleness=make(rows + room, 0, 64),
-            row_kind=make(rows + room, 0, 64),
+            row_worker=make(rows + decided, 0, 64),
+            row_read=make(rows + decided, 0, 64),
+            row_staleness=make(rows + decided, 0, 64),
+            row_kind=make(rows + decided, 0, 64),
             row_last=make(per_sample, 0, 64),
             row_place=make(per_sample, 0, 64),
             released=released,
@@ -506,6 +599,11 @@ KINDS: dict[str, Kind] = {
         parameters=("batch", "staleness_budget", "discard_older_than", "limit", "read"),
         required=("batch", "staleness_budget"),
         table="learner",
+    ),
+    "tree": Kind(
+        tree,
+        "workers push to leaves, which forward a message for every so many pushes to a root; nobody waits",
+        table="tree",
     ),
 }
 

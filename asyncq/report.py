@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asyncq.scenario import Scenario
     from asyncq.staleness import StalenessLaw
     from asyncq.statistics.agreement import Agreement
+    from asyncq.statistics.over_time import OverTime
     from asyncq.theory.momentum import MomentumLine
     from asyncq.theory.pipeline import Pipeline
     from asyncq.theory.prediction import Prediction
@@ -32,9 +33,11 @@ __all__ = [
     "render_replications",
     "render_reproduction",
     "render_verdicts",
+    "system",
 ]
 
 SCREEN = 24  # lines
+PHASES = 8  # that are listed
 BARS, FEWEST_BARS = 8, 4
 BAR_WIDTH = 40
 WIDTH = 80
@@ -44,6 +47,8 @@ STAGES = 10  # stages of a pipeline that are listed, and the last
 def render(run: Run, *, ascii_only: bool = False) -> str:
     """The report of a run, at most 80 columns wide but for long names."""
     above, below = [*_heading(run), "", *_flow(run), ""], ["", *_advice(run)]
+    if run.over_time is not None and 1 < len(run.over_time.phases) <= PHASES:
+        below += ["", *_phases(run.over_time)]
     staleness = list(_staleness(run))
     bars = max(FEWEST_BARS, min(BARS, SCREEN - len(above) - len(staleness) - len(below)))
     lines = [*above, *staleness, *_histogram(run.staleness.law, "#" if ascii_only else "█", bars), *below]
@@ -55,7 +60,7 @@ def render(run: Run, *, ascii_only: bool = False) -> str:
 def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
     """What theory says of a scenario, under the headings of a run's report."""
     scenario, law, mean = found.scenario, found.law, found.mean
-    lines = [_system(scenario), f"predicted, no simulation; asyncq {__version__}", ""]
+    lines = [system(scenario), f"predicted, no simulation; asyncq {__version__}", ""]
     lines.append(f"throughput   {_rate(found.throughput)} {found.throughput.unit}{_says(found.throughput)}")
     whose = "gradients" if scenario.groups is None else "gradients of groups"
     ratio = _ratio(found.gradients, found.synchronous)
@@ -91,7 +96,7 @@ def render_replications(seen: Replications, *, ascii_only: bool = False) -> str:
     lines = []
     if seen.interrupted:
         lines.append("INTERRUPTED: what follows covers only what was finished")
-    lines.append(_system(first.scenario))
+    lines.append(system(first.scenario))
     lines.append(f"{len(seen.runs)} replications; engine {first.engine}, seed {first.seed}, asyncq {__version__}")
     interval = "95 % intervals over replications" if seen.throughput.ci95 else "one replication has no intervals"
     lines += ["", f"estimates    {interval}"]
@@ -179,16 +184,24 @@ def _compared(value: Comparison) -> str:
 def _heading(run: Run) -> Iterator[str]:
     if run.interrupted:
         yield f"INTERRUPTED after {run.updates:,} updates: what follows covers only what was finished"
-    yield _system(run.scenario)
+    yield system(run.scenario)
     yield f"simulated {run.updates:,} updates, {_seconds(run.seconds)} of their time; the first {run.warmup:,} left out"
     yield f"engine {run.engine}, seed {run.seed}, asyncq {__version__}"
     for warning in run.warnings:
         yield f"WARNING {warning}"
 
 
-def _system(scenario: Scenario) -> str:
+def _phases(seen: OverTime) -> Iterator[str]:
+    yield f"{'time':<15}{'updates per second':<30}{'mean staleness':<26}what is on"
+    for phase in seen.phases:
+        rate, mean = _estimate(phase.throughput), _estimate(phase.staleness)
+        on = ", ".join(phase.what)
+        yield f"  from {_seconds(phase.begins):<8}{rate:<30}{mean:<26}{on}".rstrip()
+
+
+def system(scenario: Scenario) -> str:
     """The scenario, its workers, protocol and server in one line."""
-    protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.protocol.parameters.items())])
+    protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.parameters.items())])
     server = ""
     if scenario.server is not None:
         seats = "" if scenario.server.seats == 1 else f" with {scenario.server.seats} seats"
@@ -213,6 +226,10 @@ def _flow(run: Run) -> Iterator[str]:
         yield from _server(run.server)
     if run.learner is not None:
         yield f"learner      busy {_estimate(run.learner.utilisation)}, a share of its time"
+    if run.tree is not None:
+        links = run.tree.utilisation
+        busy = "which forward in no time" if links is None else f"their links busy {_estimate(links)}, a share of time"
+        yield f"leaves       {run.tree.leaves} of {run.tree.workers} workers each, {busy}"
     spent = run.machine_time._asdict()
     total = sum(spent.values()) or 1.0
     shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]

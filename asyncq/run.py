@@ -13,7 +13,8 @@ from asyncq import __version__
 from asyncq.engines import Chunk, Engine, MachineTime
 from asyncq.errors import ScenarioError, TooShortError
 from asyncq.estimate import Estimate
-from asyncq.findings import Groups, Learner, Pool, Server, Staleness
+from asyncq.findings import Groups, Learner, Pool, Server, Staleness, Tree
+from asyncq.machines import NEVER
 from asyncq.network import Network
 from asyncq.protocols import KIND_NAMES
 from asyncq.statistics.accumulate import Accumulator, Collected
@@ -21,6 +22,7 @@ from asyncq.statistics.agreement import Agreement, agreement
 from asyncq.statistics.dependence import Dependence, dependence
 from asyncq.statistics.goodness import StalenessFit, fit_geometric
 from asyncq.statistics.intervals import ratio_of_batches
+from asyncq.statistics.over_time import OverTime, TimeBins
 from asyncq.statistics.precision import PrecisionRule
 from asyncq.statistics.steady_state import WarmUp, warm_up
 from asyncq.statistics.workers import WhoIsStale, who_is_stale
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from asyncq.staleness import StalenessLaw
     from asyncq.statistics.fitting import Fitted
 
-__all__ = ["ENGINES", "Run", "runs_compiled", "simulate"]
+__all__ = ["ENGINES", "Run", "foreseen", "runs_compiled", "simulate"]
 
 ENGINES = ("auto", "simpy", "compiled")
 FEW_ROWS = 200_000  # the SimPy engine has these done before the compiled one has started
@@ -59,12 +61,14 @@ class Run:
     server: Server | None
     groups: Groups | None
     learner: Learner | None
+    tree: Tree | None
     pools: tuple[Pool, ...]
     machine_time: MachineTime
     synchronous: Estimate | None
     trace: Chunk | None
     warm_up: WarmUp | None  # what was looked for and found; None if the scenario says what to leave out
     precision: float | None  # the widest relative half-width, where the scenario asks for one
+    over_time: OverTime | None  # of a run that ends at a time
     warnings: tuple[str, ...]
     network: Network
     collected: Collected
@@ -119,8 +123,10 @@ class Run:
             "server": None if self.server is None else self.server.to_dict(),
             "groups": None if self.groups is None else vars(self.groups),
             "learner": None if self.learner is None else self.learner.to_dict(),
+            "tree": None if self.tree is None else self.tree.to_dict(),
             "pools": [vars(pool) for pool in self.pools],
             "machine_time": {stage: spent / total for stage, spent in self.machine_time._asdict().items()},
+            "phases": None if self.over_time is None else [phase.to_dict() for phase in self.over_time.phases],
             "warm_up": None if self.warm_up is None else vars(self.warm_up),
             "precision": self.precision if self.precision is not None and np.isfinite(self.precision) else None,
             "dependence": self.dependence.to_dict(),
@@ -166,7 +172,10 @@ def simulate(
     if warmup >= target:
         raise ScenarioError(f"{scenario.name}: run.warmup must be less than the number of updates, {target} "
                             f"(got {warmup}); simulate longer or discard less")
-    machine = _engine(network, Variates(network.laws, seed=seed, replication=replication), engine, target)
+    until = NEVER if scenario.run.until is None else scenario.run.until
+    bins = None if until == NEVER else TimeBins(scenario, until, network.unit)
+    ahead = foreseen(network, target, until)
+    machine = _engine(network, Variates(network.laws, seed=seed, replication=replication), engine, ahead)
     accumulator = Accumulator(network, warmup=warmup, compiled=machine.name == "compiled")
     by_last = Accumulator(network, warmup=warmup, compiled=machine.name == "compiled") if network.reads_on else None
     rule = None
@@ -174,8 +183,10 @@ def simulate(
         rule = PrecisionRule(scenario.run.precision, network.unit, None if asked == "auto" else warmup)
     kept: list[Chunk] = []
     interrupted = False
-    for chunk in machine.chunks(target):
+    for chunk in machine.chunks(target, until):
         accumulator.fold(chunk)
+        if bins is not None:
+            bins.fold(chunk)
         if by_last is not None:
             by_last.fold(chunk.by_last_version())
         if trace:
@@ -189,10 +200,14 @@ def simulate(
                 on_precision(rule.now)
             if enough:
                 break
+    if machine.version == 0 and until < NEVER and not interrupted:
+        raise ScenarioError(f"{scenario.name}: run.until must leave time for an update (got {until:g} s); end it later")
     if not accumulator.rows:
         raise TooShortError(f"nothing to report: {machine.version} updates do not outlast the warm-up "
                             f"of {accumulator.warmup}")
     run = _summarise(scenario, network, machine, accumulator, by_last, seed, interrupted, kept)
+    if bins is not None:
+        run = replace(run, over_time=bins.result(machine.now))
     if rule is None:
         return run
     missed: tuple[str, ...] = ()
@@ -200,6 +215,14 @@ def simulate(
         how = f"{rule.now:.2g}" if np.isfinite(rule.now) else "none yet"
         missed = (f"the precision of {rule.goal:g} was not reached: half-width {how} after {run.updates:,} updates",)
     return replace(run, precision=rule.now, warnings=run.warnings + missed)
+
+
+def foreseen(network: Network, updates: int, until: float) -> int:
+    """About how many updates are made by ``until`` (seconds) if nobody ever waits, but no more than ``updates``."""
+    if until == NEVER:
+        return updates
+    per_second = sum(1.0 / network.laws[stream].mean for stream in network.work.tolist())
+    return max(1, min(updates, int(until * per_second / network.rows_per_update)))
 
 
 def runs_compiled(network: Network, engine: str, updates: int) -> bool:
@@ -256,12 +279,14 @@ def _summarise(
         server=Server.of(collected, network),
         groups=Groups.of(network),
         learner=Learner.of(collected, late, network, machine.machine_time),
+        tree=Tree.of(collected, network),
         pools=Pool.all_of(collected, network),
         machine_time=machine.machine_time,
         synchronous=synchronous_throughput(network),
         trace=Chunk.join(kept) if kept else None,
         warm_up=found,
         precision=None,
+        over_time=None,
         warnings=_warnings(found, network),
         network=network,
         collected=collected,

@@ -30,14 +30,30 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from asyncq.distributions import SHORTEST, AnyLaw, Law, Seconds, as_number, broken_rule, nearest
+from asyncq.distributions import SHORTEST, AnyLaw, Law, PositiveSeconds, Seconds, as_number, broken_rule, nearest
 from asyncq.errors import ScenarioError
+from asyncq.machines import is_disturbed
 from asyncq.mistakes import TOLD, is_plain_name, items, mistakes, shown
 from asyncq.overrides import override
 from asyncq.plan_table import PlanTable
-from asyncq.protocols import ALL_KINDS, MOST_SAMPLES, PARAMETERS, Parameter
+from asyncq.protocols import ALL_KINDS, MOST_WAITING, PARAMETERS, Parameter
 
-__all__ = ["Groups", "Learner", "Network", "Optimizer", "Pool", "Protocol", "RunTable", "Scenario", "Server"]
+__all__ = [
+    "Failure",
+    "Groups",
+    "Learner",
+    "Network",
+    "Optimizer",
+    "Outage",
+    "Pool",
+    "Protocol",
+    "RunTable",
+    "Scenario",
+    "Server",
+    "Slowdown",
+    "Slowness",
+    "Tree",
+]
 
 MAX_WORKERS = 1_000_000
 CAP = 100_000_000  # updates, where a precision is asked for and no number of updates
@@ -85,15 +101,22 @@ class Table(BaseModel):
     not_yet: ClassVar[tuple[str, ...]] = ()
 
 
+class Failure(Table):
+    """A machine fails ``after`` so much computing (seconds), loses what it computes, and is under ``repair``."""
+
+    after: PositiveLaw
+    repair: PositiveLaw
+
+
 class Pool(Table):
     """``workers`` alike: the law of their work (seconds), and of the wire where it differs from ``[network]``."""
 
-    not_yet = ("failure",)
     name: Annotated[str, AfterValidator(_plain_name)]
     workers: Annotated[Positive, Field(le=MAX_WORKERS)]
     work_time: PositiveLaw
     pull: AnyLaw | None = None
     push: AnyLaw | None = None
+    failure: Failure | None = None
 
 
 class Network(Table):
@@ -177,6 +200,18 @@ class Learner(Table):
     work_time: PositiveLaw
 
 
+class Tree(Table):
+    """Aggregation in two levels: the workers, in the order of the pools, push to ``leaves`` in blocks of equal size.
+    ``leaf_k`` pushes make a leaf's message, which takes ``forward`` (seconds) to the root, and ``root_k`` messages make
+    an update. While a leaf holds ``buffers`` messages, who pushes to it waits."""
+
+    leaves: Annotated[Positive, Field(le=MAX_WORKERS)]
+    leaf_k: Annotated[Positive, Field(le=MAX_WORKERS)]
+    root_k: Annotated[Positive, Field(le=MAX_WORKERS)]
+    forward: AnyLaw | None = None
+    buffers: Annotated[Positive, Field(le=MAX_WORKERS)] | None = None
+
+
 class Optimizer(Table):
     """What one worker runs today: ``momentum`` (target, in (-1, 1)) and, if given, ``learning_rate``."""
 
@@ -184,12 +219,45 @@ class Optimizer(Table):
     learning_rate: Annotated[float, Field(gt=0), BeforeValidator(as_number)] | None = None
 
 
+class _Window(Table):
+    """Something that befalls a ``worker`` ("gpu[7]", or "gpu" for all of the pool) between two instants (seconds)."""
+
+    worker: Annotated[str, Field(strict=True)]
+    begins: Seconds = Field(alias="from")
+    until: Seconds
+
+    @model_validator(mode="after")
+    def _in_order(self) -> _Window:
+        if self.until <= self.begins:
+            raise broken_rule("must be later than from", "give the time at which it is over", "until")
+        return self
+
+
+class Slowdown(_Window):
+    """Work takes ``factor`` times as long, work in progress too; the factors of several at a time are multiplied."""
+
+    factor: Annotated[float, Field(gt=0), BeforeValidator(as_number)]
+
+
+class Outage(_Window):
+    """The machine is away: what it computes is lost when it goes, and its worker reads again when it is back."""
+
+
+class Slowness(Table):
+    """Intervals of wall-clock time of ``every`` seconds, in which all work takes a ``factor`` times as long that is
+    drawn for each of them."""
+
+    every: PositiveSeconds
+    factor: PositiveLaw
+
+
 class RunTable(Table):
     """How long to simulate: ``updates`` kept or thrown away, the first ``warmup`` of which are thrown away; with a
-    ``precision``, only until intervals (95 %) are that narrow, relative to their means, and ``updates`` is a cap."""
+    ``precision``, only until intervals (95 %) are that narrow, relative to their means, and ``updates`` is a cap.
+    With ``until`` (seconds of simulated time) the run ends there, or after the ``updates`` if they come first."""
 
-    not_yet = ("until",)
     updates: Annotated[Positive, Field(le=10**12)] = 200_000
+    until: PositiveSeconds | None = None
     seed: Whole | None = None
     warmup: Annotated[int | Literal["auto", "none"], BeforeValidator(_warmup)] = "auto"
     precision: Annotated[float, Field(gt=0, lt=1), BeforeValidator(as_number)] | None = None
@@ -197,7 +265,7 @@ class RunTable(Table):
     @model_validator(mode="before")
     @classmethod
     def _capped(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("precision") is not None and "updates" not in data:
+        if isinstance(data, dict) and "updates" not in data and (data.keys() & {"precision", "until"}):
             return {**data, "updates": CAP}
         return data
 
@@ -205,13 +273,16 @@ class RunTable(Table):
 class Scenario(Table):
     """A whole scenario. Two scenarios are equal if they declare the same, wherever they come from."""
 
-    not_yet = ("slowdown",)
     schema_version: Annotated[int, BeforeValidator(_schema_one)] = Field(alias="schema", json_schema_extra={"const": 1})
     pool: Annotated[tuple[Pool, ...], Field(min_length=1)]
     network: Network = Network()
     server: Server | None = None
     groups: Groups | None = None
     learner: Learner | None = None
+    tree: Tree | None = None
+    slowdown: tuple[Slowdown, ...] = ()
+    outage: tuple[Outage, ...] = ()
+    slowness: Slowness | None = None
     protocol: Protocol = Protocol()
     optimizer: Optimizer | None = None
     run: RunTable = RunTable()
@@ -228,6 +299,11 @@ class Scenario(Table):
             self._is_a_pipeline()
         if self.protocol.kind == "actor-learner":
             self._is_an_actor_learner()
+        if self.tree is not None:
+            self._is_a_tree(self.tree)
+        for table in ("slowdown", "outage"):
+            for number, window in enumerate(getattr(self, table)):
+                self._is_there(window.worker, f"{table}.{number}.worker")
         many, what = self.workers, "workers"
         if self.groups is not None:
             if self.workers % self.groups.count:
@@ -259,24 +335,59 @@ class Scenario(Table):
         if parameters.get("limit", 1) > self.workers:
             rule = f"must be at most the number of generators, {self.workers}"
             raise broken_rule(rule, "lower it, or leave it out for no limit", "protocol.limit")
-        if (parameters["staleness_budget"] + 1) * parameters["batch"] > MOST_SAMPLES:
-            rule = f"lets more than {MOST_SAMPLES:,} samples wait: batch times the budget and one"
+        if (parameters["staleness_budget"] + 1) * parameters["batch"] > MOST_WAITING:
+            rule = f"lets more than {MOST_WAITING:,} samples wait: batch times the budget and one"
             raise broken_rule(rule, "lower it, or the batch", "protocol.staleness_budget")
         self._goes_without("a generator's way is part of its work_time: remove what does not apply")
+
+    def _is_a_tree(self, tree: Tree) -> None:
+        """Leaves of equal size, and no server: the root takes no time."""
+        if self.workers % tree.leaves:
+            rule = f"must divide the number of workers, {self.workers}"
+            raise broken_rule(rule, "leaves have equally many workers: pick a divisor", "tree.leaves")
+        if tree.leaves * tree.leaf_k * (tree.buffers or 1) > MOST_WAITING:
+            rule = f"lets more than {MOST_WAITING:,} gradients wait: leaves times leaf_k times buffers"
+            raise broken_rule(rule, "lower it, or one of the others", "tree.buffers" if tree.buffers else "tree.leaf_k")
+        if tree.leaf_k * tree.root_k > MOST_WAITING:
+            rule = f"puts more than {MOST_WAITING:,} gradients into an update: leaf_k times root_k"
+            raise broken_rule(rule, "lower it, or leaf_k", "tree.root_k")
+        self._goes_without("a leaf's link takes the time of tree.forward: remove what does not apply", wires=True)
+
+    def _is_there(self, worker: str, key: str) -> None:
+        if not self.machines_of(worker):
+            names = [pool.name for pool in self.pool]
+            remedy = f'name a pool ({", ".join(names)}), or one of its workers as in "{names[0]}[0]"'
+            raise broken_rule("is not a worker of this scenario", remedy, key)
+
+    def machines_of(self, worker: str) -> range:
+        """The places, counted through all pools, of the machines called "gpu" (a whole pool) or "gpu[7]"; none if there
+        is no such worker."""
+        name, _, number = worker.removesuffix("]").partition("[")
+        before = 0
+        for pool in self.pool:
+            if worker == pool.name:
+                return range(before, before + pool.workers)
+            if worker == f"{name}[{number}]" and name == pool.name and number.isascii() and number.isdigit():
+                return range(before + int(number), before + int(number) + 1) if int(number) < pool.workers else range(0)
+            before += pool.workers
+        return range(0)
 
     def _is_a_pipeline(self) -> None:
         """One worker a stage, who keeps that stage's weights: nothing is pulled, pushed or served."""
         if self.protocol.parameters["stages"] != self.workers:
             rule = f"must be the number of workers, {self.workers}: a stage has one worker"
             raise broken_rule(rule, "make the two equal", "protocol.stages")
+        if is_disturbed(self):
+            rule = "does not go with failures, slowdowns, outages or slow intervals"
+            raise broken_rule(rule, "its staleness is a matter of order, not of time: remove them", "protocol.kind")
         self._goes_without("every stage keeps its weights where they are used: remove what does not apply")
 
-    def _goes_without(self, remedy: str) -> None:
-        """No wire, server or groups."""
+    def _goes_without(self, remedy: str, *, wires: bool = False) -> None:
+        """No server or groups, nor wires."""
         given = {
-            "network": self.network != Network(),
-            "pull": any(pool.pull is not None for pool in self.pool),
-            "push": any(pool.push is not None for pool in self.pool),
+            "network": self.network != Network() and not wires,
+            "pull": any(pool.pull is not None for pool in self.pool) and not wires,
+            "push": any(pool.push is not None for pool in self.pool) and not wires,
             "server": self.server is not None,
             "groups": self.groups is not None,
         }
@@ -297,6 +408,17 @@ class Scenario(Table):
     def workers(self) -> int:
         """How many workers there are in all pools together."""
         return sum(pool.workers for pool in self.pool)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Those of the protocol that are given, by key, and the sizes of the tree."""
+        sizes = {} if self.tree is None else self.tree.model_dump(exclude={"forward"}, exclude_none=True)
+        return {**self.protocol.parameters, **sizes}
+
+    @property
+    def forward(self) -> Law | None:
+        """The law of a leaf's link; None where it takes no time."""
+        return None if self.tree is None else _unless_zero(self.tree.forward)
 
     def pull_of(self, pool: Pool) -> Law | None:
         """The law of a pull by a worker of ``pool``; None where it takes no time."""
@@ -375,8 +497,9 @@ class Scenario(Table):
         return isinstance(other, Scenario) and self.to_dict() == other.to_dict()
 
     def __hash__(self) -> int:
-        tables = (self.server, self.groups, self.learner, self.protocol, self.optimizer, self.run)
-        return hash((self.pool, self.network, *tables))
+        tables = (self.server, self.groups, self.learner, self.tree, self.protocol, self.optimizer, self.run)
+        befalls = (self.slowdown, self.outage, self.slowness)
+        return hash((self.pool, self.network, *tables, *befalls))
 
 
 def _unless_zero(law: Law | None) -> Law | None:

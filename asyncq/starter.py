@@ -33,6 +33,9 @@ name = "gpu"
 workers = {workers}
 work_time = {{ law = "gamma", mean = "250ms", cv = 0.3 }}  # a law, or a bare time such as "250ms"
 """
+_FAILURE = """\
+#failure = { after = "6h", repair = "4min" }  # of a machine, after so much computing; what it computes is lost
+"""
 _ROUTE = """\
 #pull = "20ms"  # the wire of this pool, where it differs from [network]
 #push = "20ms"
@@ -51,12 +54,44 @@ _ROUTE = """\
 #batch = "replicated"  # every member computes a whole batch; if left out: the batch is split
 #all_reduce = "10ms"
 """
-_TABLES = {  # of the kinds that need one; they go without a route
+_TABLES = {  # of the kinds that need one, with what they have of a route
     "learner": """
 [learner]
 work_time = "100ms"  # a law or a time, for a batch of samples
 """,
+    "tree": """#pull = "20ms"  # the wire of this pool, where it differs from [network]
+#push = "20ms"
+
+[network]  # the wire of the pools that say nothing of theirs, to their leaves and back
+#pull = "5ms"  # a time or a law
+#push = "5ms"
+#version_fixed = "pull_end"  # which end of a pull fixes the version; if left out: pull_start
+
+[tree]  # the workers, in order, push to leaves in blocks of equal size
+leaves = 4
+leaf_k = 2  # pushes in a leaf's message to the root
+root_k = 2  # messages in an update
+#forward = "5ms"  # a message on its leaf's link, one at a time; a time or a law
+#buffers = 2  # messages that a leaf may hold before who pushes to it waits; if left out: 1000
+""",
 }
+_BEFALLS = """\
+
+#[[slowdown]]  # of one worker, or of a whole pool; one more [[slowdown]] for another
+#worker = "gpu[0]"
+#from = "1min"
+#until = "2min"
+#factor = 3  # work takes so many times as long, work in progress too
+
+#[[outage]]  # the machine is taken away; what it computes is lost
+#worker = "gpu[1]"
+#from = "3min"
+#until = "4min"
+
+#[slowness]  # intervals in which everybody is slow, each by a factor of its own
+#every = "1min"
+#factor = { law = "uniform", low = 1, high = 2 }
+"""
 _OPTIMIZER = """\
 
 [optimizer]  # what is best on one worker
@@ -70,6 +105,7 @@ updates = 50_000
 seed = 1  # the same seed gives the same run
 #warmup = 1000  # updates left out at the start; if left out: found automatically
 #precision = 0.01  # end as soon as intervals are that narrow, relative to their means; updates is then a cap
+#until = "2h"  # end at that time of the simulation, if the updates do not come first
 
 #[plan]  # what asyncq plan compares, see docs/planning.md; if left out: nothing
 #gradient_noise = 1  # variance of a worker's gradient over its squared length at the start
@@ -100,7 +136,8 @@ def starter(kind: str = "asynchronous") -> str:
     protocol = f'\n[protocol]\nkind = "{kind}"\n' + "".join(f"{line}\n" for line in _parameters(kind))
     if kind in EXACT_KINDS:  # no route to go, nothing to run
         return head + protocol + _OPTIMIZER
-    return head + _TABLES.get(ALL_KINDS[kind].table, _ROUTE) + protocol + _OPTIMIZER + _RUN
+    route = _TABLES.get(ALL_KINDS[kind].table, _ROUTE)
+    return head + _FAILURE + route + _BEFALLS + protocol + _OPTIMIZER + _RUN
 
 
 def _parameters(kind: str) -> Iterator[str]:

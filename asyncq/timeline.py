@@ -14,7 +14,7 @@ from asyncq.engines import Chunk
 from asyncq.engines.process import Cycle, SimpyEngine
 from asyncq.errors import ScenarioError
 from asyncq.network import Network
-from asyncq.protocols import CANCELLED, DOWNWEIGHTED, KIND_NAMES
+from asyncq.protocols import CANCELLED, DOWNWEIGHTED, KIND_NAMES, LOST
 from asyncq.variates import Variates, chosen_seed
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DRAWN", "STAGES", "Gradient", "Row", "Span", "Timeline", "timeline"]
 
+THROWN_AWAY = KIND_NAMES[CANCELLED], KIND_NAMES[LOST]
 DRAWN = 40  # workers that a drawing shows at most
-STAGES = ("pull", "work", "push", "queue", "service", "waiting")
+STAGES = ("pull", "work", "push", "queue", "service", "waiting", "repair")
 
 
 class Row(NamedTuple):
@@ -83,7 +84,7 @@ class Timeline:
     def title(self) -> str:
         """The scenario, its workers and its protocol in one line."""
         s = self.scenario
-        protocol = " ".join([s.protocol.kind, *(f"{key}={value}" for key, value in s.protocol.parameters.items())])
+        protocol = " ".join([s.protocol.kind, *(f"{key}={value}" for key, value in s.parameters.items())])
         workers = f"{s.workers} worker{'s' * (s.workers > 1)}"
         if s.groups is not None:
             workers += f" in {s.groups.count} group{'s' * (s.groups.count > 1)}"
@@ -100,7 +101,7 @@ class Timeline:
         began = cycle.began
         ends = (cycle.pulled, cycle.worked, cycle.joined, cycle.seated, cycle.ended)
         over = self.seconds if math.isnan(cycle.ended) else cycle.ended
-        for stage, end in zip(STAGES[:-1], ends, strict=True):
+        for stage, end in zip(STAGES[:-2], ends, strict=True):
             ended = over if math.isnan(end) else end
             if ended > began:
                 yield Span(cycle.worker, stage, began, ended, cycle.cancelled)
@@ -125,7 +126,7 @@ class Timeline:
         )
         found = []
         for row in self.rows:
-            which = next((cancelled if row.kind == KIND_NAMES[CANCELLED] else finished)[row.worker])
+            which = next((cancelled if row.kind in THROWN_AWAY else finished)[row.worker])
             starts = began[row.worker]
             left = min(row.time, starts[which + 1])
             found.append(Gradient(row.worker, starts[which], left, row.time, row.read, row.staleness, row.kind))
@@ -175,7 +176,7 @@ def _under_way(engine: SimpyEngine, over: list[Cycle], slots: int) -> Iterator[C
         cycle, known = engine.latest(worker), last.get(worker)
         if math.isnan(cycle.began):  # never released so far
             continue
-        if known is not None and (not known.cancelled or known.ended == engine.now):
+        if known is not None and (not known.cancelled or known.lost or known.ended == engine.now):
             legs = slice(1, 5)  # began, pulled, worked, joined
             if np.array_equal(known[legs], cycle[legs], equal_nan=True):
                 continue
@@ -189,10 +190,10 @@ def _waits(cycles: list[Cycle], now: float, workers: int) -> Iterator[Span]:
         if cycle.worker < workers:
             own[cycle.worker].append(cycle)
     for worker, steps in own.items():
-        reads = [(0.0, 0.0), *((cycle.began, cycle.ended) for cycle in steps), (now, math.nan)]
-        for (_, ended), (began, _) in pairwise(reads):
+        reads = [(0.0, 0.0, False), *((step.began, step.ended, step.lost) for step in steps), (now, math.nan, False)]
+        for (_, ended, lost), (began, _, _) in pairwise(reads):
             if began > ended:  # never where the end is nan
-                yield Span(worker, "waiting", ended, began)
+                yield Span(worker, "repair" if lost else "waiting", ended, began)
 
 
 def _names(scenario: Scenario, network: Network) -> tuple[str, ...]:

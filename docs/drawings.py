@@ -53,6 +53,11 @@ DRAWINGS: dict[str, tuple[dict[str, Any], int]] = {
         ),
         7,
     ),
+    "tree": (
+        case("tree", (2, 3, 5, 2), {"tree": {"leaves": 2, "leaf_k": 2, "root_k": 2, "forward": 1.0}}),
+        4,
+    ),
+    "tree-at-once": (case("tree", (2, 3, 5, 2), {"tree": {"leaves": 2, "leaf_k": 2, "root_k": 1}}), 6),
     "groups": (
         case("asynchronous", (2, 3, 5, 2), {"groups": {"count": 2, "batch": "replicated", "all_reduce": 1.0}}),
         10,

@@ -348,6 +348,7 @@ def cases() -> Iterator[Case]:
         )
 
     yield from actor_learners()
+    yield from trees()
 
 
 def actor_learners() -> Iterator[Case]:
@@ -398,6 +399,31 @@ def actor_learners() -> Iterator[Case]:
     )  # fmt: skip
 
 
+def trees() -> Iterator[Case]:
+    """Without links, with links that are queues, and with links that cannot follow."""
+    mean = 0.1
+
+    def tables(work: Any, **tree: Any) -> dict[str, Any]:
+        return {**pool(work, 8), **protocol("tree"), "tree": tree}
+
+    staleness = (7 + 3 * 2 / 2) / 6
+    formulas, values = at_once("(M - 1 + (L - 1)(k - 1)/2)/K", staleness, "K E[W]/M", 6 * mean / 8)
+    what = "8 workers, L = 4, k = 3, 2 messages (K = 6), exponential"
+    yield Case("tree", what, tables(EXPONENTIAL, leaves=4, leaf_k=3, root_k=2), formulas, values)
+    rho = 0.6
+    link = rho * 4 * mean / 8
+    formulas, values = at_once(
+        "(M + L (r + r^2/(2 (1 - r))))/K", (8 + 4 * (rho + rho**2 / (2 * (1 - rho)))) / 3, "K E[W]/M", 3 * mean / 8
+    )
+    what = f"8 workers, L = 4, k = 1, 3 messages, exponential, F = {link * 1000:g} ms, r = M F/(L E[W])"
+    yield Case("tree", what, tables(EXPONENTIAL, leaves=4, leaf_k=1, root_k=3, forward=link), formulas, values)
+    formulas = {SECONDS: "2 E[F]/L", WASTE: "none"}
+    values = {SECONDS: 2 * 0.1 / 2, WASTE: 0.0}
+    what = "8 workers, L = 2, k = 2, 2 messages, uniform, F the same, 4 buffers"
+    given = tables(UNIFORM, leaves=2, leaf_k=2, root_k=2, forward=UNIFORM, buffers=4)
+    yield Case("tree", what, given, formulas, values)
+
+
 # -- simulating -------------------------------------------------------------------------------------------------------
 
 
@@ -444,7 +470,8 @@ predicted agree in every replication but for rounding, z is given as *exact*; wh
 prediction is left empty.
 
 $M$ workers of work time $W$, `E[W]` = 100 ms unless said otherwise, $T$ the time per update; `X_{{k:M}}` is the
-k-th smallest of $M$ work times. An actor-learner has $G$ generators, batches of $B$ and a learner of time $L$.
+k-th smallest of $M$ work times. An actor-learner has $G$ generators, batches of $B$ and a learner of time $L$; a
+tree has $L$ leaves with messages of $k$ gradients that take $F$ on the link, $K$ gradients an update.
 A [`pipeline`](pipeline.md) is not in the tables: its staleness, S - s at stage s, is exact and nothing is simulated.
 """
 TITLES = {

@@ -32,7 +32,10 @@ LAWS: dict[str, dict[str, Any]] = {
 
 
 # a kind that has a table of its own needs it: "learner" and the like
-TABLES: dict[str, dict[str, Any]] = {"learner": {"work_time": LAWS["empirical"]}}
+TABLES: dict[str, dict[str, Any]] = {
+    "learner": {"work_time": LAWS["empirical"]},
+    "tree": {"leaves": 1, "leaf_k": 2, "root_k": 2, "forward": LAWS["empirical"]},
+}
 REQUIRED = {"k": 3, "bound": 1, "maximum_staleness": 4, "batch": 3, "staleness_budget": 2}
 WITHOUT_TABLES = [name for name, kind in KINDS.items() if not kind.table]
 

@@ -55,8 +55,19 @@ def tables(draw, kind: str, shape: tuple[bool, bool, bool, bool] | None = None) 
             **({"limit": draw(st.integers(1, workers))} if draw(st.booleans()) else {}),
             **({"discard_older_than": draw(st.integers(0, 4))} if draw(st.booleans()) else {}),
         }
+        # no wires
         pools = [{key: pool[key] for key in ("name", "workers", "work_time")} for pool in pools]
         return {"pools": pools, "protocol": protocol, "learner": {"work_time": draw(st.sampled_from(WORK))}}
+    case: dict[str, object] = {"pools": pools, "protocol": protocol}
+    if KINDS[kind].table == "tree":
+        serves = False
+        case["tree"] = {
+            "leaves": draw(st.sampled_from([n for n in range(1, workers + 1) if workers % n == 0])),
+            "leaf_k": draw(st.integers(1, 4)),
+            "root_k": draw(st.integers(1, 4)),
+            "forward": draw(st.sampled_from(SERVICES)),
+            **({"buffers": draw(st.integers(1, 3))} if draw(st.booleans()) else {}),
+        }
     if "k" in KINDS[kind].parameters:
         protocol["k"] = draw(st.integers(1, workers if KINDS[kind].distinct else 6))
     if "bound" in KINDS[kind].parameters:
@@ -64,7 +75,6 @@ def tables(draw, kind: str, shape: tuple[bool, bool, bool, bool] | None = None) 
     if "maximum_staleness" in KINDS[kind].parameters:
         protocol["maximum_staleness"] = draw(st.integers(0, workers))
         protocol["policy"] = draw(st.sampled_from(PARAMETERS["policy"].choices))
-    case: dict[str, object] = {"pools": pools, "protocol": protocol}
     if serves:
         case["server"] = {"service_time": draw(st.sampled_from(SERVICES)), "seats": draw(st.integers(1, 3))}
     case["network"] = {"version_fixed": "pull_end" if late else "pull_start"}
@@ -90,7 +100,7 @@ def assert_same(case: dict, updates: int, seed: int) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_rule_on_the_full_route(kind):
     """On more scenarios if a kind has a table, and so a shape of the kernel, of its own."""
-    examples = 60 if KINDS[kind].table else 15
+    examples = 50 if KINDS[kind].table else 15
 
     @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.data())

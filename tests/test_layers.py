@@ -24,13 +24,14 @@ LAYERS: dict[str, int] = {
     for layer, stems in enumerate(
         (
             "errors",
-            "scenario plan_table mistakes overrides starter protocols network distributions staleness estimate",
+            "scenario plan_table mistakes overrides starter protocols network machines distributions staleness spelling "
+            "estimate",
             "engines variates theory",
             "run findings replications timeline statistics",
             "sgd papers",
-            "planner",
+            "planner advice",
             "plots chart",
-            "cli report plan_report files __main__",
+            "cli report briefing plan_report files __main__",
         )
     )
     for stem in stems.split()

@@ -32,12 +32,13 @@ def three(
     server: Any = None,
     wire: Any = None,
     learner: Any = None,
+    tree: Any = None,
     **parameters: Any,
 ):
     pools = [
         {"name": name, "workers": 1, "work_time": float(work)} for name, work in zip("ABCDEF", works, strict=False)
     ]
-    tables = {"server": server, "network": wire, "learner": learner}
+    tables = {"server": server, "network": wire, "learner": learner, "tree": tree}
     return scenario(
         pools=pools,
         protocol={"kind": kind, **parameters},
@@ -485,9 +486,89 @@ def test_actor_learner_one_generator_at_a_time():
     )
 
 
+# -- a tree -------------------------------------------------------------------------------------------------------
+
+D = 3
+
+
+def of_leaves(leaves: int, leaf_k: int, root_k: int, works: tuple[float, ...] = (2, 3, 5, 2), **more: float):
+    return three("tree", works=works, tree={"leaves": leaves, "leaf_k": leaf_k, "root_k": root_k, **more})
+
+
+def test_tree_without_time_on_the_links():
+    """A, B | C, D of 2, 3, 5, 2; messages of two, an update for each. A pusher reads after its own update.
+
+    2: A's in its leaf; A @4. D's in its; D @4. 3: B's fills: v1 of A, B; B on v1, @6. 4: A's (0) in the leaf; A on v1,
+    @6. D's fills with its first: v2 of D, D, both read at 0, 1 old; D on v2, @6. 5: C's (0) in the leaf; C on v2. 6: B
+    (set at 3) fills: v3 of A (0), B (1); B on v3. A (1) in the leaf, on v3. D (2) fills: v4 of C (0), D (2)."""
+    assert rows(of_leaves(2, 2, 1), 4) == applied(
+        (3, A, 0, 0),
+        (3, B, 0, 0),
+        (4, D, 0, 1),
+        (4, D, 0, 1),
+        (6, A, 0, 2),
+        (6, B, 1, 1),
+        (6, C, 0, 3),
+        (6, D, 2, 1),
+    )
+
+
+def test_tree_with_links_that_take_a_second():
+    """The same, with two messages an update. 2: A's, D's; both @4. 3: B's fills the first leaf: its link, @4; B @6. 4:
+    A (set at 2) puts a third gradient behind; A @6. D (set at 2) fills the second leaf; D @6. The first link (set at 3)
+    delivers A, B; the second starts, @5. 5: C (set at 0) puts one in; @10. The second link delivers D, D: v1 of all
+    four, none stale. 6: B (set at 3) fills the first leaf with A's; on v1, @9. A (set at 4) puts one behind, on v1, @8.
+    D fills the second with C's, on v1, @8. Links @7. 7: A (0), B (0), then C (0), D (0): v2, all 1 old. 8: A (1) fills
+    the first with its earlier one (0); on v2, @10. D (1) in the second; on v2, @10. Link @9. 9: B (set at 6; 1) puts
+    one in; on v2. The first link delivers A (0), A (1). 10: C (set at 5; 0) fills the second with D (1). A (set at 8;
+    2) fills the first with B's (1). D (2) puts one in. Links, the second's first, @11. 11: D (1), C (0) complete v3
+    with A (0), A (1)."""
+    assert rows(of_leaves(2, 2, 2, forward=1.0), 3) == applied(
+        (5, A, 0, 0),
+        (5, B, 0, 0),
+        (5, D, 0, 0),
+        (5, D, 0, 0),
+        (7, A, 0, 1),
+        (7, B, 0, 1),
+        (7, C, 0, 1),
+        (7, D, 0, 1),
+        (11, A, 0, 2),
+        (11, A, 1, 1),
+        (11, D, 1, 1),
+        (11, C, 0, 2),
+    )
+
+
+def test_tree_whose_one_link_is_too_slow():
+    """A, B, C of 2, 3, 5 and one leaf; every push is a message, and takes 3 seconds after those before it.
+
+    2: A's on the link, @5. 3: B's behind it, 4: A's, 5: C's (set at 0, before the link's end, set at 2). 5: v1 of A;
+    B's on the link, @8. 6: B (set at 3; read 0), on v1, @9. A (0), on v1, @8. 8: link (set at 5): v2 of B, 1 old; A's
+    second on the link, @11. A (1), on v2. 9: B (1). 10: C (0), A (2). 11: v3 of A (0), 2 old. 14: v4 of C (0). 17: v5
+    of B's second (0). 20: v6 of A's third (0)."""
+    assert rows(of_leaves(1, 1, 1, (2, 3, 5), forward=3.0), 6) == applied(
+        (5, A, 0, 0),
+        (8, B, 0, 1),
+        (11, A, 0, 2),
+        (14, C, 0, 3),
+        (17, B, 0, 4),
+        (20, A, 0, 5),
+    )
+
+
+def test_tree_whose_leaf_holds_one_message():
+    """The same with one buffer. 2: A's on the link, @5: the leaf is full and A waits. 3: B, 5: C (set before the link)
+    push and wait. 5: v1 of A; B's on the link, @8; C's is behind it: still full. 8: v2 of B, 1 old; C's on the link,
+    @11: full. 11: v3 of C (0), 2 old; the leaf is empty: A, B, C on v3, @13, @14, @16. 13: A's on the link, @16; A
+    waits. 14: B waits. 16: the link was set at 13, C's end at 11: C pushes, waits; v4 of A."""
+    assert rows(of_leaves(1, 1, 1, (2, 3, 5), forward=3.0, buffers=1), 4) == applied(
+        (5, A, 0, 0), (8, B, 0, 1), (11, C, 0, 2), (16, A, 3, 0)
+    )
+
+
 def test_no_kind_is_left_out():
     here = {
         "asynchronous", "round-robin", "synchronous", "k-sync", "backup-workers", "k-batch-sync", "k-async",
-        "k-batch-async", "stale-synchronous", "bounded", "actor-learner",
+        "k-batch-async", "stale-synchronous", "bounded", "actor-learner", "tree",
     }  # fmt: skip
     assert set(KINDS) == here

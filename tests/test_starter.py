@@ -59,9 +59,11 @@ def test_a_starter_shows_every_key_there_is() -> None:
     definitions = json_schema()["$defs"]
     assert set(data) == set(properties)
     tables = {"network": "Network", "server": "Server", "groups": "Groups", "optimizer": "Optimizer", "run": "RunTable",
-              "learner": "Learner"}  # fmt: skip
+              "learner": "Learner", "tree": "Tree", "slowness": "Slowness"}  # fmt: skip
     for key, name in tables.items():
         assert set(data[key]) == set(definitions[name]["properties"])
+    for key, name in {"slowdown": "Slowdown", "outage": "Outage"}.items():
+        assert set(data[key][0]) == set(definitions[name]["properties"])
     assert set(data["pool"][0]) == set(definitions["Pool"]["properties"])
     assert all(f"{key} = " in starter(kind) for kind in ALL_KINDS for key in ALL_KINDS[kind].parameters)
 

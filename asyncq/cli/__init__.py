@@ -9,8 +9,10 @@ import click
 from asyncq import __version__
 from asyncq.cli.plan import plan
 from asyncq.cli.predict import predict
+from asyncq.cli.recommend import recommend
 from asyncq.cli.reproduce import reproduce
 from asyncq.cli.simulate import simulate
+from asyncq.cli.stability import stability
 from asyncq.cli.terminal import BAD_INPUT, FAILED, INTERRUPTED
 from asyncq.cli.timeline import timeline
 from asyncq.cli.writing import check, init, protocols, schema
@@ -47,5 +49,5 @@ def main() -> None:
     """How stale are asynchronous gradients, and which momentum goes with that?"""
 
 
-for command in (check, init, plan, predict, protocols, reproduce, schema, simulate, timeline):
+for command in (check, init, plan, predict, protocols, recommend, reproduce, schema, simulate, stability, timeline):
     main.add_command(command)

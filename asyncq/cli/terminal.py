@@ -87,11 +87,13 @@ def progress(scenario: Scenario, engine: str, updates: int | None, replications:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from asyncq.machines import NEVER
     from asyncq.network import Network
-    from asyncq.run import runs_compiled
+    from asyncq.run import foreseen, runs_compiled
 
-    target = scenario.run.updates if updates is None else updates
-    compiled = runs_compiled(Network.of(scenario), engine, target)
+    network, until = Network.of(scenario), scenario.run.until
+    target = foreseen(network, scenario.run.updates if updates is None else updates, NEVER if until is None else until)
+    compiled = runs_compiled(network, engine, target)
     total = target * replications
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

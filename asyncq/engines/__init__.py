@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from asyncq.machines import NEVER
 from asyncq.protocols import CLOSED
 
 __all__ = ["CHUNK_ROWS", "Chunk", "Engine", "MachineTime", "why_stuck"]
@@ -70,16 +71,28 @@ class MachineTime(NamedTuple):
     dropped: float  # cycles whose gradient was too stale to be applied
     unfinished: float  # cycles still under way at the end
     blocked: float  # between a finished cycle and the next read: gates, barriers, the wait for an update
+    lost: float  # cycles lost with the machine that computed them
+    repair: float  # until a machine that failed, or was taken away, was back
 
     @classmethod
-    def of(cls, spent: Sequence[float], began: Sequence[float], read: Sequence[int], now: float) -> MachineTime:
-        """From the first seven entries and, for every worker, when its cycle began and the version it holds;
-        whatever of the time is in no cycle was spent blocked."""
-        pull, work, push, queue, service, cancelled, dropped = map(float, spent)
-        under_way = np.asarray(read) != CLOSED
-        unfinished = float((now - np.asarray(began)[under_way]).sum())
-        blocked = max(0.0, len(under_way) * now - float(np.sum(spent)) - unfinished)
-        return cls(pull, work, push, queue, service, cancelled, dropped, unfinished, blocked)
+    def of(
+        cls,
+        spent: Sequence[float],
+        began: Sequence[float],
+        read: Sequence[int],
+        now: float,
+        *,
+        in_repair: Sequence[bool] | NDArray[np.bool_],
+    ) -> MachineTime:
+        """From the first seven entries, the lost and the repair; and for every worker when its cycle or its repair
+        began, and the version it holds; whatever of the time is in none of these was spent blocked."""
+        pull, work, push, queue, service, cancelled, dropped, lost, repair = map(float, spent)
+        since = now - np.asarray(began)
+        unfinished = float(since[np.asarray(read) != CLOSED].sum())
+        repair += float(since[np.asarray(in_repair, dtype=bool)].sum())
+        booked = pull + work + push + queue + service + cancelled + dropped + lost + repair + unfinished
+        blocked = max(0.0, len(since) * now - booked)
+        return cls(pull, work, push, queue, service, cancelled, dropped, unfinished, blocked, lost, repair)
 
 
 def why_stuck(now: float, updates: int, finished: Sequence[int], queued: Collection[int]) -> str:
@@ -96,8 +109,9 @@ class Engine(Protocol):
 
     name: str
 
-    def chunks(self, updates: int) -> Iterator[Chunk]:
-        """Advance until ``updates`` updates have been applied in all; raises DeadlockError if that cannot happen."""
+    def chunks(self, updates: int, until: float = NEVER) -> Iterator[Chunk]:
+        """Advance until ``updates`` updates have been applied in all, or all that happens by ``until`` (seconds) has;
+        raises DeadlockError if neither can happen."""
 
     @property
     def now(self) -> float:

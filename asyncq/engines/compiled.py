@@ -25,17 +25,20 @@ from numba.core.compiler import Compiler
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
+from asyncq import machines as machines_module
 from asyncq import protocols, variates
 from asyncq.engines import CHUNK_ROWS, Chunk, MachineTime, why_stuck
 from asyncq.errors import DeadlockError
+from asyncq.machines import NEVER as NO_TIME
+from asyncq.machines import Machines, back_in_service, ends, struck, used
 from asyncq.network import Network
-from asyncq.protocols import CANCELLED_WORKERS, CLOSED, DROPPED, KINDS, RELEASED, ROWS, start
+from asyncq.protocols import CANCELLED_WORKERS, CLOSED, DROPPED, KINDS, RELEASED, ROWS, lose, start
 from asyncq.variates import BLOCK, Variates
 
 __all__ = ["CompiledEngine"]
 
-RESTART, PULL, WORK, PUSH, SERVICE, PARKED = range(6)  # what a worker's pending event ends
-ROWS_FULL, STREAM_EMPTY, TARGET_REACHED, CALENDAR_EMPTY = range(4)  # why the kernel returned
+RESTART, PULL, WORK, PUSH, SERVICE, PARKED, STRUCK, REPAIR = range(8)  # what a worker's pending event ends
+ROWS_FULL, STREAM_EMPTY, TARGET_REACHED, CALENDAR_EMPTY, TIME_UP = range(5)  # why the kernel returned
 NEVER = np.uint64(0x7FF0_0000_0000_0000)  # the bits of infinity: keys from here on are empty slots
 
 
@@ -77,7 +80,7 @@ class Workers(NamedTuple):
     worked: Any
     joined: Any
     seated: Any
-    spent: Any  # [7] the first seven fields of MachineTime
+    spent: Any  # [9] the first seven fields of MachineTime, lost and repair
     extras: Any  # [1] seconds that extra slots have worked
     lasted: Any  # the work, in seconds, of samples whose fate is open, by their place in `pending_*`
 
@@ -134,7 +137,7 @@ def _compiled(function: Callable[..., Any]) -> Any:
 
 def _fingerprint(rule: Callable[..., Any]) -> str:
     """Changes whenever a source file does that the kernel is made of: the disk cache would not see that by itself."""
-    sources = {__file__, protocols.__file__, variates.__file__, rule.__code__.co_filename}
+    sources = {__file__, machines_module.__file__, protocols.__file__, variates.__file__, rule.__code__.co_filename}
     return hashlib.sha256(b"".join(Path(source).read_bytes() for source in sorted(sources))).hexdigest()
 
 
@@ -152,6 +155,8 @@ def _finish_compiled(kind: Any, state: Any, worker: Any) -> Callable[..., None] 
 
 
 _start = _compiled(start)
+_lose = _compiled(lose)
+_ends, _struck, _used, _back_in_service = _jit(ends), _jit(struck), _jit(used), _jit(back_in_service)
 
 
 # -- the calendar -----------------------------------------------------------------------------------------------------
@@ -327,13 +332,46 @@ def _close_ranks(queue: Queue) -> None:
     queue.counts[1] = kept
 
 
+@_jit
+def _computes(calendar: Calendar, streams: Streams, machines: Machines, workers: Workers, worker: int) -> None:
+    """The worker computes from now on; its event is the end, or what strikes one of its machines before."""
+    now = calendar.now[0]
+    end, strike = now, NO_TIME
+    for machine in range(machines.first[worker], machines.first[worker + 1]):
+        end = max(end, _ends(machines, machine, now, _draw(streams, machines.work[machine])))
+        if machines.after[machine] >= 0 and machines.left[machine] < 0.0:
+            machines.left[machine] = _draw(streams, machines.after[machine])
+        strike = min(strike, _struck(machines, machine, now))
+    end += machines.together
+    workers.stage[worker] = STRUCK if strike < end else WORK
+    _put(calendar, worker, min(end, strike))
+
+
+@_jit
+def _is_away(calendar: Calendar, streams: Streams, machines: Machines, workers: Workers, worker: int) -> None:
+    """One of the worker's machines has been struck; its next event is the return of all of them."""
+    now = calendar.now[0]
+    workers.spent[7] += now - workers.began[worker]
+    workers.began[worker] = now
+    back = now
+    for machine in range(machines.first[worker], machines.first[worker + 1]):
+        if machines.after[machine] >= 0 and machines.fails[machine] <= now:
+            machines.left[machine] = -1.0
+            back = max(back, now + _draw(streams, machines.repair[machine]))
+    workers.stage[worker] = REPAIR
+    _put(calendar, worker, _back_in_service(machines, worker, back))
+
+
 @cache
 def _kernel(
-    kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool, reads_late: bool, extras: bool
+    kind: int, fingerprint: str, pulls: bool, pushes: bool, serves: bool, reads_late: bool, extras: bool,
+    disturbed: bool,
 ) -> Any:
     """The kernel for one rule and one shape of route. The arguments are constants of its code and of its cache key."""
 
-    def advance(state, calendar, streams, workers, queue, columns, service, target, rows):  # type: ignore[no-untyped-def]
+    def advance(  # type: ignore[no-untyped-def]
+        state, calendar, streams, workers, queue, columns, machines, service, target, rows, until, horizon
+    ):
         fingerprint  # noqa: B018  part of the cache key
         sizes = state.sizes
         while True:
@@ -348,9 +386,28 @@ def _kernel(
                 return CALENDAR_EMPTY
             worker: Any = np.uintp(slot)  # unsigned: no index counts from the end
             now = calendar.due[worker]
+            if now > until:  # no restart: those are at an instant that has begun
+                return TIME_UP
+            if disturbed and now >= horizon:
+                calendar.now[0] = now
+                return STREAM_EMPTY
             calendar.now[0] = now
             stage = workers.stage[worker]
+            if disturbed and slot < state.workers and stage in (WORK, STRUCK):
+                _used(machines, slot, now)
             leg, stream = PARKED, 0  # what the worker does next
+            if disturbed and stage == STRUCK:
+                written = sizes[ROWS]
+                _lose(state, worker)
+                columns.time[written] = now
+                if serves:
+                    columns.visits[written] = queue.counts[3]
+                    columns.waited[written] = queue.totals[0]
+                    columns.busy[written] = queue.totals[1]
+                if extras:
+                    columns.busy[written] = workers.extras[0]
+                _is_away(calendar, streams, machines, workers, slot)
+                continue
             if pulls and stage == PULL:
                 workers.pulled[worker] = now
                 if reads_late:
@@ -373,7 +430,9 @@ def _kernel(
                     queue.waiting[worker] = 1
             else:
                 goes_on = True
-                if stage != RESTART:
+                if disturbed and stage == REPAIR:
+                    workers.spent[8] += now - workers.began[worker]
+                elif stage != RESTART:
                     began = workers.began[worker]
                     pulled = workers.pulled[worker] if pulls else began
                     worked = joined = seated = now
@@ -416,6 +475,8 @@ def _kernel(
                             workers.spent[5] += now - workers.began[other]
                             if serves:
                                 _evict(queue, workers, other, now)
+                            if disturbed and workers.stage[other] in (WORK, STRUCK):
+                                _used(machines, other, now)
                             if workers.stage[other] != PARKED:
                                 _clear(calendar, other)
                         if serves:
@@ -440,7 +501,7 @@ def _kernel(
                         other = state.released[i]
                         if other == slot:
                             goes_on = True
-                        else:
+                        elif not disturbed or workers.stage[other] != REPAIR:  # else it reads when it is back
                             workers.stage[other] = RESTART
                             workers.began[other] = now  # it may hold a version already (round robin)
                             _restart(calendar, other, now)
@@ -454,6 +515,9 @@ def _kernel(
                         leg, stream = PULL, workers.pull[worker]
                     else:
                         leg, stream = WORK, workers.work[worker]
+            if disturbed and leg == WORK and slot < state.workers:
+                _computes(calendar, streams, machines, workers, slot)
+                continue
             workers.stage[worker] = leg
             if leg == PARKED:
                 _clear(calendar, worker)
@@ -474,6 +538,7 @@ class CompiledEngine:
     def __init__(self, network: Network, variates: Variates) -> None:
         self.network = network
         self._variates = variates
+        self._ended: float | None = None  # where the clock, not the updates, ended the run
         count = network.slots
 
         def integers(size: int, fill: int) -> NDArray[np.int64]:
@@ -488,12 +553,17 @@ class CompiledEngine:
         self.state.sizes[RELEASED] = 0
         self._calendar = _calendar(count, starting)
         spare = network.seats + 1  # one event draws at most one service a seat, and one more variate
+        self._machines = None if network.machines is None else network.machines.copy(variates.block)
+        if self._machines is not None:
+            spare += 2 * self._machines.most  # or for each machine its work, and a time to failure
         values = np.zeros((len(network.laws), BLOCK + spare))
         self._streams = Streams(values, integers(len(network.laws), BLOCK + spare), np.array([1]))
+        if self._machines is not None and self._machines.slowness >= 0:
+            self._streams.position[self._machines.slowness] = 0  # drawn ahead of time, not of use
         began, pulled, worked, joined, seated = np.zeros((5, count))
         stage = np.full(count, PARKED, dtype=np.int8)
         stage[:starting] = RESTART
-        totals = np.zeros(7), np.zeros(1), np.zeros(len(self.state.pending_read))
+        totals = np.zeros(9), np.zeros(1), np.zeros(len(self.state.pending_read))
         self._workers = Workers(*network.routes, stage, began, pulled, worked, joined, seated, *totals)
         room = len(self.state.row_worker)
         waiting = np.zeros(count, dtype=np.int8)
@@ -504,23 +574,28 @@ class CompiledEngine:
         self._columns = Columns(np.zeros(room), integers(served, 0), np.zeros(served), busy)
         kind = [kind.finish for kind in KINDS.values()].index(network.kind.finish)  # kinds may share a rule
         pulls, pushes = bool((network.pull >= 0).any()), bool((network.push >= 0).any())
-        shape = pulls, pushes, network.has_server, pulls and network.read_at_pull_end, bool(extras)
+        late, disturbed = pulls and network.read_at_pull_end, network.machines is not None
+        shape = pulls, pushes, network.has_server, late, bool(extras), disturbed
         self._advance = _kernel(kind, _fingerprint(network.kind.finish), *shape)
 
-    def chunks(self, updates: int) -> Iterator[Chunk]:
-        """Advance until ``updates`` updates have been applied in all, handing out rows as they fill a chunk.
-
-        The arrays of a chunk are reused by the next."""
-        sizes = self.state.sizes
-        parts = (self.state, self._calendar, self._streams, self._workers, self._queue, self._columns)
-        while self.version < updates:
-            reason = self._advance(*parts, self.network.service, updates, CHUNK_ROWS)
+    def chunks(self, updates: int, until: float = NO_TIME) -> Iterator[Chunk]:
+        """Advance until ``updates`` updates have been applied in all, or all that happens by ``until`` (seconds) has;
+        hand out rows as they fill a chunk, whose arrays are reused by the next."""
+        sizes, machines = self.state.sizes, self._machines
+        parts = (self.state, self._calendar, self._streams, self._workers, self._queue, self._columns, machines)
+        while self.version < updates and self._ended is None:
+            horizon = NO_TIME if machines is None else machines.horizon
+            reason = self._advance(*parts, self.network.service, updates, CHUNK_ROWS, until, horizon)
             if reason == STREAM_EMPTY:
                 self._refill()
+                if machines is not None:
+                    machines.draw_ahead(self._variates.block, self.now)
             elif reason == CALENDAR_EMPTY:
                 queued = set(np.flatnonzero(self._queue.waiting).tolist())
                 raise DeadlockError(why_stuck(self.now, self.version, self.state.clock, queued))
             else:
+                if reason == TIME_UP:
+                    self._ended = until
                 yield self._chunk(int(sizes[ROWS]))
                 sizes[ROWS] = 0
 
@@ -546,7 +621,7 @@ class CompiledEngine:
     @property
     def now(self) -> float:
         """Simulated seconds."""
-        return float(self._calendar.now[0])
+        return float(self._calendar.now[0]) if self._ended is None else self._ended
 
     @property
     def version(self) -> int:
@@ -563,4 +638,6 @@ class CompiledEngine:
     def machine_time(self) -> MachineTime:
         """Where the workers' time went."""
         workers = slice(self.network.workers)
-        return MachineTime.of(self._workers.spent, self._workers.began[workers], self.state.read[workers], self.now)
+        own = self._workers
+        in_repair = own.stage[workers] == REPAIR
+        return MachineTime.of(own.spent, own.began[workers], self.state.read[workers], self.now, in_repair=in_repair)

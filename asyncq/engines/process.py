@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from heapq import heappush
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 
 from asyncq.engines import CHUNK_ROWS, Chunk, MachineTime, why_stuck
 from asyncq.errors import DeadlockError
+from asyncq.machines import NEVER, back_in_service, ends, struck, used
 from asyncq.network import NO_STREAM, Network
-from asyncq.protocols import CANCELLED_WORKERS, CLOSED, DROPPED, RELEASED, ROWS, start
+from asyncq.protocols import CANCELLED_WORKERS, CLOSED, DROPPED, RELEASED, ROWS, lose, start
 from asyncq.variates import Variates
 
 __all__ = ["Cycle", "SimpyEngine"]
@@ -42,6 +44,7 @@ class Cycle(NamedTuple):
     seated: float
     ended: float
     cancelled: bool
+    lost: bool = False  # with its machine, at ``ended``: cancelled, too
 
 
 class _Station:
@@ -112,13 +115,17 @@ class SimpyEngine:
         )
         self.began_at = [0.0] * network.slots
         self.seated_at = [0.0] * network.workers
-        self._spent = [0.0] * 7  # the first seven fields of MachineTime, in their order
+        self._spent = [0.0] * 9  # the first nine fields of MachineTime, in their order
         self._extras_busy = 0.0  # seconds
         self._lasted = [0.0] * len(self.state.pending_read)  # the work, in seconds, of samples whose fate is open
         # what the engine adds to a row: its time and the station's totals
         self._row_time = [0.0] * len(self.state.row_worker)
         self._row_station = [(0, 0.0, 0.0)] * len(self.state.row_worker)
-        streams = variates.hand_out()
+        self._streams = streams = variates.hand_out()
+        self._block = variates.block
+        self._machines = None if network.machines is None else network.machines.copy(variates.block)
+        self._in_repair = [False] * network.workers
+        self._ended: float | None = None  # where the clock, not the updates, ended the run
         self._station = _Station(self, network.seats, streams[network.service]) if network.has_server else None
         self._so_far: dict[int, Callable[[], tuple[float, float, float, float]]] = {}
         sizes = self.state.sizes
@@ -139,6 +146,7 @@ class SimpyEngine:
         work, pull, push = (None if number == NO_STREAM else streams[number] for number in legs)
         assert work is not None
         with_extras, is_extra = bool(network.extras), worker >= network.workers
+        machines = None if is_extra else self._machines
         record = self.record
         began = pulled = worked = joined = NOT_YET
         self._so_far[worker] = lambda: (began, pulled, worked, joined)
@@ -155,8 +163,18 @@ class SimpyEngine:
                 pulled = env.now
                 if network.read_at_pull_end:
                     read[worker] = state.version[0]
-            if (yield timeout(work())) is THROWN_AWAY:
-                continue
+            if machines is None:
+                if (yield timeout(work())) is THROWN_AWAY:
+                    continue
+            else:
+                end, strike = self._computes(worker)
+                thrown = (yield self._at(min(end, strike))) is THROWN_AWAY
+                used(machines, worker, env.now)
+                if thrown:
+                    continue
+                if strike < end:
+                    yield from self._is_away(worker)
+                    continue
             now = worked = env.now
             if push is not None:
                 if (yield timeout(push())) is THROWN_AWAY:
@@ -198,6 +216,52 @@ class SimpyEngine:
             elif not self._settle(worker, written):
                 yield env.event()  # until another's commit releases it
 
+    def _at(self, time: float) -> simpy.Event:
+        """An event at an instant, which "so much from now" would miss by a rounding."""
+        event = self.env.event()
+        event._ok, event._value = True, None
+        heappush(self.env._queue, (time, simpy.events.NORMAL, next(self.env._eid), event))
+        return event
+
+    def _computes(self, worker: int) -> tuple[float, float]:
+        """When the work that the worker begins now would end, and when one of its machines is struck."""
+        m, now = self._machines, float(self.env.now)
+        assert m is not None
+        m.draw_ahead(self._block, now)
+        end, strike = now, NEVER
+        for machine in range(m.first[worker], m.first[worker + 1]):
+            end = max(end, ends(m, machine, now, self._streams[m.work[machine]]()))
+            if m.after[machine] != NO_STREAM and m.left[machine] < 0.0:
+                m.left[machine] = self._streams[m.after[machine]]()
+            strike = min(strike, struck(m, machine, now))
+        return end + m.together, strike
+
+    def _is_away(self, worker: int) -> Walk:
+        """One of the worker's machines has been struck: the gradient is lost, and it waits until all are back."""
+        m, state, now = self._machines, self.state, self.env.now
+        assert m is not None
+        if self.record is not None:
+            self.record(self.latest(worker)._replace(cancelled=True, lost=True))
+        written = state.sizes[ROWS]
+        lose(state, worker)
+        self._row_time[written] = now
+        if self._station is not None:
+            self._row_station[written] = (self._station.visits, self._station.waited, self._station.busy)
+        if self.network.extras:
+            self._book_rows(written)
+        self._spent[7] += now - self.began_at[worker]
+        self.began_at[worker] = now
+        back = now
+        for machine in range(m.first[worker], m.first[worker + 1]):
+            if m.after[machine] != NO_STREAM and m.fails[machine] <= now:
+                m.left[machine] = -1.0
+                back = max(back, now + self._streams[m.repair[machine]]())
+        back = back_in_service(m, worker, back)
+        self._in_repair[worker] = True
+        yield self._at(back)
+        self._in_repair[worker] = False
+        self._spent[8] += self.env.now - now
+
     def _book_rows(self, written: int) -> None:
         """With extra slots: their time beside the new rows; and the work of what was dropped is work no more."""
         state = self.state
@@ -228,7 +292,7 @@ class SimpyEngine:
             worker = state.released[i]
             if worker == finisher:
                 goes_on = True
-            else:
+            elif worker >= len(self._in_repair) or not self._in_repair[worker]:  # else it reads when it is back
                 self.began_at[worker] = self.env.now  # it may hold a version already (round robin)
                 self.redirect(worker, self.env.timeout(0.0, THROWN_AWAY))
         sizes[RELEASED] = 0
@@ -255,18 +319,26 @@ class SimpyEngine:
 
     # -- rows -----------------------------------------------------------------------------------------------------
 
-    def chunks(self, updates: int) -> Iterator[Chunk]:
-        """Advance until ``updates`` updates have been applied in all, handing out rows as they fill a chunk."""
-        step, version, sizes = self.env.step, self.state.version, self.state.sizes
-        while version[0] < updates:
+    def chunks(self, updates: int, until: float = NEVER) -> Iterator[Chunk]:
+        """Advance until ``updates`` updates have been applied in all, or all that happens by ``until`` (seconds) has;
+        hand out rows as they fill a chunk."""
+        version, sizes, env = self.state.version, self.state.sizes, self.env
+        step = env.step if until == NEVER else lambda: self._step_until(until)
+        while version[0] < updates and self._ended is None:
             try:
-                while sizes[ROWS] < CHUNK_ROWS and version[0] < updates:
+                while sizes[ROWS] < CHUNK_ROWS and version[0] < updates and self._ended is None:
                     step()
             except simpy.core.EmptySchedule:
                 queued = self._station.queue if self._station else ()
                 raise DeadlockError(why_stuck(self.now, self.version, self.state.clock, queued)) from None
             yield self._chunk(sizes[ROWS])
             sizes[ROWS] = 0
+
+    def _step_until(self, until: float) -> None:
+        if until < self.env.peek() < NEVER:
+            self._ended = until
+        else:
+            self.env.step()
 
     def _chunk(self, rows: int) -> Chunk:
         def column(values: list[Any], dtype: type) -> NDArray[Any]:
@@ -294,7 +366,7 @@ class SimpyEngine:
     @property
     def now(self) -> float:
         """Simulated seconds."""
-        return float(self.env.now)
+        return float(self.env.now) if self._ended is None else self._ended
 
     @property
     def version(self) -> int:
@@ -311,4 +383,6 @@ class SimpyEngine:
     def machine_time(self) -> MachineTime:
         """Where the workers' time went."""
         workers = self.network.workers
-        return MachineTime.of(self._spent, self.began_at[:workers], self.state.read[:workers], self.now)
+        return MachineTime.of(
+            self._spent, self.began_at[:workers], self.state.read[:workers], self.now, in_repair=self._in_repair
+        )

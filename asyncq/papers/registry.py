@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from asyncq.distributions import nearest
 from asyncq.errors import ScenarioError
-from asyncq.papers import giladi, mitliagkas
+from asyncq.papers import giladi, liu, mitliagkas
 from asyncq.papers.claim import Claim, Progress, Reproduction
 from asyncq.variates import chosen_seed
 
 __all__ = ["CLAIMS", "claim", "reproduce"]
 
-CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (*mitliagkas.CLAIMS, *giladi.CLAIMS)}
+CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (*mitliagkas.CLAIMS, *giladi.CLAIMS, *liu.CLAIMS)}
 
 
 def claim(name: str) -> Claim:

@@ -29,7 +29,7 @@ class Hardware:
 
     ``throughput`` (updates per second) is exact where theory knows it, else simulated; so is ``law``. ``waiting`` is
     the share of all machine time spent in queues, behind barriers and for slower members of a group, ``wasted`` that
-    of cancelled and dropped work; ``dropped`` and ``cancelled`` are shares of the gradients. ``stations`` are shares of
+    of work cancelled, dropped or lost; ``dropped`` and ``cancelled`` are shares of the gradients. ``stations`` are shares of
     machine time by station; ``bottleneck`` names one, ``busy`` is how busy it is.
     """
 
@@ -95,7 +95,8 @@ def _seen(candidate: Candidate, run: Run, rate: Estimate, law: StalenessLaw | No
         "network": share["pull"] + share["push"],
         "server": share["queue"] + share["service"],
         "waiting for others": barrier,
-        "thrown away": share["cancelled"] + share["dropped"],
+        "thrown away": share["cancelled"] + share["dropped"] + share["lost"],
+        "repair": share["repair"],
     }
     name = max(stations, key=lambda key: stations[key])
     busy = stations[name]
@@ -107,7 +108,7 @@ def _seen(candidate: Candidate, run: Run, rate: Estimate, law: StalenessLaw | No
         law=run.staleness.law if law is None else law,
         law_is_exact=law is not None,
         waiting=share["queue"] + barrier,
-        wasted=share["cancelled"] + share["dropped"],
+        wasted=stations["thrown away"],
         dropped=run.kinds["dropped"] / decided,
         cancelled=run.kinds["cancelled"] / decided,
         stations=stations,

@@ -1,13 +1,19 @@
 """Figures of results; computes nothing. Drawn on canvases of their own, without pyplot and its global state."""
 
 from asyncq.plots.runs import autocorrelation, schedule, staleness, survival, timeline, warm_up, workers
+from asyncq.plots.stability import contraction, momentum_budget, stability_map
 from asyncq.plots.theory import law, momentum
+from asyncq.plots.wall_clock import over_time
 
 __all__ = [
     "autocorrelation",
+    "contraction",
     "law",
     "momentum",
+    "momentum_budget",
+    "over_time",
     "schedule",
+    "stability_map",
     "staleness",
     "survival",
     "timeline",

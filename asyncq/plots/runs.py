@@ -36,6 +36,7 @@ LOOKS = {  # of what a worker does: colour, hatch, words
     "queue": ("#f6cf9c", "....", "in the server's queue"),
     "service": ("#e8964f", "", "being served"),
     "waiting": ("#f4f4f4", "", "waits before it may read again"),
+    "repair": ("#e6c9c2", "", "its machine is away"),
 }
 PALE = {"pull": "#f1eaf6", "work": "#dfeaf6", "push": "#e6dcef", "queue": "#fdf1e0", "service": "#fae0cc"}  # cancelled
 MARKS = {  # of a gradient: colour of the disc and of the number, words
@@ -184,7 +185,7 @@ def workers(run: Run) -> Figure:
 def _system(run: Run) -> str:
     """The scenario, its workers and its protocol in one line."""
     scenario = run.scenario
-    protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.protocol.parameters.items())])
+    protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.parameters.items())])
     return f"{scenario.name}: {scenario.workers} workers, {protocol}"
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from asyncq.theory.momentum import MomentumLine
     from asyncq.theory.prediction import Prediction
 
-__all__ = ["law", "momentum"]
+__all__ = ["AGAINST", "KNOWN", "MODEL", "framed", "law", "momentum"]
 
 KNOWN, PALE, MODEL, AGAINST = "#4c72b0", "#8fb4dc", "#c44e52", "#8c8c8c"
 
@@ -43,7 +43,7 @@ def law(found: Prediction) -> Figure:
     axes.set_ylabel("share of gradients")
     axes.set_title(f"{found.scenario.name}: predicted, no simulation", fontsize=11, loc="left")
     axes.legend(frameon=False)
-    _plain(axes)
+    framed(axes)
     return figure
 
 
@@ -68,7 +68,7 @@ def momentum(name: str, line: MomentumLine) -> Figure:
     return figure
 
 
-def _plain(axes: Axes) -> None:
+def framed(axes: Axes) -> None:
     """A frame of two lines, and a faint grid behind."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e6e6e6", linewidth=0.8)

@@ -9,6 +9,7 @@ l_i l_j); time is t = k eta. Source: [PCA] section 3; theory.md section 7; deriv
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -233,10 +234,15 @@ FIGURE_1 = Figure1()
 
 
 def simulated_harmless_delays(
-    problem: Figure1 = FIGURE_1, *, rule: HarmlessRule | None = None, grid: ArrayLike | None = None, seed: int = 1
+    problem: Figure1 = FIGURE_1,
+    *,
+    rule: HarmlessRule | None = None,
+    grid: ArrayLike | None = None,
+    seed: int = 1,
+    progress: Callable[[float], None] | None = None,
 ) -> tuple[NDArray[np.int64], Real]:
     """The largest harmless delay at each momentum by simulation, (momenta,), and the errors, (grid, momenta). ``grid``
-    begins with 0; -1 where its last delay is still harmless."""
+    begins with 0; -1 where its last delay is still harmless. ``progress`` is called with the share done."""
     rule = rule or HarmlessRule()
     delays = delay_grid() if grid is None else np.asarray(grid)
     objective = StreamingPCA(np.array(problem.eigenvalues))
@@ -249,6 +255,8 @@ def simulated_harmless_delays(
             updates=rule.updates, replications=rule.runs, points=marks, seed=seed,
         )  # fmt: skip
         errors[row] = curve.mean[0].mean(axis=-1)
+        if progress is not None:
+            progress((row + 1) / delays.size)
     harmful = ~(errors <= rule.tolerance * errors[0])
     first_harmful = np.argmax(harmful, axis=0)
     return np.where(harmful.any(axis=0), delays[first_harmful - 1], -1), errors

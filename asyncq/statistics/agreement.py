@@ -49,7 +49,10 @@ class Agreement:
 def agreement(scenario: Scenario, collected: Collected) -> Agreement | None:
     """The exact mean and law beside what was collected; None where not even the mean is known."""
     law, reason = _law(scenario)
-    mean = mean_staleness(scenario)
+    try:
+        mean = mean_staleness(scenario)
+    except NoExactLaw:
+        return None
     if law is None:
         return None if mean is None else Agreement(mean, reason=reason)
 

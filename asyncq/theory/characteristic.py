@@ -188,8 +188,8 @@ class Characteristic:
                 return complex(np.nan)
             x -= change
             if abs(change) < max(1e-14, 1e-9 / (self.length + 1)) * abs(x):  # Newton squares the error: this was enough
-                break
-        return x
+                return x
+        return complex(np.nan)  # between two close roots Newton wanders
 
     def at(self, k: float, x: complex) -> tuple[complex, complex]:
         """P and P' at any point."""

@@ -6,9 +6,11 @@ theory.md section 5 are met here and marked where they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +34,12 @@ class Crossing:
 
 
 class Series:
-    """sum c_l x^l and its derivative at any point: one product of a table with sqrt(L) powers, accurate to
-    rounding."""
+    """sum c_l x^l and its derivative at any point: term by term, or beyond 512 terms by one product of a table with
+    sqrt(L) powers; accurate to rounding."""
 
     def __init__(self, cells: Real) -> None:
         self.index = np.flatnonzero(cells)
-        self.sparse = self.index.size <= 64
+        self.sparse = self.index.size <= 512
         if self.sparse:
             self.cells = cells[self.index]
         else:
@@ -90,6 +92,14 @@ class Circle:
         return x, one_minus_x, np.array([self.series(log)[0] for log in logs])
 
 
+    def point(self, theta: float) -> tuple[complex, complex, complex]:
+        """x, 1 - x and Q at one angle, without the cost of arrays."""
+        half = math.sin(theta / 2)
+        chord = complex(2 * half * half, 2 * half * math.cos(theta / 2))
+        q = self.series(complex(math.log(self.radius), -theta))[0]
+        return self.radius * (1.0 - chord), (1.0 - self.radius) + self.radius * chord, q
+
+
 class Curve:
     """A and B along one circle, for one momentum and variant."""
 
@@ -97,7 +107,7 @@ class Curve:
         self.circle, self.momentum, self.shifted = circle, momentum, shifted
         self.a, self.b = self._parts(circle.x, circle.one_minus_x, circle.q)
 
-    def _parts(self, x: Complex, one_minus_x: Complex, q: Complex) -> tuple[Complex, Complex]:
+    def _parts(self, x: Any, one_minus_x: Any, q: Any) -> tuple[Any, Any]:
         b = x * q
         if self.momentum == 0.0:
             return one_minus_x, b
@@ -115,16 +125,17 @@ class Curve:
         return product
 
     def _ratio(self, theta: float) -> float:
-        a, b = self.at(np.array([theta]))
-        size = float(np.abs(b[0]) ** 2)
-        return float(-(a[0] * np.conj(b[0])).real / size) if size > 0 else np.inf
+        a, b = self._parts(*self.circle.point(theta))
+        size = abs(b) ** 2
+        return float(-(a * b.conjugate()).real / size) if size > 0 else np.inf
 
     def _sine_at(self, theta: float) -> float:
-        a, b = self.at(np.array([theta]))
-        return float(-(a[0] * np.conj(b[0])).imag)
+        a, b = self._parts(*self.circle.point(theta))
+        return float(-(a * b.conjugate()).imag)
 
-    def crossings(self, most: int = 1) -> list[Crossing]:
-        """The ``most`` smallest positive k at which a root lies on this circle, in order; polished to rounding."""
+    def crossings(self, most: int = 1, *, rtol: float = 1e-15) -> list[Crossing]:
+        """The ``most`` smallest positive k at which a root lies on this circle, in order; angles polished to
+        ``rtol``."""
         found: list[Crossing] = []
         # (a) the real points, where the sine has no sign change: by hand; theta = 0 on the unit circle is k = 0
         for end, inside in ((0, 1), (-1, -2)):
@@ -147,7 +158,7 @@ class Curve:
         for cell in change[np.argsort(least[change])]:
             if enough(least[cell]):
                 break
-            self._polish(float(theta[cell]), float(theta[cell + 1]), bool(side[cell + 1]), found)
+            self._polish(float(theta[cell]), float(theta[cell + 1]), bool(side[cell + 1]), found, rtol)
         # (d) dips of |sine| towards zero that a parabola cannot clear hide tangent pairs inside one cell
         lift = sine[:-2] - 2 * sine[1:-1] + sine[2:]
         sign = np.sign(sine[1:-1])
@@ -164,7 +175,7 @@ class Curve:
             near_a, near_b = self.at(fine)
             inner = -(near_a * np.conj(near_b)).imag
             for i in np.flatnonzero((inner[:-1] >= 0) != (inner[1:] >= 0)):
-                self._polish(float(fine[i]), float(fine[i + 1]), bool(inner[i + 1] >= 0), found)
+                self._polish(float(fine[i]), float(fine[i + 1]), bool(inner[i + 1] >= 0), found, rtol)
         return sorted(found, key=lambda crossing: crossing.k)[:most]
 
     def _least(self) -> Real:
@@ -175,10 +186,10 @@ class Curve:
             square = np.minimum(top[:-1], top[1:]) / np.maximum(bottom[:-1], bottom[1:])
         return np.asarray(0.65 * np.sqrt(square))
 
-    def _polish(self, left: float, right: float, rising: bool, found: list[Crossing]) -> None:
+    def _polish(self, left: float, right: float, rising: bool, found: list[Crossing], rtol: float) -> None:
         s0, s1 = self._sine_at(left), self._sine_at(right)
         if s0 * s1 <= 0:
-            angle = bracketed_root(self._sine_at, left, right, rtol=1e-15)
+            angle = bracketed_root(self._sine_at, left, right, rtol=rtol)
         else:
             angle = left if abs(s0) < abs(s1) else right
         k = self._ratio(angle)

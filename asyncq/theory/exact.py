@@ -10,16 +10,18 @@ import numpy as np
 
 from asyncq.distributions import Law
 from asyncq.errors import NoExactLaw
+from asyncq.machines import is_disturbed
 from asyncq.network import NO_STREAM, Network
 from asyncq.protocols import KINDS
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.closed_network import server_staleness
+from asyncq.theory.exponential import ExponentialWorkers, exponential_workers
 from asyncq.theory.renewal import TOLERANCE, RenewalPool, independent_workers
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
 
-__all__ = ["batched", "mean_staleness", "network_of", "pools_of", "staleness_law"]
+__all__ = ["batched", "exponential_pool", "mean_staleness", "network_of", "pools_of", "staleness_law"]
 
 
 def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> StalenessLaw:
@@ -36,6 +38,25 @@ def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Stalen
     return replace(law, unit=network.unit)
 
 
+def exponential_pool(scenario: Scenario) -> ExponentialWorkers | None:
+    """The exact process of a scenario whose work is exponential, without pull, push or server: asynchronous workers of
+    any speeds, and K-async ones of one speed; None for any other."""
+    network, kind = network_of(scenario), scenario.protocol.kind
+    works = [network.laws[number] for number in network.work]
+    if kind not in ("asynchronous", "k-async") or network.has_server or _has_wires(network):
+        return None
+    if not all(law.is_exponential for law in works):
+        return None
+    try:
+        staleness_law(scenario)
+    except NoExactLaw:
+        return None
+    rates = 1.0 / np.array([law.mean for law in works])
+    if np.all(rates == rates[0]):
+        return exponential_workers(rates.size, contributors=network.rows_per_update)
+    return exponential_workers(rates) if network.rows_per_update == 1 else None
+
+
 def mean_staleness(scenario: Scenario) -> float | None:
     """The mean staleness where counting alone gives it, whatever the work and the queue; else None (theory.md section
     2)."""
@@ -43,7 +64,7 @@ def mean_staleness(scenario: Scenario) -> float | None:
     kind, workers, k = scenario.protocol.kind, network.workers, network.rows_per_update
     if kind == "actor-learner":  # nobody starts on a version before every sample of the last is learnt from
         return 0.0 if network.parameters["staleness_budget"] == 0 else None
-    if workers == 1 or kind in _FRESH:
+    if (workers == 1 and not network.extras) or kind in _FRESH:
         return 0.0
     if _reads_late(network):
         return None
@@ -51,17 +72,28 @@ def mean_staleness(scenario: Scenario) -> float | None:
         return workers - 1.0
     if kind == "k-batch-async":
         return (workers - 1.0) / k
+    if kind == "tree":
+        return _mean_of_tree(network)
     if kind == "k-async":
         return workers / k - 1.0
     return None
 
 
 def network_of(scenario: Scenario) -> Network:
-    """What a scenario lowers to; a pipeline, which lowers to no network, has a law for every stage instead."""
+    """What a scenario lowers to.
+
+    Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, which lowers to no network and has a law for every stage
+    instead, and where something befalls the machines.
+    """
     if scenario.protocol.kind not in KINDS:
         raise NoExactLaw(
             f"protocol {scenario.protocol.kind} has no network of workers, and no one law",
             "for a pipeline: asyncq.theory.pipeline.stage_law, the law of one stage",
+        )
+    if is_disturbed(scenario):
+        raise NoExactLaw(
+            "nothing is known in closed form where failures, outages, slowdowns or slow intervals befall machines",
+            "the same without them; asyncq simulate takes them as they are",
         )
     return Network.of(scenario)
 
@@ -185,6 +217,25 @@ def _actor_learner(network: Network, tolerance: float) -> StalenessLaw:
     )
 
 
+def _tree(network: Network, tolerance: float) -> StalenessLaw:
+    if not network.extras and 1 in (network.parameters["leaves"], network.parameters["leaf_k"]):
+        return _k_batch_async(network, tolerance)  # one leaf's buffer is the root's, and one push a message its own
+    raise NoExactLaw(
+        "leaves hold back what is not yet a message, or their links take time",
+        "without forward, one leaf or leaf_k = 1: that is k-batch-async",
+    )
+
+
+def _mean_of_tree(network: Network) -> float | None:
+    """The gradients that survive an update are the other workers', and what the other leaves hold: with exponential
+    work every push is anybody's by fixed chances, and each leaf's buffer as likely at one length as at another."""
+    leaves, leaf_k = (int(network.parameters[key]) for key in ("leaves", "leaf_k"))
+    poisson = all(network.laws[number].is_exponential for number in np.unique(network.work)) and not _has_wires(network)
+    if network.extras or not (poisson or 1 in (leaves, leaf_k)):
+        return None
+    return (network.workers - 1 + (leaves - 1) * (leaf_k - 1) / 2) / network.rows_per_update
+
+
 _FRESH = ("synchronous", "k-sync", "backup-workers", "k-batch-sync")
 _LAWS: dict[str, Callable[[Network, float], StalenessLaw]] = {
     "asynchronous": _asynchronous,
@@ -194,5 +245,6 @@ _LAWS: dict[str, Callable[[Network, float], StalenessLaw]] = {
     "stale-synchronous": _stale_synchronous,
     "bounded": _bounded,
     "actor-learner": _actor_learner,
+    "tree": _tree,
     **dict.fromkeys(_FRESH, _fresh),
 }

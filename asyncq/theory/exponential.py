@@ -235,17 +235,9 @@ class ExponentialWorkers:
             if a0 != 0.0:
                 edges.append(((a1 - 1.0 + a0 * a0) / a0 + 1.0 + mu + q) / p)
             return min(c for c in edges if c > 0)
-        n, p_ = np.array(self.counts, dtype=np.float64), np.array(self.shares)
-        size = p_.size
 
         def radius(steps: Real) -> Real:
-            matrix = np.zeros((steps.size, size + 2, size + 2))
-            matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 1, 0] = b, -mu, 1.0
-            matrix[:, 0, 2:] = -steps[:, None] * (n * p_)
-            index = np.arange(size)
-            matrix[:, 2:, 0], matrix[:, 2:, 1] = b * p_, -mu * p_
-            matrix[:, 2 + index, 2 + index] = (1 - p_) - steps[:, None] * p_
-            return np.asarray(np.abs(np.linalg.eigvals(matrix)).max(axis=1))
+            return np.sqrt(self.expectation_rates(steps, mu))
 
         scan = np.geomspace(1e-4, 4.0 * b / min(self.shares), 2000)
         right = int(np.argmax(radius(scan) >= 1.0))
@@ -254,6 +246,21 @@ class ExponentialWorkers:
             middle = 0.5 * (low + high)
             low, high = (middle, high) if radius(np.array([middle]))[0] < 1.0 else (low, middle)
         return low
+
+    def expectation_rates(self, steps: ArrayLike, momentum: float = 0.0) -> Real:
+        """The exact contraction of E[w]^2 per update at each alpha h, from the recursion of the means of w, v and each
+        class's u."""
+        _check_momentum(momentum)
+        c, mu, b = np.atleast_1d(np.asarray(steps, dtype=np.float64)), momentum, 1.0 + momentum
+        n, size = np.array(self.counts, dtype=np.float64), len(self.counts)
+        p = np.array(self.shares) * self.contributors  # a worker takes part in an update
+        matrix = np.zeros((c.size, size + 2, size + 2))
+        matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 1, 0] = b, -mu, 1.0
+        matrix[:, 0, 2:] = -c[:, None] * (n * p / self.contributors)
+        index = np.arange(size)
+        matrix[:, 2:, 0], matrix[:, 2:, 1] = b * p, -mu * p
+        matrix[:, 2 + index, 2 + index] = (1 - p) - c[:, None] * p
+        return np.asarray(np.abs(np.linalg.eigvals(matrix)).max(axis=1) ** 2)
 
     def _first_unit(self, mu: float, v: float) -> float:
         """The smallest step with contraction 1: scanned upwards, then bisected."""

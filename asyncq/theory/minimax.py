@@ -25,6 +25,9 @@ __all__ = ["ExactDecay", "LawDecay", "best_momentum", "polyak", "worst"]
 
 Real = NDArray[np.float64]
 
+WITHIN = 1e-4  # of log(1 - rho): how well the best rate of a law is found
+NARROW = 3.0  # stands for a window that is empty
+
 
 class Decay(Protocol):
     """A model of the decay of E[w^2]. Steps are alpha h, the largest curvature of the range at ``step``."""
@@ -110,26 +113,30 @@ class LawDecay:
     def best_step(self, momentum: float, condition: float) -> tuple[float, float]:
         """The smallest rho at which the steps that contract at least as fast span the whole curvature range."""
         system = Characteristic(self.law, momentum)
-        slow, fast, best = 0.0, np.inf, 0.0  # in log(1 - rho): slow is feasible, fast is not
+        slow, best = -np.inf, 0.0  # log(1 - rho) of the fastest feasible rate, and its step
+
+        def lacks(trial: float) -> float:
+            """The log of the condition number less what the window at log(1 - rho) = ``trial`` spans."""
+            nonlocal slow, best
+            low, high = self._window(system, -float(np.expm1(trial)))
+            lack = float(np.log(condition * low / high)) if high > 0 else NARROW
+            if lack <= 0 and trial > slow:
+                slow, best = trial, high
+            return min(lack, NARROW)
+
         trial = self.guess.get(condition, float(np.log(0.5 / condition)))
         stride = 0.1 if condition in self.guess else 1.0
-        for _ in range(60):
-            low, high = self._window(system, -float(np.expm1(trial)))
-            if high >= condition * low > 0:
-                slow, best = trial, high
-            else:
-                fast = trial
-            if slow and np.isfinite(fast):
-                if abs(fast - slow) < 1e-4:
-                    break
-                trial = 0.5 * (slow + fast)
-            else:
-                trial, stride = (trial + stride if slow else trial - stride), 2 * stride
-                if trial >= 0.0:
-                    fast, trial = 0.0, 0.5 * slow
-        if slow:
-            self.guess[condition] = slow
-        return best, -float(np.expm1(slow)) if slow else 1.0
+        side = lacks(trial) <= 0
+        for _ in range(40):  # outwards, until one end is feasible and the other is not
+            other = min(trial + stride if side else trial - stride, -1e-9)
+            if (lacks(other) <= 0) != side or other == -1e-9:
+                break
+            trial, stride = other, 2 * stride
+        bracketed_root(lacks, min(trial, other), max(trial, other), rtol=WITHIN / max(-trial, WITHIN))
+        if not best:
+            return 0.0, 1.0
+        self.guess[condition] = slow
+        return best, -float(np.expm1(slow))
 
     def _window(self, system: Characteristic, rho: float) -> tuple[float, float]:
         """The first interval of steps on which the contraction is rho or faster, or (0, 0)."""
@@ -137,7 +144,7 @@ class LawDecay:
             return 0.0, 0.0
         curve = system.curve(rho**-0.5)
         unstable, last = curve.winding_of_a(), 0.0
-        for crossing in curve.crossings(8):
+        for crossing in curve.crossings(8, rtol=1e-8):
             if unstable == 0 and crossing.k > last:
                 break
             unstable += crossing.roots if crossing.entering else -crossing.roots
@@ -180,18 +187,15 @@ class LawDecay:
         return float(np.exp(low)), float(np.exp(high))
 
 
-def best_momentum(
-    objective: Callable[[float], float], *, lowest: float, highest: float, points: int = 33, rounds: int = 6
-) -> tuple[float, float]:
-    """(momentum, value) of the global minimum of ``objective`` on [lowest, highest]: a grid even in atanh(momentum),
+def best_momentum(objective: Callable[[float], float], grid: Real, *, rounds: int = 6) -> tuple[float, float]:
+    """(momentum, value) of the global minimum of ``objective`` between the ends of a ``grid`` of momenta: the grid,
     then zooms by four around each of its three best local minima. Deterministic."""
-    grid = np.tanh(np.linspace(np.arctanh(lowest), np.arctanh(highest), points))
     values = np.array([objective(float(mu)) for mu in grid])
     padded = np.concatenate(([np.inf], values, [np.inf]))
     minima = np.flatnonzero((values <= padded[:-2]) & (values <= padded[2:]) & np.isfinite(values))
     best = (float(grid[int(np.argmin(values))]), float(values.min()))
     for i in minima[np.argsort(values[minima])][:3]:
-        low, middle, high = grid[max(i - 1, 0)], grid[i], grid[min(i + 1, points - 1)]
+        low, middle, high = grid[max(i - 1, 0)], grid[i], grid[min(i + 1, grid.size - 1)]
         top = float(values[i])
         for turn in range(rounds):
             if turn > 1 and top > best[1] * (1 + 1e-3):

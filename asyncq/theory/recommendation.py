@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.exponential import ExponentialWorkers, exponential_workers
@@ -86,7 +88,9 @@ class Recommendation:
     ``kept`` is None if no momentum makes today's learning rate safe. ``additive`` are the papers' rule
     mu* - mu_S with its step retuned and at today's step; ``nonnegative`` the best pair without negative momentum.
     ``criterion`` names what all figures are in; ``reserve`` is the share of the ceiling held back where that
-    criterion can be optimistic, and every recommended learning rate respects it."""
+    criterion can be optimistic, and every recommended learning rate respects it. ``basis`` says in words which
+    staleness all this is for. ``against_synchronous`` is the time to a target with the best pair, relative to the same
+    workers behind a barrier with the best pair of one worker, gradient noise left aside: above 1, stay synchronous."""
 
     criterion: str
     exact: bool
@@ -103,10 +107,12 @@ class Recommendation:
     additive: tuple[Rule, ...]
     rules: tuple[Rule, ...]
     notes: tuple[str, ...]
+    basis: str = ""
+    against_synchronous: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and words, for JSON."""
-        return asdict(self)
+        """Plain numbers, lists and words, for JSON; what is infinite (it diverges) is None."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
 
 
 def recommend(
@@ -167,6 +173,7 @@ def recommend(
         limit = decay.threshold(mu) * (1.0 - held)
         return (step, rho) if step <= limit else (limit, worst(decay, limit, mu, kappa, modes=modes))
 
+    @cache
     def objective(mu: float) -> float:
         rho = best_step(mu)[1]
         return -1.0 / float(np.log(rho)) if rho < 1 else float("inf")
@@ -175,16 +182,16 @@ def recommend(
     alone = exact and isinstance(staleness, ExponentialWorkers) and staleness.workers == staleness.contributors == 1
     high = min(HIGHEST, float(np.tanh(np.arctanh(max(target, 0.3)) + 0.5)))
     quick = isinstance(staleness, ExponentialWorkers) and staleness.homogeneous
-    effort = {"points": 33, "rounds": 6} if quick else {"points": 17, "rounds": 3}
+    rounds, grid = (6, _momenta(LOWEST, high, 33)) if quick else (3, _momenta(LOWEST, high, 17))
     if alone and curvature_variance == 0.0 and held == 0.0:
         best = choice(target, single)  # Polyak's optimum, in closed form
         nonnegative = best
     else:
-        mu = best_momentum(objective, lowest=LOWEST, highest=high, **effort)[0]
+        mu = best_momentum(objective, grid, rounds=rounds)[0]
         best = choice(mu, best_step(mu)[0])
         nonnegative = best
         if mu < 0:
-            mu = best_momentum(objective, lowest=0.0, highest=high, **effort)[0]
+            mu = best_momentum(objective, np.append(0.0, grid[grid > 0]), rounds=rounds)[0]
             nonnegative = choice(mu, best_step(mu)[0])
 
     def at_kept(mu: float) -> float:
@@ -194,9 +201,7 @@ def recommend(
         rho = worst(decay, step, mu, kappa, modes=9 if exact else 3)
         return -1.0 / float(np.log(rho)) if rho < 1 else float("inf")
 
-    mu, value = best_momentum(
-        at_kept, lowest=LOWEST, highest=high, points=41 if exact else 17, rounds=3 if exact else 2
-    )
+    mu, value = best_momentum(at_kept, _momenta(LOWEST, high, 41 if exact else 17), rounds=3 if exact else 2)
     kept = choice(mu, today.learning_rate * scale(mu) * h) if np.isfinite(value) else None
 
     update = expected_update(law) if law is not None else None
@@ -248,6 +253,19 @@ def recommend(
         rules,
         notes,
     )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _momenta(lowest: float, highest: float, points: int) -> NDArray[np.float64]:
+    """A grid even in atanh(momentum)."""
+    return np.tanh(np.linspace(np.arctanh(lowest), np.arctanh(highest), points))
 
 
 def _updates(contraction: float, reference: float) -> float:

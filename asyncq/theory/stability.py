@@ -32,6 +32,8 @@ __all__ = [
     "Criterion",
     "ExponentialWorkers",
     "Region",
+    "StepSize",
+    "StepSizes",
     "Threshold",
     "Variant",
     "constant_threshold",
@@ -41,6 +43,7 @@ __all__ = [
     "region",
     "rule_of_thumb",
     "stable_intervals",
+    "step_sizes",
     "threshold",
     "thresholds",
 ]
@@ -237,6 +240,76 @@ def region(
         ]
     )
     return Region(columns, rows, rates, safe, edges, variant)
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """What one alpha h = ``step`` does: contraction per update of E[w^2] (``mean_square``) and of E[w]^2
+    (``expectation``), 1 or more diverging, and the level that E[w^2] settles at, per curvature 1 and gradient noise of
+    variance 1 (``noise_floor``; infinite where it diverges)."""
+
+    step: float
+    mean_square: float
+    expectation: float
+    noise_floor: float
+
+
+@dataclass(frozen=True)
+class StepSizes:
+    """Which alpha h are stable: the thresholds of ``expectation`` and ``mean_square`` (``exact``, or under independent
+    staleness), [Edge]'s rule of thumb from one worker's threshold (eq. 8), and what some ``steps`` do."""
+
+    staleness: str
+    mean_staleness: float
+    momentum: float
+    variant: str
+    exact: bool
+    mean_square: float
+    expectation: float
+    one_worker: float
+    rule_of_thumb: float
+    steps: tuple[StepSize, ...]
+    basis: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and words, for JSON; what is infinite is None."""
+        rows = [{k: v if np.isfinite(v) else None for k, v in vars(row).items()} for row in self.steps]
+        return {**vars(self), "steps": rows}
+
+
+def step_sizes(
+    staleness: StalenessLaw | ExponentialWorkers,
+    *,
+    momentum: float = 0.0,
+    variant: Variant = "heavy-ball",
+    steps: Sequence[float] | None = None,
+) -> StepSizes:
+    """Both thresholds, and what ``steps`` (alpha h; default: a tenth, a half and nine tenths of the mean-square
+    threshold) do. Exponential workers are exact but for shifted momentum, which takes their law."""
+    recursion = isinstance(staleness, ExponentialWorkers) and variant != "shifted"
+    law = staleness if isinstance(staleness, StalenessLaw) else staleness.law(tail=1e-12)
+    found = thresholds(law, momentum=momentum, variant=variant)
+    safe, edge, scale = found.mean_square, found.expectation, 1.0 if variant == "heavy-ball" else 1.0 - momentum
+    if isinstance(staleness, ExponentialWorkers) and recursion:
+        safe = staleness.threshold(momentum) / scale
+        edge = staleness.expectation_threshold(momentum) / scale
+    rows = []
+    for step in np.array([0.1, 0.5, 0.9]) * safe if steps is None else steps:
+        kind: dict[str, Any] = {"momentum": momentum, "variant": variant}
+        if isinstance(staleness, ExponentialWorkers) and recursion:
+            fast = staleness.rate(step * scale, momentum)
+            mean = float(staleness.expectation_rates(step * scale, momentum)[0])
+            floor = staleness.noise_floor(step * scale, momentum)
+        else:
+            fast, mean = rate(law, step, **kind), rate(law, step, criterion="expectation", **kind)
+            floor = noise_floor(law, step, **kind)
+        rows.append(StepSize(float(step), fast, mean, float(floor)))
+    exact = recursion or int(np.count_nonzero(law.pmf)) == 1
+    alone = thresholds(StalenessLaw.constant(0), momentum=momentum, variant=variant).mean_square
+    return StepSizes(
+        law.name, law.mean, float(momentum), variant, exact, safe, edge, alone, rule_of_thumb(alone, law.mean),
+        tuple(rows),
+    )  # fmt: skip
 
 
 def constant_threshold(staleness: float) -> float:

@@ -64,9 +64,10 @@ def synchronous_throughput(network: Network) -> Estimate | None:
     """Gradients per second of the same workers behind a barrier: M / E[max of their times], exact.
 
     None where the maximum has no closed form: with a server, or with a random pull or push. None for compute groups
-    as well, whose gradients are not a machine's, and with extra slots, whose time is not the workers'.
+    as well, whose gradients are not a machine's, and with extra slots, whose time is not the workers', and where
+    something befalls the machines.
     """
-    if network.has_server or network.group_size > 1 or network.extras:
+    if network.has_server or network.group_size > 1 or network.extras or network.machines is not None:
         return None
     slowest: list[Law] = []
     routes, counts = np.unique(np.stack([network.pull, network.work, network.push]), axis=1, return_counts=True)
@@ -278,6 +279,20 @@ def _actor_learner(network: Network) -> Rates:
     return low, high, "between one thing at a time, and a learner or generators who never wait"
 
 
+def _tree(network: Network) -> Rates:
+    """Every leaf's pushes, as long as its link can follow; at least when its workers wait for every message."""
+    pulls, works, pushes = (
+        np.array([0.0 if number == NO_STREAM else network.laws[number].mean for number in leg])
+        for leg in (network.pull, network.work, network.push)
+    )
+    rates = (1.0 / (pulls + works + pushes)).reshape(network.parameters["leaves"], -1).sum(axis=1)
+    link = network.laws[network.extra_work[0]].mean / network.parameters["leaf_k"] if network.extras else 0.0
+    high = float(np.minimum(rates, 1.0 / link if link else math.inf).sum())
+    low = float((rates / (1.0 + rates * link)).sum())
+    k = network.rows_per_update
+    return low / k, high / k, "between workers who wait for every message, and no wait or busy links"
+
+
 _FAMILIES: dict[str, Callable[[Network], Rates]] = {
     "asynchronous": _asynchronous,
     "k-batch-async": _asynchronous,
@@ -287,5 +302,6 @@ _FAMILIES: dict[str, Callable[[Network], Rates]] = {
     "stale-synchronous": _stale_synchronous,
     "bounded": _bounded,
     "actor-learner": _actor_learner,
+    "tree": _tree,
     **dict.fromkeys(("synchronous", "k-sync", "backup-workers"), _barrier),
 }

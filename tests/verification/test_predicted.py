@@ -1,7 +1,7 @@
 """Claim: what the page docs/protocols/predicted.md shows holds on a seed that nobody has looked at.
 
-Chance: about 60 figures are subject to it, each a Student t with 99 degrees of freedom that passes 4 with probability
-1.2e-4: false alarm of the file 0.7 %, once for all with this seed.
+Chance: about 75 figures are subject to it, each a Student t with 99 degrees of freedom that passes 4 with probability
+1.2e-4: false alarm of the file 0.9 %, once for all with this seed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class TestEveryProtocolKeepsToItsClosedForms:
         compared = [figure for figure in figures if figure.z is not None]
         chance = [figure for figure in compared if figure.z != 0]
         assert len(compared) > 100
-        assert 50 < len(chance) < 70
+        assert 50 < len(chance) < 90
         far = [(f.case.kind, f.case.what, f.quantity, f.z) for f in chance if abs(f.z) >= 4]
         assert far == []
-        # and they are not all too near: the sum of the squares has mean 60 and, dependent as they are, sd below 25
-        assert 15 < sum(f.z**2 for f in chance) < 160
+        # and they are not all too near: the sum of the squares has mean 75 and, dependent as they are, sd below 30
+        assert 20 < sum(f.z**2 for f in chance) < 190

@@ -1,0 +1,118 @@
+"""asyncq recommend, and what it shares with asyncq stability."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from asyncq.cli.terminal import output_folder, progress, stop_on_interrupt
+from asyncq.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from asyncq.advice import Source
+    from asyncq.scenario import Scenario
+
+__all__ = ["LAW_HELP", "recommend", "source_of"]
+
+LAW_HELP = "A staleness law instead of a scenario: constant:32, geometric:8, poisson:31, file:staleness.csv, ..."
+
+
+def source_of(
+    file: str | None, law: str | None, overrides: tuple[str, ...], seed: int | None, updates: int | None
+) -> tuple[Source, str, dict[str, Any]]:
+    """What advice is asked for: a law or a scenario, or its simulation where only that can tell; a title; and what the
+    JSON says of it."""
+    from asyncq.advice import basis_of
+    from asyncq.run import simulate
+    from asyncq.scenario import Scenario
+
+    if (file is None) == (law is None):
+        raise ScenarioError("name a scenario file, or a law with --law, and not both")
+    if law is not None:
+        from asyncq.spelling import spelled_law
+
+        if overrides or seed is not None or updates is not None:
+            raise ScenarioError("--set, --seed and --updates go with a scenario file; remove them, or --law")
+        found = spelled_law(law)
+        return found, f"law {found.name}", {"law": law, "scenario": None, "seed": None}
+    assert file is not None
+    scenario = Scenario.from_toml(file, overrides=overrides)
+    title = _title(scenario)
+    if basis_of(scenario) is not None:
+        return scenario, title, {"law": None, "scenario": scenario.to_dict(), "seed": None}
+    with stop_on_interrupt() as stopped, progress(scenario, "auto", updates, 1) as show:
+
+        def on_chunk(done: int) -> bool:
+            show.updates(done)
+            return stopped()
+
+        run = simulate(scenario, seed=seed, updates=updates, on_chunk=on_chunk)
+    if run.interrupted:
+        raise KeyboardInterrupt
+    return run, title, {"law": None, "scenario": scenario.to_dict(), "seed": run.seed}
+
+
+def _title(scenario: Scenario) -> str:
+    from asyncq.report import system
+
+    return system(scenario)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  asyncq recommend scenarios/quickstart.toml
+  asyncq recommend scenarios/quickstart.toml --learning-rate 0.01 --sharpness 20
+  asyncq recommend --law constant:32 --momentum 0.9 --learning-rate 0.01
+  asyncq recommend scenarios/two-speeds.toml --condition-number 100 --sharpness 20 --out results
+"""
+)
+@click.argument("file", required=False)
+@click.option("--law", metavar="LAW", help=LAW_HELP)
+@click.option("--momentum", type=float, help="Today's momentum on one worker; default: that of [optimizer].")
+@click.option("--learning-rate", type=float, help="Today's learning rate on one worker; default: that of [optimizer].")
+@click.option("--condition-number", type=float, help="Largest curvature over smallest, if you know it.")
+@click.option("--sharpness", type=float, help="The largest curvature of the loss, if you have measured it.")
+@click.option("--dampened", is_flag=True, help="The optimiser multiplies gradients by 1 - momentum.")
+@click.option(
+    "--curvature-variance", type=float, default=0.0, help="Variance of the curvature between batches, relative."
+)
+@click.option(
+    "--heterogeneous", is_flag=True, help="With --law: workers differ in speed; half the ceiling is held back."
+)
+@click.option("--reserve", type=float, help="Share of the ceiling to hold back, from 0 to below 1.")
+@click.option("--seed", type=int, help="Seed, where the scenario has to be simulated.")
+@click.option("--updates", type=int, help="How many updates to simulate, where that is needed.")
+@click.option("--set", "overrides", metavar="PATH=VALUE", multiple=True, help="Override a key of the file; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print the recommendation as JSON and nothing else.")
+@click.option("--out", metavar="DIR", help="Write recommendation.json and figures (PNG, SVG) to DIR.")
+def recommend(
+    file: str | None,
+    law: str | None,
+    seed: int | None,
+    updates: int | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    out: str | None,
+    **problem: Any,
+) -> None:
+    """Which momentum and learning rate to use under the staleness of the scenario in FILE, or of a --law.
+
+    First the largest stable learning rate at each momentum and the best momentum at the learning rate that you have;
+    then the best pair, and what the usual rules of thumb would cost. Staleness is taken from theory where it is known
+    exactly; else the scenario is simulated."""
+    from asyncq import __version__, advice, briefing, files
+    from asyncq.run import Run
+
+    folder = None if out is None else output_folder(out)
+    source, title, about = source_of(file, law, overrides, seed, updates)
+    found = advice.recommend(source, **problem)
+    summary = {"schema": 1, "version": __version__, **about, **found.to_dict()}
+    if folder is not None:
+        near, against = advice.surroundings(source, found, dampened=bool(problem["dampened"]))
+        workers = source.scenario.workers if isinstance(source, Run) else getattr(source, "workers", None)
+        files.write_recommendation(found, near, against, workers, summary, folder)
+    text = briefing.render_recommendation(title, found)
+    click.echo(json.dumps(summary, allow_nan=False) if as_json else text, nl=as_json)
