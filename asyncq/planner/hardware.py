@@ -29,8 +29,8 @@ class Hardware:
 
     ``throughput`` (updates per second) is exact where theory knows it, else simulated; so is ``law``. ``waiting`` is
     the share of all machine time spent in queues, behind barriers and for slower members of a group, ``wasted`` that
-    of work cancelled, dropped or lost; ``dropped`` and ``cancelled`` are shares of the gradients. ``stations`` are shares of
-    machine time by station; ``bottleneck`` names one, ``busy`` is how busy it is.
+    of work cancelled, dropped or lost; ``dropped`` and ``cancelled`` are shares of the gradients. ``stations`` are
+    shares of machine time by station; ``bottleneck`` names one, ``busy`` is how busy it is.
     """
 
     throughput: Estimate
@@ -58,7 +58,7 @@ def hardware(candidate: Candidate, *, seed: int, engine: str, updates: int | Non
     rate, law = known(candidate)
     wanted = max(2000, ROWS // candidate.gradients, updates or 0)
     most = max(wanted, MOST_ROWS // candidate.gradients)
-    plain = scenario.run.model_copy(update={"precision": None, "warmup": "auto"})
+    plain = scenario.run.model_copy(update={"precision": None, "warmup": "auto", "until": None})
     settled = scenario.model_copy(update={"run": plain, "plan": None})
     while True:
         run = simulate(settled, engine=engine, seed=seed, updates=wanted, trace=True)

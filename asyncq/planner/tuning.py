@@ -48,7 +48,8 @@ def exponential_pool(candidate: Candidate) -> ExponentialWorkers | None:
     if candidate.fresh:
         return exponential_workers(1)
     laws = [network.laws[number] for number in network.work]
-    plain = not network.has_server and network.machines is None and bool(np.all(network.pull < 0) and np.all(network.push < 0))
+    wires = bool(np.any(network.pull >= 0) or np.any(network.push >= 0))
+    plain = not (network.has_server or wires or network.machines is not None)
     if not plain or not all(law.is_exponential for law in laws):
         return None
     rates = [1.0 / law.mean for law in laws]
