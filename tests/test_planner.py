@@ -214,13 +214,13 @@ def test_the_problem_in_the_users_words() -> None:
 
 
 def test_stay_synchronous_where_work_hardly_varies_and_not_with_a_slow_machine() -> None:
-    even = plan(four({"law": "gamma", "mean": 1.0, "cv": 0.02}))
+    even = plan(four({"law": "gamma", "mean": 1.0, "cv": 0.02}), confirm_by_replay=False)
     assert even.verdict.decision == "stay synchronous"
     assert even.choice is not None
     assert even.choice.candidate.fresh
     assert 1.0 < even.verdict.gradients < 1.05  # type: ignore[operator]
     assert any(line.startswith("Stay synchronous") for line in even.answers)
-    slow = plan(four({"law": "gamma", "mean": 1.0, "cv": 0.02}, last=2.4))
+    slow = plan(four({"law": "gamma", "mean": 1.0, "cv": 0.02}, last=2.4), confirm_by_replay=False)
     assert slow.verdict.decision == "go asynchronous"
     assert slow.verdict.gradients == pytest.approx((3 + 1 / 2.4) * 2.4 / 4, rel=0.02)  # twofold
     assert slow.winner is not None

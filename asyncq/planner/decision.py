@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Contest", "Rival", "Verdict", "answers", "choice", "contest", "standard_error", "verdict"]
 
 AS_GOOD = 1.01  # times the winner's: no difference that anybody would act on
+MODEL_ERROR = 1.25  # times the winner's, where one of the two is known by theory only
 SMALL_SWING = 0.02
 WORTHWHILE = 0.05  # less time than this saved is no reason to go asynchronous
 
@@ -103,7 +104,7 @@ def _rival(winner: Row, row: Row, rivals: int) -> Rival:
         spread = paired
     error = math.hypot(pace, math.sqrt(spread)) if math.isfinite(spread) else math.inf
     if row.source == "model" or winner.source == "model":
-        return Rival(row.name, factor, None, row.dropped_early.startswith("cannot win"), left)
+        return Rival(row.name, factor, None, factor > MODEL_ERROR, left)
     if error == 0.0:
         return Rival(row.name, factor, None, factor > AS_GOOD, left)
     half = float(ndtri(1.0 - 0.025 / max(rivals, 1))) * error
