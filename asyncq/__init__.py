@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from asyncq.advice import recommend, step_sizes
     from asyncq.errors import AsyncqError, DeadlockError, NoExactLaw, ScenarioError, TooShortError
+    from asyncq.planner import Plan, plan
     from asyncq.replications import Replications, replicate
     from asyncq.run import Run, simulate
     from asyncq.scenario import Scenario
@@ -25,6 +26,7 @@ _HOMES = {
     "AsyncqError": "errors",
     "DeadlockError": "errors",
     "NoExactLaw": "errors",
+    "Plan": "planner",
     "Replications": "replications",
     "Run": "run",
     "Scenario": "scenario",
@@ -32,6 +34,7 @@ _HOMES = {
     "StalenessLaw": "staleness",
     "TooShortError": "errors",
     "exponential_workers": "theory.exponential",
+    "plan": "planner",
     "predict": "theory.prediction",
     "recommend": "advice",
     "replicate": "replications",
@@ -44,6 +47,7 @@ __all__ = [
     "AsyncqError",
     "DeadlockError",
     "NoExactLaw",
+    "Plan",
     "Replications",
     "Run",
     "Scenario",
@@ -51,6 +55,7 @@ __all__ = [
     "StalenessLaw",
     "TooShortError",
     "exponential_workers",
+    "plan",
     "predict",
     "recommend",
     "replicate",

@@ -11,15 +11,25 @@ from pydantic import BaseModel
 from asyncq.distributions import nearest
 from asyncq.mistakes import items, keys, not_yet, shown
 
-__all__ = ["override"]
+__all__ = ["override", "put"]
 
 
 def override(data: dict[str, Any], text: str, root: type[BaseModel]) -> str:
     """Set one ``PATH=VALUE`` in ``data``, the tables of a ``root``; what is wrong with it, or an empty text."""
     path, equals, value = (part.strip() for part in text.partition("="))
-    steps = path.split(".")
-    if not equals or not all(steps):
+    if not equals or not all(path.split(".")):
         return f"override {shown(text)} must have the form PATH=VALUE; write for instance run.updates=1000"
+    return put(data, path, _toml_value(value), root)
+
+
+def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, source: str = "override") -> str:
+    """Set the value at one dotted path of ``data``, the tables of a ``root``; what is wrong with the path, or an empty
+    text."""
+    steps = path.split(".")
+    if steps[:2] == ["plan", "vary"] and len(steps) > 2:
+        steps = ["plan", "vary", ".".join(steps[2:])]
+        if isinstance(plan := data.get("plan"), dict):
+            plan.setdefault("vary", {})
     pools = [pool for pool in items(data.get("pool")) if isinstance(pool, dict)]
     by_name = {str(pool.get("name")): pool for pool in pools}
     tables = [*keys(root), *not_yet(root)]
@@ -27,7 +37,7 @@ def override(data: dict[str, Any], text: str, root: type[BaseModel]) -> str:
     if len(steps) > 1 and steps[0] == "pool":
         if steps[1] not in by_name:
             remedy = nearest(steps[1], list(by_name))
-            return f"override {path}: there is no such pool (got {shown(steps[1])}); {remedy}"
+            return f"{source} {path}: there is no such pool (got {shown(steps[1])}); {remedy}"
         here, steps = by_name[steps[1]], steps[2:]
     elif len(steps) > 1 and steps[0] in tables:
         here, steps = data.setdefault(steps[0], {}), steps[1:]
@@ -36,17 +46,17 @@ def override(data: dict[str, Any], text: str, root: type[BaseModel]) -> str:
     elif steps[0] not in tables:
         pool_is_near = difflib.get_close_matches(steps[0][:100], by_name, n=1)
         remedy = nearest(steps[0], list(by_name) if pool_is_near else [*by_name, *keys(root)])
-        return f"override {path}: there is no such pool or table (got {shown(steps[0])}); {remedy}"
+        return f"{source} {path}: there is no such pool or table (got {shown(steps[0])}); {remedy}"
     if not steps:
-        return f"override {path}: must name a key of the pool; write for instance {path}.workers=8"
+        return f"{source} {path}: must name a key of the pool; write for instance {path}.workers=8"
     for done, step in enumerate(steps[:-1]):
         here = here.get(step) if isinstance(here, dict) else None
         if not isinstance(here, dict):
             whole = path.rsplit(".", len(steps) - 1 - done)[0]
-            return f"override {path}: {whole} is not a table here (got {shown(here)}); set {whole} as a whole"
+            return f"{source} {path}: {whole} is not a table here (got {shown(here)}); set {whole} as a whole"
     if not isinstance(here, dict):
-        return f"override {path}: its table is {shown(here)}; write it as a table"
-    here[steps[-1]] = _toml_value(value)
+        return f"{source} {path}: its table is {shown(here)}; write it as a table"
+    here[steps[-1]] = value
     return ""
 
 

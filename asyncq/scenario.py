@@ -37,6 +37,7 @@ from asyncq.graphs import GRAPHS, edges_of, neighbours
 from asyncq.machines import is_disturbed
 from asyncq.mistakes import TOLD, is_plain_name, items, mistakes, shown
 from asyncq.overrides import override
+from asyncq.plan_table import PlanTable
 from asyncq.protocols import ALL_KINDS, KINDS, MOST_WAITING, PARAMETERS, Parameter
 
 __all__ = [
@@ -290,7 +291,6 @@ class RunTable(Table):
 class Scenario(Table):
     """A whole scenario. Two scenarios are equal if they declare the same, wherever they come from."""
 
-    not_yet = ("plan",)
     schema_version: Annotated[int, BeforeValidator(_schema_one)] = Field(alias="schema", json_schema_extra={"const": 1})
     pool: Annotated[tuple[Pool, ...], Field(min_length=1)]
     network: Network = Network()
@@ -304,6 +304,7 @@ class Scenario(Table):
     protocol: Protocol = Protocol()
     optimizer: Optimizer | None = None
     run: RunTable = RunTable()
+    plan: PlanTable | None = None
     _name: str = PrivateAttr(default="scenario")
     _source: Path | None = PrivateAttr(default=None)
 

@@ -118,6 +118,12 @@ seed = 1  # the same seed gives the same run
 #warmup = 1000  # updates left out at the start; if left out: found automatically
 #precision = 0.01  # end as soon as intervals are that narrow, relative to their means; updates is then a cap
 #until = "2h"  # end at that time of the simulation, if the updates do not come first
+
+#[plan]  # what asyncq plan compares, see docs/planning.md; if left out: nothing
+#gradient_noise = 1  # variance of a worker's gradient over its squared length at the start
+#target = { loss_reduction = 20 }
+#[plan.vary]
+#gpu.workers = [4, 8]
 """
 
 

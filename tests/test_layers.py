@@ -24,14 +24,14 @@ LAYERS: dict[str, int] = {
     for layer, stems in enumerate(
         (
             "errors",
-            "scenario mistakes overrides starter protocols graphs network machines distributions staleness spelling "
-            "estimate",
+            "scenario plan_table mistakes overrides starter protocols graphs network machines distributions staleness "
+            "spelling estimate",
             "engines variates theory",
             "run findings replications timeline statistics",
             "sgd papers verification",
             "planner advice",
             "plots chart",
-            "cli report briefing files __main__",
+            "cli report briefing plan_report files __main__",
         )
     )
     for stem in stems.split()

@@ -473,7 +473,37 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "bad warm-up": (GOOD + '[run]\nwarmup = "some"\n', "run.warmup", '(got "some")', '"auto"'),
     "long value": (GOOD + f'[run]\nwarmup = "{"x" * 5000}"\n', "run.warmup", "...", "auto"),
     # what later versions bring
-    "plan": (GOOD + "[plan]\n", "plan", "is not yet supported in this version", "remove it"),
+    "plan without noise": (GOOD + "[plan]\n", "plan.gradient_noise", "is missing", "give gradient_noise"),
+    "plan that varies its run": (
+        GOOD + "[plan]\ngradient_noise = 1\n[plan.vary]\nrun.seed = [1, 2]\n",
+        "plan.vary.run.seed",
+        "cannot vary among candidates (got [1, 2])",
+        "vary anything but",
+    ),
+    "plan that varies nothing": (
+        GOOD + "[plan]\ngradient_noise = 1\n[plan.vary]\ngpu.workers = []\n",
+        "plan.vary.gpu.workers",
+        "must be a list of values, at least one (got [])",
+        "write for instance",
+    ),
+    "noise said twice": (
+        GOOD + "[plan]\ngradient_noise = 1\nbatch_size = 8\ncritical_batch_size = 9\n",
+        "plan.critical_batch_size",
+        "says the gradient noise a second time (got 9)",
+        "remove one",
+    ),
+    "noise that is no number": (
+        GOOD + "[plan]\ngradient_noise = nan\n",
+        "plan.gradient_noise",
+        "must be finite (got nan)",
+        "",
+    ),
+    "loss that does not fall": (
+        GOOD + "[plan]\ngradient_noise = 1\ntarget = { loss_reduction = 1 }\n",
+        "plan.target.loss_reduction",
+        "must be above 1 (got 1)",
+        "give a larger number",
+    ),
     "slowdown": (
         GOOD + '[[slowdown]]\nworker = "gpu[99]"\nfrom = 1\nuntil = 2\nfactor = 2\n',
         "slowdown[0].worker",
@@ -669,7 +699,7 @@ def test_all_mistakes_of_a_file_are_told_at_once(folder: Path) -> None:
             'pool "a" work_time.cv',
             'pool "a" wrkers',
             'pool "a" work_time',
-            "plan",
+            "plan.gradient_noise",
             "groups.count",
             "server.service_time",
             "server.seats",
@@ -826,6 +856,7 @@ def test_the_json_schema_has_every_table() -> None:
         "tree",
         "optimizer",
         "run",
+        "plan",
     }
 
 
@@ -987,7 +1018,7 @@ def test_overrides_set_one_value(folder: Path, override: str, read: Any) -> None
         ("protocol.kind=k-asinc", 'protocol.kind is not a known protocol .*did you mean "k-async"'),
         ("protocol.kind=k-async", "protocol.k is missing; kind k-async needs it"),
         ('protocol={kind="k-async",k=9}', "protocol.k must be at most the number of workers, 8, .* \\(got 9\\)"),
-        ("plan.hold=3", "plan is not yet supported in this version"),
+        ("plan.hold=3", "plan.hold must be 'samples_per_gradient'"),
         ("run.until=-3", "run.until must"),
         ("gpu.workers=many", 'workers must be a whole number \\(got "many"\\)'),
         ("run.updates=1\nseed=2", "must be a whole number"),

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from asyncq import __version__
+from asyncq.cli.plan import plan
 from asyncq.cli.predict import predict
 from asyncq.cli.recommend import recommend
 from asyncq.cli.reproduce import reproduce
@@ -49,5 +50,7 @@ def main() -> None:
     """How stale are asynchronous gradients, and which momentum goes with that?"""
 
 
-for command in (check, init, predict, protocols, recommend, reproduce, schema, simulate, stability, timeline, verify):
+for command in (
+    check, init, plan, predict, protocols, recommend, reproduce, schema, simulate, stability, timeline, verify,
+):  # fmt: skip
     main.add_command(command)

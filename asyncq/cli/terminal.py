@@ -14,7 +14,16 @@ from asyncq.errors import ScenarioError
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
 
-__all__ = ["BAD_INPUT", "FAILED", "INTERRUPTED", "ascii_only", "output_folder", "progress", "stop_on_interrupt"]
+__all__ = [
+    "BAD_INPUT",
+    "FAILED",
+    "INTERRUPTED",
+    "ascii_only",
+    "output_folder",
+    "progress",
+    "steps_bar",
+    "stop_on_interrupt",
+]
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 STARTING = "starting (a new protocol is compiled once, about 4 s)"
@@ -99,3 +108,18 @@ def progress(scenario: Scenario, engine: str, updates: int | None, replications:
             bar.update(task, completed=min(done, total), description=words[0])
 
         yield _Shown(report, precision)
+
+
+@contextlib.contextmanager
+def steps_bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar of steps on standard error, on a terminal only: how many are done, of how many, and what is under way."""
+    if not sys.stderr.isatty():
+        yield lambda done, total, what: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading")
+        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)

@@ -110,7 +110,8 @@ class ExponentialWorkers:
         full = np.stack(rows, axis=-2)
         return full[..., :6, :6] if m == 1 else full
 
-    def _noise(self) -> Real:
+    def noise_moments(self) -> Real:
+        """What gradient noise of unit alpha^2 s^2 adds to the moments of :meth:`matrix` in one update."""
         m, k = self.workers, self.contributors
         p2 = k * (k - 1) / (m * (m - 1)) if m > 1 else 0.0
         vector = np.array([1.0, 0.0, 0.0, k / m, 0.0, k / m, p2]) / k
@@ -300,7 +301,7 @@ class ExponentialWorkers:
         if step >= self.threshold(momentum, curvature_variance=curvature_variance):
             return float("inf")
         matrix = self.matrix(step, momentum, curvature_variance=curvature_variance)
-        return scale * float(np.linalg.solve(np.eye(matrix.shape[0]) - matrix, self._noise())[0])
+        return scale * float(np.linalg.solve(np.eye(matrix.shape[0]) - matrix, self.noise_moments())[0])
 
     def moments(
         self,
@@ -319,7 +320,7 @@ class ExponentialWorkers:
         out = np.empty(updates + 1)
         if self.homogeneous:
             matrix = self.matrix(step, momentum, curvature_variance=curvature_variance)
-            state, drive = np.full(matrix.shape[0], start * start), source * self._noise()
+            state, drive = np.full(matrix.shape[0], start * start), source * self.noise_moments()
             for t in range(updates + 1):
                 out[t] = state[0]
                 state = matrix @ state + drive

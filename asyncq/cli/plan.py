@@ -1,0 +1,61 @@
+"""asyncq plan."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from asyncq.cli.terminal import INTERRUPTED, ascii_only, output_folder, steps_bar, stop_on_interrupt
+
+__all__ = ["plan"]
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  asyncq plan scenarios/plans/cluster.toml
+  asyncq plan scenarios/plans/language-model.toml --out results
+  asyncq plan scenarios/plans/cluster.toml --set plan.gradient_noise=0.5 --set machine.work_time.cv=0.02
+"""
+)
+@click.argument("file")
+@click.option("--seed", type=int, help="Seed of the random streams, shared by all candidates.")
+@click.option("--engine", help="auto, simpy or compiled.", default="auto", show_default=True)
+@click.option("--set", "overrides", metavar="PATH=VALUE", multiple=True, help="Override a key of the file; repeatable.")
+@click.option("--no-replay", is_flag=True, help="Leave the confirmation out: updates to the target are then theory's.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON and nothing else.")
+@click.option("--out", metavar="DIR", help="Write plan.json, plan.md, plan.csv and figures (PNG, SVG) to DIR.")
+def plan(
+    file: str,
+    seed: int | None,
+    engine: str,
+    overrides: tuple[str, ...],
+    no_replay: bool,
+    as_json: bool,
+    out: str | None,
+) -> None:
+    """How many workers, which groups, which momentum, and is asynchrony worth it? Compares the candidates of the [plan]
+    in FILE."""
+    from asyncq import plan_report
+    from asyncq.planner import plan as run_plan
+    from asyncq.scenario import Scenario
+
+    scenario = Scenario.from_toml(file, overrides=overrides)
+    folder = None if out is None else output_folder(out)
+    with stop_on_interrupt() as stopped, steps_bar() as show:
+
+        def on_progress(done: int, total: int, what: str) -> bool:
+            show(done, total, what)
+            return stopped()
+
+        found = run_plan(
+            scenario, seed=seed, engine=engine, confirm_by_replay=not no_replay, on_progress=on_progress
+        )
+    if folder is not None:
+        plan_report.write(found, folder)
+    summary = json.dumps(found.to_dict(), allow_nan=False) if as_json else None
+    click.echo(summary or plan_report.render(found, ascii_only=ascii_only()), nl=as_json)
+    if found.interrupted:
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,111 @@
+"""A plan for people: the answers and one table in the terminal, Markdown, and files. Computes nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import textwrap
+from pathlib import Path
+
+from asyncq import __version__
+from asyncq.files import written
+from asyncq.planner import Plan, Row
+
+__all__ = ["markdown", "render", "write"]
+
+WIDTH = 100
+HEAD = (
+    "candidate", "updates/s", "stale", "99 %", "waits", "T_m/T_1", "I_m/I_1", "momentum", "rate", "margin", "updates",
+    "", "time", "95 %", "cost",
+)  # fmt: skip
+NOTES = (
+    "stale, 99 %: mean and 99 % quantile of the staleness, in updates. waits: share of machine time lost to waiting.",
+    "T_m/T_1, I_m/I_1: time per update and updates to the target over one worker's. time: over one worker's.",
+    "updates: x exact; r replayed, theory agrees; R replayed, theory is off; m theory alone (independent staleness).",
+    "a * marks a learning rate that was lowered because the trace did not bear theory's.",
+)
+
+
+def render(plan: Plan, *, ascii_only: bool = False) -> str:
+    """The answers, and one line for every candidate, the fastest first."""
+    bullet = "-" if ascii_only else "•"
+    lines = [f"{plan.scenario.name}: {len(plan.rows)} candidates; seed {plan.seed}, asyncq {__version__}", ""]
+    for answer in plan.answers:
+        lines += textwrap.wrap(answer, WIDTH, initial_indent=f"{bullet} ", subsequent_indent="  ")
+    table = [HEAD, *(_cells(row) for row in plan.ranked)]
+    widths = [max(len(cells[i]) for cells in table) for i in range(len(HEAD))]
+    lines.append("")
+    for cells in table:
+        words = [cell.ljust(width) if i == 0 else cell.rjust(width)
+                 for i, (cell, width) in enumerate(zip(cells, widths, strict=True))]  # fmt: skip
+        lines.append("  ".join(words).rstrip())
+    lines += ["", f"cost in {_cost_unit(plan)}", *NOTES]
+    lines += [f"left out: {text}" for text in plan.left_out]
+    return "\n".join(lines) + "\n"
+
+
+def markdown(plan: Plan) -> str:
+    """The same as Markdown."""
+    lines = [f"# {plan.scenario.name}", "", *(f"- {answer}" for answer in plan.answers), ""]
+    head = [word or "source" for word in HEAD]
+    lines.append("| " + " | ".join(head) + " |")
+    lines.append("|---" + "|---:" * (len(head) - 1) + "|")
+    for row in plan.ranked:
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(row)) + " |")
+    lines += ["", f"Cost in {_cost_unit(plan)}. Seed {plan.seed}, asyncq {__version__}.", "", *NOTES]
+    lines += [f"\nLeft out: {text}." for text in plan.left_out]
+    return "\n".join(lines) + "\n"
+
+
+def write(plan: Plan, folder: Path) -> None:
+    """plan.json, plan.md, plan.csv and the figures."""
+    from asyncq.plots import plan as figures
+
+    with written(folder / "plan.json") as path:
+        path.write_text(json.dumps(plan.to_dict(), allow_nan=False, indent=1) + "\n", encoding="utf-8")
+    with written(folder / "plan.md") as path:
+        path.write_text(markdown(plan), encoding="utf-8")
+    with written(folder / "plan.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([word or "source" for word in HEAD])
+        writer.writerows(_cells(row) for row in plan.ranked)
+    for name in figures.FIGURES:
+        figure = getattr(figures, name)(plan)
+        for suffix in ("png", "svg"):
+            with written(folder / f"{name.replace('_', '-')}.{suffix}") as path:
+                figure.savefig(path, format=suffix, dpi=144)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    seen, ends = row.hardware, row.relative.ci95
+    mark = {"exact": "x", "model": "m", "replay": "r" if row.agrees else "R"}[row.source]
+    lowered = row.confirmation is not None and row.confirmation.lowered
+    interval = "exact" if row.relative.exact else f"{ends[0]:.3g}-{ends[1]:.3g}" if ends else "-"
+    return (
+        row.name + (" (added)" if row.candidate.added else ""),
+        f"{seen.throughput.mean:.3g}",
+        f"{seen.law.mean:.3g}",
+        f"{seen.stale99}",
+        f"{100 * seen.waiting:.0f} %",
+        f"{row.hardware_efficiency:.3g}",
+        _number(row.statistical_efficiency),
+        f"{row.tuned.momentum:+.2f}",
+        f"{row.learning_rate:.2g}{'*' if lowered else ''}",
+        _number(row.tuned.margin),
+        _number(row.updates, whole=True),
+        mark,
+        _number(row.relative.mean),
+        interval,
+        _number(row.cost.mean),
+    )
+
+
+def _cost_unit(plan: Plan) -> str:
+    return plan.rows[0].cost.unit
+
+
+def _number(value: float, *, whole: bool = False) -> str:
+    if not math.isfinite(value):
+        return "never"
+    return f"{value:,.0f}" if whole else f"{value:.3g}"

@@ -1,0 +1,96 @@
+"""The ``[plan]`` table of a scenario file: the problem in the user's words, and what the candidates differ in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from asyncq.distributions import as_number, broken_rule
+
+__all__ = ["PlanTable", "Target", "varied"]
+
+HELD = ("schema", "plan", "run", "optimizer")  # what candidates cannot differ in
+
+Positive = Annotated[float, Field(gt=0), BeforeValidator(as_number)]
+AboveOne = Annotated[float, Field(gt=1), BeforeValidator(as_number)]
+NotNegative = Annotated[float, Field(ge=0), BeforeValidator(as_number)]
+
+
+def _vary(vary: dict[str, Any]) -> dict[str, Any]:
+    for path, values in varied(vary):
+        if not path or path.partition(".")[0] in HELD:
+            raise broken_rule("cannot vary among candidates", f"vary anything but {', '.join(HELD)}", path)
+        if not isinstance(values, list) or not values:
+            raise broken_rule("must be a list of values, at least one", "write for instance [1, 2, 4, 8]", path)
+        if any(values[i] in values[:i] for i in range(len(values))):
+            raise broken_rule("must not repeat a value", "remove the second", path)
+    return vary
+
+
+def varied(vary: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The dotted paths of ``[plan.vary]`` with their values, written ``"gpu.workers" =`` or ``gpu.workers =``."""
+    for key, value in vary.items():
+        if isinstance(value, Mapping) and value:
+            for rest, values in varied(value):
+                yield f"{key}.{rest}", values
+        else:
+            yield key, value
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Target(_Table):
+    """What training is to reach: the expected loss above its floor, divided by ``loss_reduction``."""
+
+    loss_reduction: AboveOne = 100.0
+
+
+class PlanTable(_Table):
+    """What a plan compares and on which problem; see docs/planning.md.
+
+    Gradient noise is the variance of one worker's gradient over its squared length at the start: given as
+    ``gradient_noise``, or as ``critical_batch_size`` / ``batch_size``. The curvatures are ``curvatures``, or between
+    ``sharpness`` / ``condition_number`` and ``sharpness``; what is missing is inferred from ``[optimizer]``. ``prices``
+    are per machine-second, by pool, and of the ``server``. ``reserve`` is the share of the largest stable learning
+    rate that is held back.
+    """
+
+    hold: Literal["samples_per_gradient", "samples_per_update", "machines"] = "samples_per_gradient"
+    target: Target = Target()
+    gradient_noise: NotNegative | None = None
+    batch_size: Positive | None = None
+    critical_batch_size: NotNegative | None = None
+    condition_number: AboveOne | None = None
+    sharpness: Positive | None = None
+    curvatures: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)] | None = None
+    prices: dict[str, NotNegative] = Field(default_factory=dict)
+    reserve: Annotated[float, Field(ge=0, lt=1), BeforeValidator(as_number)] = 0.1
+    vary: Annotated[dict[str, Any], AfterValidator(_vary)] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _noise_once(self) -> PlanTable:
+        if self.gradient_noise is None and self.critical_batch_size is None:
+            remedy = "give gradient_noise (variance over squared length), or batch_size and critical_batch_size"
+            raise broken_rule("is missing", remedy, "gradient_noise")
+        if self.gradient_noise is not None and self.critical_batch_size is not None:
+            raise broken_rule("says the gradient noise a second time", "remove one", "critical_batch_size")
+        if self.critical_batch_size is not None and self.batch_size is None:
+            raise broken_rule("is missing", "critical_batch_size means nothing without it", "batch_size")
+        if self.curvatures is not None:
+            for key in ("condition_number", "sharpness"):
+                if getattr(self, key) is not None:
+                    raise broken_rule("is already said by curvatures", "remove one", key)
+        return self
+
+    @property
+    def noise(self) -> float:
+        """The variance of one worker's gradient over its squared length at the start."""
+        if self.gradient_noise is not None:
+            return self.gradient_noise
+        assert self.critical_batch_size is not None
+        assert self.batch_size is not None
+        return self.critical_batch_size / self.batch_size

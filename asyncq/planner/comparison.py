@@ -1,0 +1,377 @@
+"""The planner: every candidate's machines, its best momentum and learning rate, its time to the target, and the winner.
+
+Source: theory.md section 8; docs/theory/planning.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asyncq import __version__
+from asyncq.errors import ScenarioError
+from asyncq.estimate import Estimate
+from asyncq.planner import decision
+from asyncq.planner.candidates import Candidate, candidates, lone_cycles
+from asyncq.planner.confirmation import LONGEST, Confirmation, confirm, horizon
+from asyncq.planner.hardware import Hardware, hardware, relative_error, to_dict
+from asyncq.planner.problem import Problem
+from asyncq.planner.regimes import Regimes, regimes
+from asyncq.planner.sensitivity import Sensitivity, sensitivity
+from asyncq.planner.tuning import Tuned, best_step, model_of, tune
+from asyncq.scenario import Scenario
+from asyncq.theory.exponential import exponential_workers
+from asyncq.theory.time_to_target import ExactLoss, UnequalLoss
+from asyncq.variates import chosen_seed
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["Plan", "Row", "plan"]
+
+CANNOT_WIN = 2.0  # times the best theory so far: not replayed
+KEPT_ROWS = 200_000  # of a trace, while other candidates are looked at
+EXACT_MOMENTS = 20_000  # updates of unequal workers that are followed exactly
+Z = 1.96
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One candidate and all that is known of it; times in seconds.
+
+    ``tuned`` is what to set. ``updates`` to the target: exact for an exact basis, else the replay's, else theory's
+    (``source``: "exact", "replay", "model"). ``time`` to the target; ``relative`` to one worker's.
+    ``hardware_efficiency`` is T_m / T_1 and ``statistical_efficiency`` I_m / I_1, as in [AbM] section 1: lower is
+    better.
+    """
+
+    candidate: Candidate
+    hardware: Hardware
+    tuned: Tuned
+    confirmation: Confirmation | None
+    updates: float
+    source: str
+    dropped_early: str
+    time: Estimate
+    relative: Estimate
+    hardware_efficiency: float
+    statistical_efficiency: float
+    cost: Estimate
+    learning_rate: float
+
+    @property
+    def name(self) -> str:
+        """What sets the candidate apart."""
+        return self.candidate.name
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether replay and theory agree; None if it was not replayed."""
+        return None if self.confirmation is None else self.confirmation.agrees
+
+    def to_dict(self, batch: float | None = None) -> dict[str, Any]:
+        """As JSON: infinite times are null."""
+        seen = self.confirmation
+        c = self.candidate
+        return {
+            "name": self.name,
+            "values": c.values,
+            "added_for_comparison": c.added,
+            "protocol": c.scenario.protocol.model_dump(exclude_none=True),
+            "workers": c.workers,
+            "groups": c.groups,
+            "gradients_per_update": c.gradients,
+            "batches_per_update": c.samples,
+            **to_dict(self.hardware, c, batch),
+            "momentum": self.tuned.momentum,
+            "learning_rate": self.learning_rate,
+            "margin_to_instability": _finite(self.tuned.margin),
+            "basis": self.tuned.basis,
+            "updates_to_target": {
+                "value": _finite(self.updates),
+                "source": self.source,
+                "theory": _finite(self.tuned.updates),
+                "replay": None if seen is None else _finite(seen.updates),
+                "replay_ci95": None if seen is None or seen.ci95 is None else list(seen.ci95),
+                "replications": None if seen is None else seen.replications,
+                "agrees": self.agrees,
+                "learning_rate_lowered_by_replay": None if seen is None else seen.lowered,
+            },
+            "dropped_early": self.dropped_early or None,
+            "hardware_efficiency": self.hardware_efficiency,
+            "statistical_efficiency": _finite(self.statistical_efficiency),
+            "time_to_target": _estimate(self.time),
+            "time_relative_to_one_worker": _estimate(self.relative),
+            "cost": _estimate(self.cost),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The answer: ``rows`` in the order of the file, the ``winner`` (fastest), the ``choice`` (the best synchronous
+    candidate, where going asynchronous is not worth it), ``answers`` in words, and what they rest on."""
+
+    scenario: Scenario
+    problem: Problem
+    seed: int
+    rows: tuple[Row, ...]
+    winner: Row | None
+    choice: Row | None
+    answers: tuple[str, ...]
+    verdict: decision.Verdict
+    contest: decision.Contest
+    regimes: Regimes
+    sensitivity: tuple[Sensitivity, ...]
+    left_out: tuple[str, ...]
+    one_worker: dict[str, float]
+    interrupted: bool
+
+    @property
+    def ranked(self) -> tuple[Row, ...]:
+        """The rows, the fastest first."""
+        return tuple(sorted(self.rows, key=lambda row: row.time.mean))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON report, schema 1: keys are only ever added."""
+        return {
+            "schema": 1,
+            "version": __version__,
+            "scenario": self.scenario.to_dict(),
+            "seed": self.seed,
+            "interrupted": self.interrupted,
+            "answers": list(self.answers),
+            "winner": None if self.winner is None else self.winner.name,
+            "choice": None if self.choice is None else self.choice.name,
+            "contest": self.contest.to_dict(),
+            "verdict": self.verdict.to_dict(),
+            "problem": self.problem.to_dict(),
+            "one_worker": self.one_worker,
+            "candidates": [row.to_dict(self.problem.batch) for row in self.rows],
+            "left_out": list(self.left_out),
+            "regimes": self.regimes.to_dict(),
+            "sensitivity": [item.to_dict() for item in self.sensitivity],
+        }
+
+    def frame(self) -> DataFrame:
+        """The candidates as a pandas frame (pandas comes with statsmodels), nested keys joined with dots."""
+        import pandas
+
+        return pandas.json_normalize([row.to_dict(self.problem.batch) for row in self.rows])
+
+
+def plan(
+    scenario: Scenario | str | Path,
+    *,
+    seed: int | None = None,
+    engine: str = "auto",
+    confirm_by_replay: bool = True,
+    on_progress: Callable[[int, int, str], bool | None] | None = None,
+) -> Plan:
+    """Compare the candidates of a scenario with a ``[plan]`` (or of such a file).
+
+    The same seed gives the same plan; candidates share it. ``confirm_by_replay=False`` leaves the replay out: the
+    updates to the target are then theory's. ``on_progress(done, total, what)`` is called before each step; if it
+    returns True, what is left is not replayed and the plan says that it was interrupted.
+
+    Raises ``ScenarioError`` for a scenario without a plan, candidates that cannot be, and an undetermined problem.
+    """
+    if not isinstance(scenario, Scenario):
+        scenario = Scenario.from_toml(scenario)
+    if scenario.plan is None:
+        where = scenario.source or scenario.name
+        raise ScenarioError(f"{where}: has no [plan]; add one, with a [plan.vary]: see docs/planning.md")
+    _check_prices(scenario)
+    problem = Problem.of(scenario)
+    seed = chosen_seed(seed, scenario.run.seed)
+    found, left_out = candidates(scenario)
+    steps = 2 * len(found) + 2
+    stopped = False
+
+    def tell(done: int, what: str) -> None:
+        nonlocal stopped
+        if on_progress is not None and on_progress(done, steps, what):
+            stopped = True
+
+    reserve = scenario.plan.reserve
+    one = tune(
+        ExactLoss(exponential_workers(1), problem.quadratic), reserve=reserve, prefer=problem.momentum
+    )
+    lone = min(lone_cycles(scenario))
+    engine = _engine(engine)
+    tuner = Tuner(problem, reserve)
+    judged: list[tuple[Candidate, Hardware, Tuned]] = []
+    for i, candidate in enumerate(found):
+        tell(i, f"tuning {candidate.name}")
+        seen = hardware(candidate, seed=seed, engine=engine)
+        judged.append((candidate, _light(seen), tuner.tuned(candidate, seen)))
+    best = min((tuned.updates / seen.throughput.mean for _, seen, tuned in judged), default=math.inf)
+    rows: list[Row] = []
+    for i, (candidate, seen, tuned) in enumerate(judged):
+        tell(len(found) + i, f"replaying {candidate.name}")
+        why, confirmation = "", None
+        if stopped or not confirm_by_replay:
+            why = "not replayed: interrupted" if stopped else "not replayed: not asked for"
+        elif candidate.fresh:
+            why = "not replayed: nothing is stale, theory is exact"
+        elif not math.isfinite(tuned.updates):
+            why = "never reaches the target"
+        elif tuned.updates / seen.throughput.mean > CANNOT_WIN * best:
+            why = f"cannot win: {tuned.updates / seen.throughput.mean / best:.1f} times the best by theory"
+        elif tuned.updates > LONGEST:
+            why = f"not replayed: more than {LONGEST:,} updates"
+        else:
+            wanted = 16 * horizon(tuned.updates)
+            if seen.run.trace is None or seen.run.updates < wanted:
+                most = max(2 * horizon(tuned.updates), 1_000_000 // candidate.gradients)
+                seen = hardware(candidate, seed=seed, engine=engine, updates=min(wanted, most))
+            quadratic = problem.quadratic.averaged(candidate.batches)
+            confirmation = confirm(seen.run, tuned, quadratic, seed=seed)
+        seen = replace(seen, run=replace(seen.run, trace=None))
+        rows.append(_row(candidate, seen, tuned, confirmation, why, problem, one[2], lone, scenario))
+    tell(2 * len(found), "comparing")
+    winner, contest = decision.contest(rows)
+    verdict = decision.verdict(rows)
+    bend = regimes(scenario, problem, reserve)
+    tell(2 * len(found) + 1, "sensitivity")
+    moved = () if stopped else sensitivity(scenario, rows, problem, tuner, seed=seed, engine=engine)
+    choice = decision.choice(rows, winner, verdict)
+    answers = decision.answers(rows, winner, choice, contest, verdict, bend, moved, problem, stopped)
+    return Plan(
+        scenario=scenario,
+        problem=problem,
+        seed=seed,
+        rows=tuple(rows),
+        winner=winner,
+        choice=choice,
+        answers=answers,
+        verdict=verdict,
+        contest=contest,
+        regimes=bend,
+        sensitivity=moved,
+        left_out=tuple(left_out),
+        one_worker={"momentum": one[0], "learning_rate": one[1] / problem.quadratic.sharpness, "updates": one[2],
+                    "seconds_per_update": lone, "time_to_target": one[2] * lone},
+        interrupted=stopped,
+    )  # fmt: skip
+
+
+class Tuner:
+    """Tunes candidates on one problem; those with the same law, and as many gradients in an update, once."""
+
+    def __init__(self, problem: Problem, reserve: float) -> None:
+        self.problem, self.reserve = problem, reserve
+        self._known: dict[Any, Tuned] = {}
+
+    def tuned(self, candidate: Candidate, seen: Hardware, near: Tuned | None = None) -> Tuned:
+        """The best setting of a candidate; with a known one of a similar problem, the best step at its momentum."""
+        model, basis = model_of(candidate, seen.law, self.problem.quadratic)
+        key = (
+            (model.pool, candidate.batches, candidate.gradients)
+            if isinstance(model, ExactLoss)
+            else (seen.law.pmf.tobytes(), candidate.batches, candidate.gradients, basis)
+        )
+        if key not in self._known:
+            if near is None or near.step <= 0:
+                mu, step, updates = tune(model, reserve=self.reserve, prefer=self.problem.momentum)
+            else:
+                mu = near.momentum
+                step, updates = best_step(model, mu, self.reserve, near.step)
+            margin = model.threshold(mu) / step if step > 0 else math.inf
+            if isinstance(model, UnequalLoss):
+                if updates <= EXACT_MOMENTS:
+                    updates = model.exact(step, mu, most=int(2 * updates) + 64)
+                else:
+                    basis = "model"
+            self._known[key] = Tuned(mu, step, updates, margin, basis)
+        return self._known[key]
+
+
+def _row(
+    candidate: Candidate,
+    seen: Hardware,
+    tuned: Tuned,
+    confirmation: Confirmation | None,
+    why: str,
+    problem: Problem,
+    one: float,
+    lone: float,
+    scenario: Scenario,
+) -> Row:
+    updates, source, error = tuned.updates, tuned.basis, 0.0
+    if confirmation is not None:
+        tuned = confirmation.tuned
+        if source != "exact" or confirmation.lowered:
+            updates, source = confirmation.updates, "replay"
+            error = decision.standard_error(confirmation)
+    pace = seen.throughput
+    error = math.hypot(error, relative_error(pace))
+    exact = source == "exact" and pace.exact
+    seconds = updates / pace.mean
+
+    def estimate(value: float, unit: str) -> Estimate:
+        known = not exact and source == "replay" and math.isfinite(value) and math.isfinite(error)
+        known = known or (source == "exact" and not pace.exact and math.isfinite(error))
+        ends = (value * math.exp(-Z * error), value * math.exp(Z * error)) if known else None
+        return Estimate(value, ends, unit, exact=exact)
+
+    price, unit = _price(candidate, scenario)
+    return Row(
+        candidate=candidate,
+        hardware=seen,
+        tuned=tuned,
+        confirmation=confirmation,
+        updates=updates,
+        source=source,
+        dropped_early=why,
+        time=estimate(seconds, "seconds"),
+        relative=estimate(seconds / (one * lone), "times one worker"),
+        hardware_efficiency=1.0 / pace.mean / lone,
+        statistical_efficiency=updates / one,
+        cost=estimate(seconds * price, unit),
+        learning_rate=tuned.step / problem.quadratic.sharpness,
+    )
+
+
+def _price(candidate: Candidate, scenario: Scenario) -> tuple[float, str]:
+    """Per second of the whole system, and the unit of the cost."""
+    assert scenario.plan is not None
+    prices = scenario.plan.prices
+    if not prices:
+        return float(candidate.workers), "machine-seconds"
+    total = sum(pool.workers * prices.get(pool.name, 0.0) for pool in candidate.scenario.pool)
+    return total + (prices.get("server", 0.0) if candidate.scenario.server else 0.0), "in your prices"
+
+
+def _check_prices(scenario: Scenario) -> None:
+    assert scenario.plan is not None
+    names = {pool.name for pool in scenario.pool} | {"server"}
+    for name in scenario.plan.prices:
+        if name not in names:
+            known = ", ".join(sorted(names))
+            raise ScenarioError(
+                f"{scenario.source or scenario.name}: plan.prices.{name} is not a pool; price one of: {known}"
+            )
+
+
+def _light(seen: Hardware) -> Hardware:
+    """Without its trace, where that is long: it is simulated again if it is replayed."""
+    trace = seen.run.trace
+    if trace is None or trace.time.size <= KEPT_ROWS:
+        return seen
+    return replace(seen, run=replace(seen.run, trace=None))
+
+
+def _engine(engine: str) -> str:
+    """Candidates are short runs, but many: together they pay for compiling."""
+    return "compiled" if engine == "auto" else engine
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _estimate(value: Estimate) -> dict[str, object]:
+    return {**value.to_dict(), "mean": _finite(value.mean)}

@@ -1,0 +1,299 @@
+"""Who wins, how sure that is, and what to do, in words. Everything said here follows from the numbers of the rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asyncq.planner.confirmation import Confirmation
+from asyncq.planner.hardware import relative_error
+from asyncq.planner.problem import Problem
+from asyncq.planner.regimes import WORKERS, Regimes
+from asyncq.planner.sensitivity import Sensitivity
+
+if TYPE_CHECKING:
+    from asyncq.planner.comparison import Row
+
+__all__ = ["Contest", "Rival", "Verdict", "answers", "choice", "contest", "standard_error", "verdict"]
+
+AS_GOOD = 1.01  # times the winner's: no difference that anybody would act on
+MODEL_ERROR = 1.25  # times the winner's, where one of the two is known by theory only
+SMALL_SWING = 0.02
+WORTHWHILE = 0.05  # less time than this saved is no reason to go asynchronous
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another candidate's time over the winner's, with its interval (95 % for all rivals together; None if both are
+    exact, or if one was not replayed). ``variance_left``: the variance of the difference of log updates with shared
+    seeds, over that with separate ones."""
+
+    name: str
+    factor: float
+    ci95: tuple[float, float] | None
+    distinguishable: bool
+    variance_left: float | None
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The winner against every rival that reaches the target."""
+
+    rivals: tuple[Rival, ...]
+
+    @property
+    def level(self) -> tuple[str, ...]:
+        """The rivals that cannot be told from the winner."""
+        return tuple(rival.name for rival in self.rivals if not rival.distinguishable)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"not_distinguishable": list(self.level), "rivals": [asdict(rival) for rival in self.rivals]}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The best synchronous against the best asynchronous candidate. ``gradients`` is the ratio of their samples per
+    second, ``updates`` that of their updates to the target, ``time`` that of their times, asynchronous over
+    synchronous each. ``decision``: "go asynchronous", "stay synchronous", or "no comparison"."""
+
+    decision: str
+    synchronous: str | None
+    asynchronous: str | None
+    gradients: float | None
+    updates: float | None
+    time: float | None
+    sure: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def standard_error(seen: Confirmation) -> float:
+    """Of the logarithm of the replay's updates to the target."""
+    if not np.all(np.isfinite(seen.by_group)):
+        return math.inf
+    return float(np.std(seen.by_group, ddof=1) / np.sqrt(seen.by_group.size))
+
+
+def contest(rows: list[Row]) -> tuple[Row | None, Contest]:
+    """The fastest candidate, and how surely it is the fastest."""
+    able = sorted((row for row in rows if math.isfinite(row.time.mean)), key=lambda row: row.time.mean)
+    if not able:
+        return None, Contest(())
+    return able[0], Contest(tuple(_rival(able[0], row, len(able) - 1) for row in able[1:]))
+
+
+def _rival(winner: Row, row: Row, rivals: int) -> Rival:
+    from scipy.special import ndtri
+
+    factor = row.time.mean / winner.time.mean
+    left = None
+    pace = math.hypot(*(relative_error(r.hardware.throughput) for r in (winner, row)))
+    sampled = [r.confirmation for r in (winner, row) if r.source == "replay" and r.confirmation is not None]
+    spread = math.fsum(standard_error(seen) ** 2 for seen in sampled)
+    if len(sampled) == 2 and sampled[0].by_group.size == sampled[1].by_group.size and math.isfinite(spread):
+        difference = sampled[0].by_group - sampled[1].by_group
+        paired = float(np.var(difference, ddof=1)) / difference.size
+        left = paired / spread if spread > 0 else None
+        spread = paired
+    error = math.hypot(pace, math.sqrt(spread)) if math.isfinite(spread) else math.inf
+    if row.source == "model" or winner.source == "model":
+        return Rival(row.name, factor, None, factor > MODEL_ERROR, left)
+    if error == 0.0:
+        return Rival(row.name, factor, None, factor > AS_GOOD, left)
+    half = float(ndtri(1.0 - 0.025 / max(rivals, 1))) * error
+    ends = (factor * math.exp(-half), factor * math.exp(half)) if math.isfinite(half) else None
+    return Rival(row.name, factor, ends, ends is not None and ends[0] > 1.0 and factor > AS_GOOD, left)
+
+
+def verdict(rows: list[Row]) -> Verdict:
+    """Whether asynchrony is worth it: the best of both sorts."""
+    able = sorted((row for row in rows if math.isfinite(row.time.mean)), key=lambda row: row.time.mean)
+    fresh = next((row for row in able if row.candidate.fresh), None)
+    stale = next((row for row in able if not row.candidate.fresh), None)
+    if fresh is None or stale is None:
+        name = (None if fresh is None else fresh.name, None if stale is None else stale.name)
+        return Verdict("no comparison", *name, None, None, None, False)
+    faster, slower = (fresh, stale) if fresh.time.mean <= stale.time.mean else (stale, fresh)
+    sure = _rival(faster, slower, 1).distinguishable
+    time = stale.time.mean / fresh.time.mean
+    return Verdict(
+        decision="go asynchronous" if time < 1.0 - WORTHWHILE and sure else "stay synchronous",
+        synchronous=fresh.name,
+        asynchronous=stale.name,
+        gradients=_samples(stale) / _samples(fresh),
+        updates=stale.updates / fresh.updates,
+        time=time,
+        sure=sure,
+    )
+
+
+def choice(rows: list[Row], winner: Row | None, seen: Verdict) -> Row | None:
+    """The candidate to use: the fastest, but the best synchronous one where asynchrony is not worth it."""
+    if seen.decision != "stay synchronous":
+        return winner
+    return next(row for row in rows if row.name == seen.synchronous)
+
+
+def _samples(row: Row) -> float:
+    return float(row.hardware.throughput.mean * row.candidate.samples)
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+
+
+def answers(
+    rows: list[Row],
+    winner: Row | None,
+    chosen: Row | None,
+    contest_: Contest,
+    verdict_: Verdict,
+    bend: Regimes,
+    moved: tuple[Sensitivity, ...],
+    problem: Problem,
+    interrupted: bool,
+) -> tuple[str, ...]:
+    """The plan in sentences, the most important first."""
+    lines = list(_winner(winner, chosen, contest_, problem))
+    if winner is not None and chosen is not None:
+        lines += [_verdict(verdict_), _bottleneck(chosen), _workers(bend), *_regime(bend, problem)]
+        lines += _moved(moved, winner)
+    lines += _evidence(rows, contest_, interrupted)
+    lines += [f"Assumed: {text}." for text in problem.inferred]
+    return tuple(lines)
+
+
+def _winner(winner: Row | None, chosen: Row | None, seen: Contest, problem: Problem) -> Iterator[str]:
+    if winner is None or chosen is None:
+        yield (
+            "No candidate reaches the target: gradient noise holds the loss above it, or no step is stable. "
+            "Ask for a smaller loss_reduction."
+        )
+        return
+    time = chosen.relative
+    how = "exact" if time.exact else f"95 % {_ends(time.ci95)}" if time.ci95 else "by theory"
+    yield (
+        f"Use {chosen.name}: the target in {_seconds(chosen.time.mean)}, {time.mean:.3g} of one worker's time ({how})."
+    )
+    c = chosen.candidate
+    grouped = "" if c.groups is None else f" in {c.groups} group{'s' if c.groups > 1 else ''}"
+    shape = f"{c.workers} worker{'s' if c.workers > 1 else ''}{grouped}"
+    yield (
+        f"Set: {shape}, {c.scenario.protocol.kind}{_parameters(chosen)}, momentum {chosen.tuned.momentum:.2f}, "
+        f"{problem.unit} {chosen.learning_rate:.3g} ({chosen.tuned.margin:.3g} times below instability)."
+    )
+    if chosen is not winner:
+        gap = chosen.time.mean / winner.time.mean
+        yield f"The fastest is {winner.name}, by {100 * (gap - 1):.2g} %: too little to go asynchronous for."
+    if seen.level:
+        yield f"Not distinguishable from {winner.name}: {'; '.join(seen.level)}."
+    beaten = [rival for rival in seen.rivals if rival.distinguishable and rival.name != chosen.name]
+    if beaten:
+        next_ = min(beaten, key=lambda rival: rival.factor)
+        interval = f" ({_ends(next_.ci95)})" if next_.ci95 else ""
+        yield f"The next, {next_.name}, takes {next_.factor:.3g}{interval} times as long as the fastest."
+
+
+def _parameters(row: Row) -> str:
+    given = row.candidate.scenario.protocol.parameters
+    return " (" + ", ".join(f"{key} = {value}" for key, value in given.items()) + ")" if given else ""
+
+
+def _verdict(seen: Verdict) -> str:
+    if seen.gradients is None or seen.updates is None or seen.time is None:
+        return "Synchronous against asynchronous: no comparison, one sort never reaches the target."
+    gain = 100.0 * (seen.gradients - 1.0)
+    rate = f"asynchrony gains {gain:.3g} % of samples per second" if gain >= 0 else (
+        f"asynchrony loses {-gain:.3g} % of samples per second")  # fmt: skip
+    if seen.gradients >= 1.5:
+        rate = f"asynchrony computes {seen.gradients:.2f} times the samples per second"
+    where = f"{seen.asynchronous} against {seen.synchronous}: {rate}"
+    if seen.decision == "go asynchronous":
+        return f"Asynchrony wins ({where}) and needs {seen.time:.3g} of the time."
+    if seen.time >= 1.0:
+        return f"Stay synchronous ({where} and takes {seen.time:.3g} times as long)."
+    saved = 100.0 * (1.0 - seen.time)
+    doubt = "" if seen.sure else ", which is not distinguishable from nothing"
+    return f"Stay synchronous ({where} and saves {saved:.2g} % of the time{doubt})."
+
+
+def _bottleneck(winner: Row) -> str:
+    seen = winner.hardware
+    lost = f"{100 * seen.waiting:.0f} % of the machine time is lost to waiting"
+    if seen.wasted >= 0.005:
+        lost += f", {100 * seen.wasted:.0f} % thrown away"
+    if seen.bottleneck == "server":
+        return f"Bottleneck: the server, {100 * seen.busy:.0f} % busy; {lost}."
+    return f"Bottleneck: {seen.bottleneck}, {100 * seen.busy:.0f} % of the machine time; {lost}."
+
+
+def _workers(bend: Regimes) -> str:
+    useful = f"more than {WORKERS[-1]}" if bend.useful is None else f"{bend.useful:.0f}"
+    return (
+        f"Largest useful number of asynchronous workers, exponential work: {bend.additive:.3g} by the additive rule "
+        f"mu_S = mu*; {useful} in mean square, retuned (from there a doubling saves less than 10 % of the time)."
+    )
+
+
+def _regime(bend: Regimes, problem: Problem) -> Iterator[str]:
+    if problem.gradient_noise == 0:
+        where = "Without gradient noise curvature dominates: staleness costs updates from the start"
+    elif bend.critical is None:
+        yield f"Noise dominates up to {WORKERS[-1]} workers: asynchrony costs next to nothing per update."
+        return
+    else:
+        where = f"Up to about {bend.critical:.0f} workers noise dominates and asynchrony is nearly free per update"
+    twice = "never" if bend.critical is None else f"at {bend.critical:.3g} workers"
+    yield f"{where}; the updates to the target double {twice} (the asynchronous critical batch size)."
+
+
+def _moved(moved: tuple[Sensitivity, ...], winner: Row) -> Iterator[str]:
+    if not moved:
+        return
+    top = moved[0]
+    if top.swing < SMALL_SWING:
+        yield "No input matters much: halved or doubled, none moves the lead over the best rival by 2 %."
+        return
+    yield (
+        f"What matters most: the {top.input}; {top.change}, the best rival's time goes from {top.lead_before:.3g} to "
+        f"{top.lead:.3g} times that of {winner.name} (theory, learning rates retuned)."
+    )
+    flips = [item for item in moved if item.flips]
+    if flips:
+        said = "; ".join(f"the {item.input} {item.change}: {item.winner}" for item in flips)
+        yield f"The decision changes with {said}."
+    else:
+        yield "No input halved or doubled changes the decision."
+
+
+def _evidence(rows: list[Row], seen: Contest, interrupted: bool) -> Iterator[str]:
+    replayed = [row for row in rows if row.confirmation is not None]
+    if replayed:
+        agree = sum(row.agrees is True for row in replayed)
+        yield f"Replay on the simulated trace and theory agree for {agree} of {len(replayed)} candidates replayed."
+    dropped = sum(row.dropped_early.startswith("cannot win") for row in rows)
+    if dropped:
+        yield f"{dropped} of {len(rows)} candidates were not replayed: by theory they take over twice the best's time."
+    pairs = [rival.variance_left for rival in seen.rivals if rival.variance_left is not None]
+    if pairs:
+        left = float(np.median(pairs))
+        yield f"Shared seeds leave {100 * left:.0f} % of the variance of differences that separate ones would have."
+    if interrupted:
+        yield "INTERRUPTED: what was not replayed rests on theory alone."
+
+
+def _ends(ci95: tuple[float, float] | None) -> str:
+    return "" if ci95 is None else f"{ci95[0]:.3g} to {ci95[1]:.3g}"
+
+
+def _seconds(value: float) -> str:
+    for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if value >= 2 * size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.3g} s"

@@ -1,0 +1,150 @@
+"""What a candidate's machines do: updates per second, staleness, and where the machines' time goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from asyncq.errors import NoExactLaw
+from asyncq.estimate import Estimate
+from asyncq.planner.candidates import Candidate
+from asyncq.run import Run, simulate
+from asyncq.staleness import StalenessLaw
+from asyncq.theory.exact import staleness_law
+from asyncq.theory.throughput import throughput
+
+__all__ = ["PRECISION", "Hardware", "hardware", "known", "relative_error", "to_dict"]
+
+ROWS = 40_000  # simulated at first
+MOST_ROWS = 1_600_000
+PRECISION = 0.01  # half-width of a simulated throughput, relative
+BUSY = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class Hardware:
+    """One candidate's machines.
+
+    ``throughput`` (updates per second) is exact where theory knows it, else simulated; so is ``law``. ``waiting`` is
+    the share of all machine time spent in queues, behind barriers and for slower members of a group, ``wasted`` that
+    of work cancelled, dropped or lost; ``dropped`` and ``cancelled`` are shares of the gradients. ``stations`` are
+    shares of machine time by station; ``bottleneck`` names one, ``busy`` is how busy it is.
+    """
+
+    throughput: Estimate
+    law: StalenessLaw
+    law_is_exact: bool
+    waiting: float
+    wasted: float
+    dropped: float
+    cancelled: float
+    stations: dict[str, float]
+    bottleneck: str
+    busy: float
+    run: Run
+
+    @property
+    def stale99(self) -> int:
+        """The staleness that 99 % of the gradients do not exceed, in updates."""
+        return int(self.law.quantile(0.99)[0])
+
+
+def hardware(candidate: Candidate, *, seed: int, engine: str, updates: int | None = None) -> Hardware:
+    """Exact throughput and law where they are known; the rest from one simulation, made longer until its throughput is
+    known to ``PRECISION`` or ``MOST_ROWS`` are simulated. ``updates``: at least so many."""
+    scenario = candidate.scenario
+    rate, law = known(candidate)
+    wanted = max(2000, ROWS // candidate.gradients, updates or 0)
+    most = max(wanted, MOST_ROWS // candidate.gradients)
+    plain = scenario.run.model_copy(update={"precision": None, "warmup": "auto", "until": None})
+    settled = scenario.model_copy(update={"run": plain, "plan": None})
+    while True:
+        run = simulate(settled, engine=engine, seed=seed, updates=wanted, trace=True)
+        if rate is not None or run.throughput.half_width <= PRECISION * run.throughput.mean or wanted >= most:
+            break
+        wanted = min(4 * wanted, most)
+    return _seen(candidate, run, rate or run.throughput, law)
+
+
+def known(candidate: Candidate) -> tuple[Estimate | None, StalenessLaw | None]:
+    """The exact throughput and the exact law, None where theory does not know them."""
+    rate: Estimate | None = None
+    law: StalenessLaw | None = None
+    try:
+        found = throughput(candidate.scenario)
+        rate = found if isinstance(found, Estimate) else None
+    except NoExactLaw:
+        rate = None
+    try:
+        law = staleness_law(candidate.scenario)
+    except NoExactLaw:
+        law = None
+    return rate, law
+
+
+def _seen(candidate: Candidate, run: Run, rate: Estimate, law: StalenessLaw | None) -> Hardware:
+    spent = run.machine_time._asdict()
+    total = sum(spent.values()) or 1.0
+    share = {stage: seconds / total for stage, seconds in spent.items()}
+    own = candidate.network.group_efficiency
+    barrier = share["blocked"] + share["work"] * (1.0 - own)
+    stations = {
+        "workers": share["work"] * own,
+        "network": share["pull"] + share["push"],
+        "server": share["queue"] + share["service"],
+        "waiting for others": barrier,
+        "thrown away": share["cancelled"] + share["dropped"] + share["lost"],
+        "repair": share["repair"],
+    }
+    name = max(stations, key=lambda key: stations[key])
+    busy = stations[name]
+    if run.server is not None and run.server.utilisation.mean >= BUSY:
+        name, busy = "server", run.server.utilisation.mean
+    decided = sum(run.kinds.values())
+    return Hardware(
+        throughput=rate,
+        law=run.staleness.law if law is None else law,
+        law_is_exact=law is not None,
+        waiting=share["queue"] + barrier,
+        wasted=stations["thrown away"],
+        dropped=run.kinds["dropped"] / decided,
+        cancelled=run.kinds["cancelled"] / decided,
+        stations=stations,
+        bottleneck=name,
+        busy=busy,
+        run=run,
+    )
+
+
+def to_dict(seen: Hardware, candidate: Candidate, batch: float | None) -> dict[str, Any]:
+    """As the JSON report has it; staleness in updates, in samples (batches if their size is not said) and in
+    seconds."""
+    mean, late = seen.law.mean, seen.stale99
+    samples = candidate.samples * (batch or 1.0)
+    seconds = 1.0 / seen.throughput.mean
+    return {
+        "throughput": seen.throughput.to_dict(),
+        "staleness": {
+            "mean": mean,
+            "p99": late,
+            "exact": seen.law_is_exact,
+            "samples": mean * samples,
+            "samples_unit": "samples" if batch else "batches",
+            "seconds": mean * seconds,
+        },
+        "waiting": seen.waiting,
+        "wasted": seen.wasted,
+        "dropped": seen.dropped,
+        "cancelled": seen.cancelled,
+        "stations": seen.stations,
+        "bottleneck": seen.bottleneck,
+        "busy": seen.busy,
+        "server_utilisation": None if seen.run.server is None else seen.run.server.utilisation.to_dict(),
+    }
+
+
+def relative_error(estimate: Estimate) -> float:
+    """Standard error over the mean: 0 if exact, infinite where there is no interval."""
+    return 0.0 if estimate.exact else float(np.divide(estimate.half_width, 1.96 * estimate.mean))

@@ -1,0 +1,112 @@
+"""What is trained, in the user's words: curvatures, gradient noise and a target, from a ``[plan]`` table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from asyncq.errors import ScenarioError
+from asyncq.scenario import Scenario
+from asyncq.theory.minimax import polyak
+from asyncq.theory.time_to_target import Quadratic
+
+__all__ = ["Problem"]
+
+MODES = 6  # as in theory.md section 8
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The quadratic that every candidate is judged on, and where its figures come from.
+
+    ``quadratic`` has the noise of one worker's gradient on a whole batch. ``momentum`` is the best of one worker
+    without noise. ``batch`` is in samples (None: not said, samples are then counted in batches). ``unit`` says what
+    learning rates are in; ``inferred`` what was not said but taken from ``[optimizer]``.
+    """
+
+    quadratic: Quadratic
+    condition_number: float
+    gradient_noise: float
+    loss_reduction: float
+    momentum: float
+    batch: float | None
+    unit: str
+    inferred: tuple[str, ...]
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> Problem:
+        """From a scenario's ``[plan]`` and ``[optimizer]``. Raises ``ScenarioError`` where they do not determine it."""
+        plan, today = scenario.plan, scenario.optimizer
+        assert plan is not None
+        momentum = None if today is None else today.momentum
+        rate = None if today is None else today.learning_rate
+        inferred: list[str] = []
+        kappa, sharpness = plan.condition_number, plan.sharpness
+        if plan.curvatures is not None:
+            modes = np.array(sorted(plan.curvatures))
+            kappa, sharpness = float(modes[-1] / modes[0]), float(modes[-1])
+        if kappa is None:
+            if momentum is None or momentum <= 0:
+                where = scenario.source or scenario.name
+                raise ScenarioError(
+                    f"{where}: plan.condition_number is missing; give it, or optimizer.momentum above 0 as tuned today"
+                )
+            root = momentum**0.5
+            kappa = ((1.0 + root) / (1.0 - root)) ** 2
+            inferred.append(f"condition number {kappa:.4g}, from momentum {momentum:g}, as if tuned without noise")
+        target = polyak(kappa)[0]
+        if sharpness is None and rate is not None:
+            mu = target if momentum is None or momentum <= 0 else momentum
+            sharpness = (1.0 + mu**0.5) ** 2 / rate
+            inferred.append(f"sharpness {sharpness:.4g}, from learning rate {rate:g}, as if tuned without noise")
+        unit = "learning rate"
+        if sharpness is None:
+            sharpness, unit = 1.0, "learning rate times sharpness"
+        if plan.curvatures is None:
+            modes = np.geomspace(sharpness / kappa, sharpness, MODES)
+        return cls(
+            quadratic=_quadratic(modes, plan.noise, plan.target.loss_reduction),
+            condition_number=kappa,
+            gradient_noise=plan.noise,
+            loss_reduction=plan.target.loss_reduction,
+            momentum=target,
+            batch=plan.batch_size,
+            unit=unit,
+            inferred=tuple(inferred),
+        )
+
+    def with_(self, *, noise: float = 1.0, condition: float = 1.0) -> Problem:
+        """The same with its gradient noise and its condition number multiplied by factors."""
+        h = self.quadratic.curvature
+        stretch = 0.0 if self.condition_number == 1 else -np.log(condition) / np.log(self.condition_number)
+        modes = h * (h.max() / h) ** stretch
+        quadratic = _quadratic(modes, self.gradient_noise * noise, self.loss_reduction)
+        kappa = self.condition_number * condition if h.size > 1 else 1.0
+        return replace(
+            self, quadratic=quadratic, condition_number=kappa, gradient_noise=self.gradient_noise * noise,
+            momentum=polyak(kappa)[0],
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        q = self.quadratic
+        return {
+            "curvatures": q.curvature.tolist(),
+            "condition_number": self.condition_number,
+            "gradient_noise": self.gradient_noise,
+            "loss_reduction": self.loss_reduction,
+            "best_momentum_of_one_worker_without_noise": self.momentum,
+            "batch_size": self.batch,
+            "learning_rate_unit": self.unit,
+            "inferred": list(self.inferred),
+        }
+
+
+def _quadratic(modes: np.ndarray[Any, np.dtype[np.float64]], noise: float, reduction: float) -> Quadratic:
+    """Every mode starts at the same loss, so that the whole range of curvatures matters to the target; the noise is
+    equal in all modes, its total ``noise`` times the squared length of the gradient at the start."""
+    start = np.sqrt(2.0 / (modes.size * modes))
+    squared = float((modes**2 * start**2).sum())
+    return Quadratic(modes, start, np.full(modes.size, noise * squared / modes.size), 1.0 / reduction)

@@ -1,0 +1,118 @@
+"""Where asynchrony is nearly free and where it costs: updates to the target against the number of workers.
+
+Noise-dominated, staleness changes the updates to a target only at second order of the step: workers speed training up
+in proportion. Curvature-dominated, every doubling of the workers halves the largest step. The number of workers at
+which the updates have doubled is the asynchronous cousin of the critical batch size. Exact for exponential work and no
+queue. Source: theory.md sections 6 and 8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.planner.candidates import lone_cycles
+from asyncq.planner.problem import Problem
+from asyncq.planner.tuning import tune
+from asyncq.scenario import Scenario
+from asyncq.theory.closed_network import product_form_throughput
+from asyncq.theory.exponential import exponential_workers
+from asyncq.theory.momentum import largest_useful_workers
+from asyncq.theory.time_to_target import ExactLoss
+
+__all__ = ["Regimes", "regimes"]
+
+Real = NDArray[np.float64]
+
+WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+DOUBLED = 2.0
+WORTH = 0.9  # the time after doubling the workers over the time before: above, doubling is hardly worth it
+
+
+@dataclass(frozen=True)
+class Regimes:
+    """Plain asynchrony of equal exponential workers on the plan's problem, one gradient to an update.
+
+    ``updates`` to the target over one worker's, with the plan's noise, without any, and with ten times as much;
+    ``time`` to the target over one worker's, with the queue at the server. ``critical`` is the number of workers at
+    which the updates have doubled, ``useful`` the one from which a doubling saves less than a tenth of the time (None:
+    beyond the last that was tried); ``additive`` what mu_S = mu* says ([AbM] section 2.1).
+    """
+
+    workers: tuple[int, ...]
+    updates: tuple[float, ...]
+    without_noise: tuple[float, ...]
+    ten_times_noise: tuple[float, ...]
+    time: tuple[float, ...]
+    momentum: tuple[float, ...]
+    critical: float | None
+    critical_without_noise: float | None
+    useful: float | None
+    additive: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def regimes(scenario: Scenario, problem: Problem, reserve: float) -> Regimes:
+    """Tune plain asynchrony for 1 to 256 workers, at three levels of noise."""
+    found: list[tuple[Real, Real]] = []
+    for noise in (1.0, 0.0, 10.0):
+        quadratic = problem.with_(noise=noise).quadratic
+        momenta, updates = [], []
+        near: tuple[float, float] | None = None
+        for workers in WORKERS:
+            mu, step, value = tune(
+                ExactLoss(exponential_workers(workers), quadratic), reserve=reserve, prefer=problem.momentum, near=near
+            )
+            near = (mu, step) if np.isfinite(value) else None
+            momenta.append(mu)
+            updates.append(value)
+        found.append((np.array(updates), np.array(momenta)))
+    levels = [values / values[0] for values, _ in found]
+    time = levels[0] / (_pace(scenario) / _pace(scenario)[0])
+    doubling = time[1:] / time[:-1]
+    return Regimes(
+        workers=WORKERS,
+        updates=_plain(levels[0]),
+        without_noise=_plain(levels[1]),
+        ten_times_noise=_plain(levels[2]),
+        time=_plain(time),
+        momentum=_plain(found[0][1]),
+        critical=_crosses(levels[0], DOUBLED),
+        critical_without_noise=_crosses(levels[1], DOUBLED),
+        useful=_crosses(doubling, WORTH),
+        additive=largest_useful_workers(problem.momentum),
+    )
+
+
+def _pace(scenario: Scenario) -> Real:
+    """Gradients per second of M workers like the fastest, with exponential work and service."""
+    server = scenario.server
+    service = server.service_time.mean if server else 0.0
+    think = min(lone_cycles(scenario)) - service
+    if server is None:
+        return np.array(WORKERS) / think
+    return np.array([
+        sum(product_form_throughput(workers=[m], think=[think], service=service, seats=server.seats)) for m in WORKERS
+    ])  # fmt: skip
+
+
+def _crosses(values: Real, level: float) -> float | None:
+    """The number of workers at which ``values`` first exceed the level, interpolated in its logarithm."""
+    above = np.flatnonzero(values > level)
+    if not above.size:
+        return None
+    i = int(above[0])
+    if i == 0:
+        return 1.0
+    part = np.log(level / values[i - 1]) / np.log(values[i] / values[i - 1])
+    return float(WORKERS[i - 1] * 2.0**part)
+
+
+def _plain(values: Real) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

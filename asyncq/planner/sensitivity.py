@@ -1,0 +1,135 @@
+"""What would change the decision: each input halved and doubled, by theory, for the contenders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from asyncq.distributions import Gamma, Law, Scaled
+from asyncq.network import Network
+from asyncq.planner.candidates import Candidate
+from asyncq.planner.hardware import Hardware, hardware
+from asyncq.planner.problem import Problem
+from asyncq.planner.tuning import Tuned
+from asyncq.scenario import Scenario
+
+if TYPE_CHECKING:
+    from asyncq.planner.comparison import Row, Tuner
+
+__all__ = ["Sensitivity", "sensitivity"]
+
+CONTENDERS = 3
+SPREAD_OF_NONE = 0.2  # cv to which work that never varies is raised
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One input changed: the ``winner`` then, and ``lead``, the best rival's time over the winner-as-planned's (below
+    1: the decision changes), where it was ``lead_before``. By theory, retuned."""
+
+    input: str
+    change: str
+    winner: str
+    lead: float
+    lead_before: float
+
+    @property
+    def swing(self) -> float:
+        """How far the lead moves, on a log scale."""
+        return abs(math.log(self.lead / self.lead_before))
+
+    @property
+    def flips(self) -> bool:
+        """Whether another contender wins."""
+        return self.lead < 1.0 <= self.lead_before
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**asdict(self), "swing": self.swing, "flips": self.flips}
+
+
+def sensitivity(
+    scenario: Scenario, rows: list[Row], problem: Problem, tuner: Tuner, *, seed: int, engine: str
+) -> tuple[Sensitivity, ...]:
+    """Halve and double gradient noise, condition number, the cv of the work and the service time."""
+    from asyncq.planner.comparison import Tuner
+
+    ranked = sorted((row for row in rows if math.isfinite(row.time.mean)), key=lambda row: row.time.mean)
+    if len(ranked) < 2:
+        return ()
+    first = ranked[0]
+    other = [row for row in ranked if row.candidate.fresh != first.candidate.fresh][:1]
+    contenders = [first, *dict.fromkeys([*other, *ranked[1:]])][:CONTENDERS]
+
+    def times(new: Tuner, changed: dict[str, tuple[Candidate, Hardware]]) -> dict[str, float]:
+        out = {}
+        for row in contenders:
+            candidate, seen = changed.get(row.name, (row.candidate, row.hardware))
+            tuned: Tuned = new.tuned(candidate, seen, row.tuned)
+            out[row.name] = tuned.updates / seen.throughput.mean
+        return out
+
+    def lead(found: dict[str, float]) -> tuple[str, float]:
+        rivals = {name: value for name, value in found.items() if name != first.name}
+        best = min(rivals.values())
+        winner = min(found, key=lambda name: found[name])
+        return winner, best / found[first.name] if math.isfinite(best) else math.inf
+
+    before = lead(times(tuner, {}))[1]
+    out = []
+    for factor, word in ((2.0, "doubled"), (0.5, "halved")):
+        for name, other_problem in (
+            ("gradient noise", problem.with_(noise=factor)),
+            ("condition number", problem.with_(condition=factor)),
+        ):
+            if name == "gradient noise" and problem.gradient_noise == 0:
+                continue
+            if name == "condition number" and problem.condition_number * factor <= 1:
+                continue
+            out.append((name, word, lead(times(Tuner(other_problem, tuner.reserve), {}))))
+        for name, change in _machines(scenario, factor):
+            changed = {}
+            for row in contenders:
+                candidate = change(row.candidate)
+                changed[row.name] = (candidate, hardware(candidate, seed=seed, engine=engine))
+            out.append((name, word, lead(times(Tuner(problem, tuner.reserve), changed))))
+    made = (Sensitivity(name, word, winner, value, before) for name, word, (winner, value) in out)
+    usable = [item for item in made if math.isfinite(item.lead) and item.lead > 0 and math.isfinite(before)]
+    return tuple(sorted(usable, key=lambda item: -item.swing))
+
+
+def _machines(scenario: Scenario, factor: float) -> Iterator[tuple[str, Any]]:
+    """The changes of laws that make sense here: a name, and what it does to a candidate."""
+    cvs = [pool.work_time.cv for pool in scenario.pool]
+    if all(math.isfinite(cv) for cv in cvs) and (factor > 1 or any(cvs)):
+        yield "cv of the work time", lambda candidate: _with_work(candidate, factor)
+    if scenario.server is not None:
+        yield "service time of the server", lambda candidate: _with_service(candidate, factor)
+
+
+def _with_work(candidate: Candidate, factor: float) -> Candidate:
+    pools = tuple(
+        pool.model_copy(update={"work_time": _spread(pool.work_time, factor)}) for pool in candidate.scenario.pool
+    )
+    return _changed(candidate, candidate.scenario.model_copy(update={"pool": pools}))
+
+
+def _with_service(candidate: Candidate, factor: float) -> Candidate:
+    server = candidate.scenario.server
+    assert server is not None
+    scaled = server.model_copy(update={"service_time": Scaled(factor=factor, of=server.service_time)})
+    return _changed(candidate, candidate.scenario.model_copy(update={"server": scaled}))
+
+
+def _changed(candidate: Candidate, scenario: Scenario) -> Candidate:
+    return replace(candidate, scenario=scenario, network=Network.of(scenario))
+
+
+def _spread(law: Law, factor: float) -> Law:
+    """A law of the same mean and another cv: of its own family where that has one, else a gamma."""
+    cv = law.cv * factor or SPREAD_OF_NONE
+    if "cv" in type(law).model_fields:
+        return law.model_copy(update={"cv": cv})
+    return Gamma(mean=law.mean, cv=cv)

@@ -1,0 +1,190 @@
+"""The momentum and learning rate that reach the target in the fewest updates: coarse grids, then certified zooms.
+
+The updates to a target are piecewise smooth in the step and flat in the momentum; both searches are deterministic
+grids refined around their best points. Nothing is drawn at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.planner.candidates import Candidate
+from asyncq.staleness import StalenessLaw
+from asyncq.theory.exponential import ExponentialWorkers, exponential_workers
+from asyncq.theory.time_to_target import ExactLoss, LawLoss, LossModel, Quadratic, UnequalLoss
+
+__all__ = ["Tuned", "best_step", "model_of", "tune"]
+
+Real = NDArray[np.float64]
+
+LOWEST, HIGHEST, COARSE = -0.8, 0.985, 11  # momenta, evenly in atanh
+COARSE_LAW = 7
+STEPS = np.geomspace(1.0, 1e-4, 9)  # of the largest allowed
+FLAT = 1e-3  # relative gain below which a search ends
+CELLS, TAIL = 512, 1e-6  # of a law that is tuned on
+AS_GOOD = 5e-3
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The best setting and what theory says of it: ``updates`` to the target (infinite: never reached), ``step``
+    (learning rate times sharpness), ``margin`` (the largest stable step over it), and the ``basis``: "exact", or
+    "model" (independent staleness)."""
+
+    momentum: float
+    step: float
+    updates: float
+    margin: float
+    basis: str
+
+
+def exponential_pool(candidate: Candidate) -> ExponentialWorkers | None:
+    """The pool whose second moments are exact for this candidate, or None. One worker stands for no staleness."""
+    network, kind = candidate.network, candidate.scenario.protocol.kind
+    if candidate.fresh:
+        return exponential_workers(1)
+    laws = [network.laws[number] for number in network.work]
+    wires = bool(np.any(network.pull >= 0) or np.any(network.push >= 0))
+    plain = not (network.has_server or wires or network.machines is not None)
+    if not plain or not all(law.is_exponential for law in laws):
+        return None
+    rates = [1.0 / law.mean for law in laws]
+    if kind == "asynchronous":
+        return exponential_workers(rates)
+    if kind == "k-async" and len(set(rates)) == 1:
+        return exponential_workers(len(rates), contributors=candidate.gradients)
+    return None
+
+
+def model_of(candidate: Candidate, law: StalenessLaw, quadratic: Quadratic) -> tuple[LossModel, str]:
+    """The model that knows most about a candidate, and "exact" or "model"."""
+    per_gradient = quadratic.averaged(candidate.batches)
+    pool = exponential_pool(candidate)
+    if candidate.fresh and pool is not None:
+        return ExactLoss(pool, per_gradient.averaged(candidate.gradients)), "exact"
+    if pool is not None and pool.homogeneous:
+        return ExactLoss(pool, per_gradient), "exact"
+    if pool is not None:
+        return UnequalLoss(pool, per_gradient), "exact"
+    return LawLoss(shortened(law), per_gradient, gradients=candidate.gradients), "model"
+
+
+def shortened(law: StalenessLaw) -> StalenessLaw:
+    """The law with its far tail, less than a millionth or beyond ``CELLS``, moved to where it is cut: the model is
+    replayed on the whole of it."""
+    far = np.flatnonzero(law.survival <= TAIL)
+    length = min(law.pmf.size, CELLS, int(far[0]) + 1 if far.size else CELLS)
+    pmf = law.pmf[:length].copy()
+    pmf[-1] += 1.0 - pmf.sum()
+    return StalenessLaw(pmf, unit=law.unit, source=law.source, name=law.name)
+
+
+def tune(
+    model: LossModel, *, reserve: float, prefer: float = 0.0, near: tuple[float, float] | None = None
+) -> tuple[float, float, float]:
+    """(momentum, step, updates) of the fewest updates, no step above (1 - reserve) of its threshold; of momenta that
+    are as good to 0.5 %, the one nearest to ``prefer``. With ``near``, a (momentum, step) of a similar problem, only
+    its neighbourhood is searched. Infinite updates if no setting reaches the target."""
+    if near is None and isinstance(model, LawLoss):
+        rough = _search(model.coarse(), reserve, prefer, None)
+        if not np.isfinite(rough[2]):
+            return rough
+        near = rough[:2]
+    found = _search(model, reserve, prefer, near)
+    return found if np.isfinite(found[2]) or near is None else _search(model, reserve, prefer, None)
+
+
+def _search(
+    model: LossModel, reserve: float, prefer: float, near: tuple[float, float] | None
+) -> tuple[float, float, float]:
+    kept: dict[float, tuple[float, float]] = {}  # by atanh of the momentum
+
+    def at(x: float, guess: float | None) -> float:
+        if x not in kept:
+            kept[x] = best_step(model, float(np.tanh(x)), reserve, guess)
+        return kept[x][1]
+
+    low, high = float(np.arctanh(LOWEST)), float(np.arctanh(HIGHEST))
+    rough = isinstance(model, LawLoss)
+    if near is None:
+        grid, guess = np.linspace(low, high, COARSE_LAW if rough else COARSE), None
+    else:
+        middle = float(np.clip(np.arctanh(near[0]), low, high))
+        grid, guess = np.unique(np.clip(middle + np.array([-0.25, 0.0, 0.25]), low, high)), near[1]
+    last: tuple[float, float] | None = None
+    for x in map(float, grid):
+        if rough and near is None and last is not None:  # steps go about with the threshold
+            guess = last[1] * model.threshold(float(np.tanh(x))) / model.threshold(float(np.tanh(last[0])))
+        if np.isfinite(at(x, guess)):
+            last = (x, kept[x][0])
+    if last is None:
+        return 0.0, 0.0, float("inf")
+    values = np.array([kept[float(x)][1] for x in grid])
+    width = 0.25 if near is not None else float(grid[1] - grid[0])
+    best = float(grid[int(np.argmin(values))])
+    while near is not None and low < best < high and best in (min(kept), max(kept)):  # the optimum has moved far
+        further = best - width if best == min(kept) else best + width
+        if at(float(np.clip(further, low, high)), kept[best][0]) >= kept[best][1]:
+            break
+        best = float(np.clip(further, low, high))
+    while width > (0.3 if rough and near is None else 0.04):
+        width *= 0.5
+        before = kept[best][1]
+        for x in (best - width, best + width):
+            if low <= x <= high and at(x, kept[best][0]) < kept[best][1]:
+                best = x
+        if width < 0.1 and kept[best][1] > before * (1.0 - FLAT):
+            break
+    if rough and near is None:
+        return float(np.tanh(best)), *kept[best]
+    bar, wanted = kept[best][1] * (1.0 + AS_GOOD), float(np.clip(np.arctanh(prefer), low, high))
+    as_good = min((x for x in kept if kept[x][1] <= bar), key=lambda x: abs(x - wanted))
+    for part in (1.0, 0.5, 0.25):  # the optimum is flat: go towards the preferred momentum while it stays so
+        x = as_good + part * (wanted - as_good)
+        if at(x, kept[as_good][0]) <= bar:
+            as_good = x
+            if part == 1.0:
+                break
+    return float(np.tanh(as_good)), *kept[as_good]
+
+
+def best_step(model: LossModel, momentum: float, reserve: float, guess: float | None = None) -> tuple[float, float]:
+    """(step, updates) of the best step at one momentum."""
+    top = model.threshold(momentum) * (1.0 - reserve) * (1.0 - 1e-9)
+    q = model.quadratic
+    # the floor at small steps is no more than the floor: no step above this can reach the target
+    drift = float((0.25 * q.noise).sum() / (1.0 - momentum)) / q.sharpness / float(q.loss.sum())
+    if drift > 0:
+        top = min(top, model.averaged * q.target / drift)
+    wide = guess is None or guess > top * 2.0
+    steps = top * STEPS if guess is None or wide else np.unique(np.minimum(guess * np.geomspace(0.5, 2.0, 5), top))
+    best, value = _least(lambda x: model.updates(x, momentum), steps)
+    while not wide and best == steps.min() and np.isfinite(value) and best > top * 1e-6:  # it has moved far
+        steps = best * np.geomspace(0.2, 0.7, 3)
+        found, low = _least(lambda x: model.updates(x, momentum), steps)
+        if low >= value:
+            break
+        best, value = found, low
+    if not wide and not np.isfinite(value):
+        return best_step(model, momentum, reserve)
+    ratio = 10.0**0.5 if wide else 2.0**0.5
+    while np.isfinite(value) and ratio > 1.1:
+        spread = np.minimum(best * ratio ** np.array([-0.5, 0.5]), top)
+        found, low = _least(lambda x: model.updates(x, momentum), np.unique(spread))
+        gained = low < value * (1.0 - FLAT)
+        if low < value:
+            best, value = found, low
+        elif not gained and ratio < 1.2:
+            break
+        ratio **= 0.5
+    return best, value
+
+
+def _least(of: Callable[[Real], Real], steps: Real) -> tuple[float, float]:
+    values = of(steps)
+    i = int(np.argmin(values))
+    return float(steps[i]), float(values[i])

@@ -1,0 +1,391 @@
+"""Updates until the expected loss of a noisy quadratic has fallen for good to a target: transient and noise floor.
+
+Loss = sum over modes of h E[w^2] / 2; everything starts at rest at ``start``. Two models of E[w_t^2]: the exact second
+moments of exponential workers, and independent staleness of any law, where E[w_t^2] solves a scalar renewal equation
+of power series. Source: theory.md sections 6 and 8; derivation in docs/theory/planning.md.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.staleness import StalenessLaw
+from asyncq.theory.bracketing import bracketed_root
+from asyncq.theory.characteristic import Characteristic
+from asyncq.theory.exponential import ExponentialWorkers, exponential_workers
+from asyncq.theory.mean_square import Gain, gain, unit_gain
+
+__all__ = ["ExactLoss", "LawLoss", "LossModel", "Quadratic", "UnequalLoss", "crossing", "fresh_loss"]
+
+Real = NDArray[np.float64]
+
+STEPPED = 128  # updates that are followed one by one before whole powers of the recursion are taken
+DOUBLINGS = 24  # of the recursion: longer than 2^24 updates is never
+LONGEST = 1024  # terms of a power series; beyond, each mode decays to its floor at its last rate
+
+
+@dataclass(frozen=True, eq=False)
+class Quadratic:
+    """Modes of ``curvature`` h (d,), started at ``start`` (d,), with gradient noise of variance ``noise`` (d,) for one
+    worker's gradient; the loss is to fall to ``target`` (a share of what it is at the start)."""
+
+    curvature: Real
+    start: Real
+    noise: Real
+    target: float
+
+    @property
+    def sharpness(self) -> float:
+        """The largest curvature."""
+        return float(self.curvature.max())
+
+    @property
+    def loss(self) -> Real:
+        """The loss of each mode at the start, (d,)."""
+        return np.asarray(0.5 * self.curvature * self.start**2)
+
+    def averaged(self, gradients: float) -> Quadratic:
+        """The same with the noise of the mean of so many gradients."""
+        return Quadratic(self.curvature, self.start, self.noise / gradients, self.target)
+
+
+class LossModel(Protocol):
+    """What a tuner asks; steps are learning rates times the sharpness."""
+
+    @property
+    def quadratic(self) -> Quadratic:
+        """What is minimised."""
+
+    def threshold(self, momentum: float) -> float:
+        """The mean-square threshold of learning rate times sharpness."""
+
+    @property
+    def averaged(self) -> int:
+        """Gradients averaged in an update."""
+
+    def updates(self, steps: Real, momentum: float) -> Real:
+        """Updates to the target at each step, interpolated; infinite where it is never reached or unstable."""
+
+
+class ExactLoss:
+    """Equal exponential workers, K contributors to an update; with one worker: no staleness at all, whatever the
+    work."""
+
+    def __init__(self, pool: ExponentialWorkers, quadratic: Quadratic) -> None:
+        self.pool, self.quadratic = pool, quadratic
+        self.averaged = pool.contributors
+        self._edges: dict[float, float] = {}
+
+    def threshold(self, momentum: float) -> float:
+        """Exact."""
+        if momentum not in self._edges:
+            self._edges[momentum] = self.pool.threshold(momentum)
+        return self._edges[momentum]
+
+    def updates(self, steps: Real, momentum: float) -> Real:
+        """By the recursion, one update at a time at first and then by its repeated squares."""
+        q = self.quadratic
+        steps = np.asarray(steps, dtype=np.float64)
+        fine = (steps > 0) & (steps < self.threshold(momentum))
+        out = np.full(steps.size, np.inf)
+        if not fine.any():
+            return out
+        c = steps[fine][:, None] * (q.curvature / q.sharpness)
+        noise = (steps[fine][:, None] / q.sharpness) ** 2 * q.noise / np.where(q.start == 0, 1.0, q.start) ** 2
+        matrix = self.pool.matrix(c, momentum)
+        size = matrix.shape[-1]
+        drive = noise[..., None] * self.pool.noise_moments()
+        floor = np.linalg.solve(np.eye(size) - matrix, drive[..., None])[..., 0, 0]
+        share = q.loss / q.loss.sum()
+        reachable = np.flatnonzero((floor @ share < q.target) & np.all(floor >= 0, axis=-1))
+        if not reachable.size:
+            return out
+        whole = np.zeros((reachable.size, q.curvature.size, size + 1, size + 1))
+        whole[..., :size, :size], whole[..., :size, size] = matrix[reachable], drive[reachable]
+        whole[..., size, size] = 1.0
+        with np.errstate(over="ignore", invalid="ignore"):  # at the very edge of stability
+            found = _first_for_good(whole, share, q.target)
+        out[np.flatnonzero(fine)[reachable]] = np.where(np.isnan(found), np.inf, found)
+        return out
+
+
+def _first_for_good(whole: Real, share: Real, target: float) -> Real:
+    """Updates after which the loss of the affine recursions ``whole`` (S, d, n, n) stays at the target, interpolated
+    in its logarithm."""
+    state = np.ones(whole.shape[:-1])
+    curve = np.empty((STEPPED + 1, whole.shape[0]))
+    for t in range(STEPPED + 1):
+        curve[t] = state[..., 0] @ share
+        if t < STEPPED:
+            state = (whole @ state[..., None])[..., 0]
+    out = crossing(curve.T, target)
+    late = np.flatnonzero(curve[-1] > target)
+    if late.size:
+        power, state = whole[late], state[late]
+        powers = []
+        for _ in range(DOUBLINGS):
+            powers.append(power)
+            power = power @ power
+        first, _ = _advanced(powers, state, share, target, np.full(late.size, DOUBLINGS))
+        # momentum may carry the loss up again: follow it in strides to twice or four times as far
+        stride = np.clip(np.floor(np.log2(np.maximum(first, 32.0) / 32.0)), 0, DOUBLINGS - 3).astype(int)
+        leap = np.stack([powers[j][i] for i, j in enumerate(stride)])
+        path = np.empty((STEPPED + 1, *state.shape))
+        path[0] = state
+        for t in range(STEPPED):
+            path[t + 1] = (leap @ path[t][..., None])[..., 0]
+        above = path[..., 0] @ share > target
+        last = STEPPED - np.argmax(above[::-1], axis=0)
+        state = path[last, np.arange(late.size)]
+        more, state = _advanced(powers, state, share, target, stride + 1)
+        done = last * 2.0**stride + more
+        before = state[..., 0] @ share
+        after = (whole[late] @ state[..., None])[..., 0, 0] @ share
+        with np.errstate(divide="ignore", invalid="ignore"):
+            part = np.log(before / target) / np.log(before / after)
+        never = (first >= 2.0**DOUBLINGS - 1) | (last == STEPPED)
+        out[late] = np.where(never, np.inf, STEPPED + done + np.clip(part, 0.0, 1.0))
+    return out
+
+
+def _advanced(
+    powers: list[Real], state: Real, share: Real, target: float, below: NDArray[np.int64]
+) -> tuple[Real, Real]:
+    """Updates for which the loss stays above the target, taken in powers of two under ``below``, and the state then."""
+    done = np.zeros(state.shape[0])
+    for j in reversed(range(int(below.max()))):
+        ahead = (powers[j] @ state[..., None])[..., 0]
+        above = (ahead[..., 0] @ share > target) & (j < below)
+        state = np.where(above[:, None, None], ahead, state)
+        done += np.where(above, 2.0**j, 0.0)
+    return done, state
+
+
+def crossing(curves: Real, target: float) -> Real:
+    """Where each curve (S, T) falls to the target for good, interpolated in its logarithm; infinite if it ends
+    above."""
+    above = curves > target
+    last = above.shape[1] - 1 - np.argmax(above[:, ::-1], axis=1)
+    last = np.where(above.any(axis=1), last, -1)
+    rows, safe = np.arange(curves.shape[0]), np.clip(last, 0, above.shape[1] - 2)
+    before, after = curves[rows, safe], curves[rows, safe + 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = np.log(before / target) / np.log(before / after)
+    found = np.where(last < 0, 0.0, safe + np.clip(np.nan_to_num(part, nan=1.0), 0.0, 1.0))
+    return np.where(last == above.shape[1] - 1, np.inf, found)
+
+
+class LawLoss:
+    """Independent staleness of one law, ``gradients`` = K independent draws averaged in each update: a model.
+
+    With P = (1 - x)(1 - mu x) + c x Q, k = 1/P its series, m the mean path, V_t the variance of what update t adds,
+        S = m^2 + x k^2 * V,      V (1 - (c^2/K) x (Q k^2 - (Q k)^2)) = (c^2/K)(Q m^2 - (Q m)^2) + alpha^2 s^2 / K,
+    squares taken term by term, and everything before the start at rest. docs/theory/planning.md (P.4) to (P.7).
+    """
+
+    def __init__(self, law: StalenessLaw, quadratic: Quadratic, *, gradients: int = 1) -> None:
+        self.law, self.quadratic, self.averaged = law, quadratic, gradients
+        self.longest = LONGEST
+        self._systems: dict[float, tuple[Characteristic, dict[int, Gain]]] = {}
+        self._edges: dict[float, float] = {}
+
+    def coarse(self) -> LawLoss:
+        """The same with fewer terms, for a search; thresholds are shared."""
+        rough = copy.copy(self)
+        rough.longest = 256 if 6.0 * self.law.mean < 256 else 512
+        return rough
+
+    def threshold(self, momentum: float) -> float:
+        """Where the gain, divided by K, is 1."""
+        if momentum not in self._edges:
+            system = Characteristic(self.law, momentum)
+            edge = system.first_crossing()
+            if self.averaged == 1:
+                edge = unit_gain(system, edge)
+            elif not system.constant:
+                edge = self._averaged_edge(system, edge)
+            self._edges[momentum] = edge
+        return self._edges[momentum]
+
+    def _averaged_edge(self, system: Characteristic, edge: float) -> float:
+        def excess(s: float) -> float:  # the gain grows like 1 / (1 - c / edge)
+            g = gain(system, float(-edge * np.expm1(-s)))[0]
+            return float(np.log(min(g, 1e30) / self.averaged)) if g > 0 else -70.0
+
+        grid = [0.0, 0.1, 0.3, 0.7, 1.5, 3.0, 6.0, 12.0, 20.0]
+        for low, high in itertools.pairwise(grid):
+            if excess(high) >= 0.0:
+                return float(-edge * np.expm1(-bracketed_root(excess, max(low, 1e-9), high, rtol=1e-6)))
+        return edge
+
+    def updates(self, steps: Real, momentum: float) -> Real:
+        """By power series as long as the target needs, at most ``LONGEST`` terms."""
+        steps = np.asarray(steps, dtype=np.float64)
+        out = np.full(steps.size, np.inf)
+        fine = (steps > 0) & (steps < self.threshold(momentum))
+        if not fine.any():
+            return out
+        terms = 128
+        left = np.flatnonzero(fine)
+        while left.size:
+            curves = self.moments(steps[left], momentum, terms)
+            out[left] = self._reached(curves, steps[left], momentum, last=terms >= self.longest)
+            if terms >= self.longest:
+                break
+            left = left[np.isinf(out[left])]
+            terms = min(4 * terms, self.longest)
+        return out
+
+    def _floor(self, step: float, momentum: float, mode: int) -> float:
+        """What E[w^2] / start^2 of one mode settles at: the gain and the noise both shared among K draws."""
+        q = self.quadratic
+        if momentum not in self._systems:
+            self._systems[momentum] = Characteristic(self.law, momentum), {}
+        system, grids = self._systems[momentum]
+        g, density = gain(system, step * float(q.curvature[mode]) / q.sharpness, grids=grids)
+        noise = (step / q.sharpness) ** 2 * float(q.noise[mode]) / self.averaged
+        return noise * density / max(1.0 - g / self.averaged, 1e-12) / float(q.start[mode]) ** 2
+
+    def moments(self, steps: Real, momentum: float, terms: int) -> Real:
+        """E[w_t^2] / start^2 for t = 0 .. terms - 1, shape (S, d, terms)."""
+        q, mu = self.quadratic, momentum
+        c = (steps[:, None] * (q.curvature / q.sharpness)).ravel()[:, None]
+        noise = (steps[:, None] / q.sharpness) ** 2 * q.noise / q.start**2
+        pmf = self.law.pmf[:terms]
+        law = np.zeros(terms)
+        law[: pmf.size] = pmf
+        later = np.clip(1.0 - np.cumsum(law), 0.0, 1.0)  # read before the start
+        p = np.zeros((c.size, terms))
+        p[:, 1:] = c * law[:-1]
+        p[:, :3] += np.array([1.0, -(1.0 + mu), mu])
+        k = _inverse(p)
+        mean = np.ones_like(k)
+        mean[:, 1:] -= c * np.cumsum(k, axis=1)[:, :-1]
+        seen = _times(law, mean) + later
+        seen_k = _times(law, k)
+        spread = c * c / self.averaged
+        surprise = spread * (_times(law, mean**2) + later - seen**2) + noise.reshape(-1, 1) / self.averaged
+        back = np.zeros_like(k)
+        back[:, 1:] = -spread * (_times(law, k**2) - seen_k**2)[:, :-1]
+        back[:, 0] = 1.0
+        v = _times(_inverse(back), surprise)
+        out = mean**2
+        out[:, 1:] += _times(k**2, v)[:, :-1]
+        return out.reshape(steps.size, q.curvature.size, terms)
+
+    def _reached(self, moments: Real, steps: Real, momentum: float, *, last: bool) -> Real:
+        q = self.quadratic
+        share = q.loss / q.loss.sum()
+        curve = np.einsum("sdt,d->st", moments, share)
+        if not np.all(np.isfinite(curve)):
+            curve = np.where(np.isfinite(curve), curve, np.inf)
+        found = crossing(curve, q.target)
+        if not last:
+            return found
+        end, middle = moments[..., -1], moments[..., moments.shape[-1] // 2]
+        settled = np.abs(end - middle) <= 1e-4 * end
+        floor = np.where(settled, end, 0.0)
+        for i, j in np.argwhere(~settled & (q.noise > 0) & np.isinf(found)[:, None]):
+            if self.longest < LONGEST:  # at small steps, a lower bound
+                small = steps[i] / q.sharpness * q.noise[j] / (2.0 * q.curvature[j] * (1.0 - momentum) * self.averaged)
+                floor[i, j] = small / q.start[j] ** 2
+            else:
+                floor[i, j] = self._floor(float(steps[i]), momentum, int(j))
+        floor = np.minimum(floor, 0.9999 * end)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rate = np.log(np.maximum(end - floor, 1e-300) / np.maximum(middle - floor, 1e-300))
+            rate = np.where(settled, -1.0, np.minimum(rate / (moments.shape[-1] - moments.shape[-1] // 2), -1e-12))
+        for i in map(int, np.flatnonzero(np.isinf(found))):
+            if floor[i] @ share < q.target and np.all(np.isfinite(end[i])):
+                rest = share * (end[i] - floor[i])
+                found[i] = moments.shape[-1] - 1 + _decays(share * floor[i], rest, rate[i], q.target)
+        return found
+
+
+def _decays(floor: Real, above: Real, rate: Real, target: float) -> float:
+    """When the sum over modes of floor + above exp(rate t) meets the target, by bisection; infinite beyond
+    2^DOUBLINGS."""
+    low, high = 0.0, 2.0**DOUBLINGS
+    if float((floor + above * np.exp(rate * high)).sum()) > target:
+        return float("inf")
+    while high - low > 1e-6 * high + 1e-9:
+        middle = 0.5 * (low + high)
+        still = float((floor + above * np.exp(rate * middle)).sum()) > target
+        low, high = (middle, high) if still else (low, middle)
+    return high
+
+
+class UnequalLoss(LawLoss):
+    """Exponential workers of unequal speed: tuned on their law, with the exact threshold and the exact moments where
+    one setting is judged (:meth:`exact`)."""
+
+    def __init__(self, pool: ExponentialWorkers, quadratic: Quadratic) -> None:
+        super().__init__(pool.law(tail=1e-12), quadratic)
+        self.pool = pool
+
+    def threshold(self, momentum: float) -> float:
+        """Exact."""
+        if momentum not in self._edges:
+            self._edges[momentum] = self.pool.threshold(momentum)
+        return self._edges[momentum]
+
+    def exact(self, step: float, momentum: float, *, most: int) -> float:
+        """Updates to the target by the exact recursion; infinite beyond ``most``."""
+        q = self.quadratic
+        curve = np.zeros(most + 1)
+        for h, w, s2 in zip(q.curvature, q.start, q.noise, strict=True):
+            moments = self.pool.moments(
+                step * h / q.sharpness, momentum, updates=most, start=float(w), noise=float(s2), curvature=float(h)
+            )
+            curve += 0.5 * h * moments
+        return float(crossing(curve[None] / q.loss.sum(), q.target)[0])
+
+
+def fresh_loss(quadratic: Quadratic, step: float, momentum: float, at: NDArray[np.int64]) -> Real:
+    """The expected loss without staleness after ``at`` (P,) updates, in ascending order, exact."""
+    q, pool = quadratic, exponential_workers(1)
+    matrix = pool.matrix(step * q.curvature / q.sharpness, momentum)
+    drive = ((step / q.sharpness) ** 2 * q.noise / q.start**2)[:, None] * pool.noise_moments()
+    size = matrix.shape[-1]
+    whole = np.zeros((q.curvature.size, size + 1, size + 1))
+    whole[:, :size, :size], whole[:, :size, size], whole[:, size, size] = matrix, drive, 1.0
+    state = np.ones((q.curvature.size, size + 1))
+    powers: dict[int, Real] = {}
+    out, now = np.empty(len(at)), 0
+    for i, then in enumerate(at):
+        gap = int(then) - now
+        if gap not in powers:
+            powers[gap] = np.linalg.matrix_power(whole, gap)
+        state, now = (powers[gap] @ state[..., None])[..., 0], int(then)
+        out[i] = float(state[:, 0] @ q.loss)
+    return out
+
+
+# -- power series, truncated, along the last axis ----------------------------------------------------------------------
+
+
+def _times(a: Real, b: Real) -> Real:
+    from scipy import fft
+
+    n = max(a.shape[-1], b.shape[-1])
+    size = fft.next_fast_len(a.shape[-1] + b.shape[-1] - 1, real=True)
+    return np.asarray(fft.irfft(fft.rfft(a, size) * fft.rfft(b, size), size)[..., :n])
+
+
+def _inverse(a: Real) -> Real:
+    """1 / a by Newton's iteration b <- b (2 - a b), the number of right terms doubling each time."""
+    n = a.shape[-1]
+    b = 1.0 / a[..., :1]
+    done = 1
+    while done < n:
+        done = min(2 * done, n)
+        rest = -_times(a[..., :done], b)[..., :done]
+        rest[..., 0] += 2.0
+        b = _times(b, rest)[..., :done]
+    return b
