@@ -143,6 +143,8 @@ def starter(kind: str = "asynchronous") -> str:
     if kind in EXACT_KINDS:  # no route to go, nothing to run
         return head + protocol + _OPTIMIZER
     route = _EXCHANGE if KINDS[kind].peers else _TABLES.get(ALL_KINDS[kind].table, _ROUTE)
+    if KINDS[kind].peers:  # neither failures nor outages yet
+        return head + route + protocol + _OPTIMIZER + _RUN
     return head + _FAILURE + route + _BEFALLS + protocol + _OPTIMIZER + _RUN
 
 

@@ -581,6 +581,18 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "does not go with pull, version_fixed: workers keep copies",
         "push is the time of the exchange",
     ),
+    "gossip with failures": (
+        pool("failure = { after = 9, repair = 1 }") + '[protocol]\nkind = "gossip"\n',
+        "protocol.kind",
+        "gossip with them is not yet supported",
+        "remove them",
+    ),
+    "shards with an outage": (
+        sharded("4") + '[[outage]]\nworker = "gpu"\nfrom = 1\nuntil = 2\n',
+        "server.shards",
+        "a server of several shards with them is not yet supported",
+        "set shards = 1",
+    ),
     "a graph elsewhere": (
         protocol('"asynchronous"\ngraph = "ring"'),
         "protocol.graph",
