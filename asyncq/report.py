@@ -192,7 +192,8 @@ def _heading(run: Run) -> Iterator[str]:
     if run.interrupted:
         yield f"INTERRUPTED after {run.updates:,} updates: what follows covers only what was finished"
     yield system(run.scenario)
-    yield f"simulated {run.updates:,} updates, {_seconds(run.seconds)} of their time; the first {run.warmup:,} left out"
+    lasted = f"{'until ' if run.ended_by == 'until' else ''}{_seconds(run.seconds)}"
+    yield f"simulated {run.updates:,} updates, {lasted} of their time; the first {run.warmup:,} left out"
     yield f"engine {run.engine}, seed {run.seed}, asyncq {__version__}"
     for warning in run.warnings:
         yield f"WARNING {warning}"

@@ -77,6 +77,16 @@ class Run:
     network: Network
     collected: Collected
 
+    @property
+    def ended_by(self) -> str:
+        """What ended the run: "updates", "until" (the time), "precision" or "interrupt"."""
+        asked = self.scenario.run
+        if self.interrupted:
+            return "interrupt"
+        if self.precision is not None and asked.precision is not None and self.precision <= asked.precision:
+            return "precision"
+        return "until" if self.over_time is not None and self.seconds == asked.until else "updates"
+
     @cached_property
     def dependence(self) -> Dependence:
         """How far consecutive gradients are from independent."""
@@ -118,6 +128,7 @@ class Run:
             "warmup": self.warmup,
             "seconds": self.seconds,
             "interrupted": self.interrupted,
+            "ended_by": self.ended_by,
             "throughput": {**self.throughput.to_dict(), "gradients": self.gradients.to_dict()},
             "synchronous": None if self.synchronous is None else self.synchronous.to_dict(),
             "gradients": dict(self.kinds),

@@ -1,4 +1,4 @@
-"""Failures, outages, slowdowns, shared slowness and a time limit: timelines worked out by hand.
+"""Failures, outages, slowdowns, shared slowness and a time limit: timelines by hand, conservation, closed forms.
 
 The timelines are those of tests/test_protocol_timelines.py: A, B and C of work times 2, 3 and 5. A row is (time,
 worker, version read, staleness, kind).
@@ -6,17 +6,26 @@ worker, version read, staleness, kind).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
-from cases import scenario
+import numpy as np
+import pytest
+import simpy
+from cases import LAWS, scenario
 
+from asyncq import Scenario, simulate
 from asyncq.engines import Chunk
-from asyncq.engines.process import SimpyEngine
+from asyncq.engines.process import Cycle, SimpyEngine
+from asyncq.errors import DeadlockError, NoExactLaw, ScenarioError
 from asyncq.network import Network
-from asyncq.protocols import CANCELLED, LOST
+from asyncq.protocols import CANCELLED, COMMITTED, KINDS, LOST
+from asyncq.theory import staleness_law
+from asyncq.timeline import timeline
 from asyncq.variates import Variates
 
 A, B, C = 0, 1, 2
+EXPONENTIAL = {"law": "exponential", "mean": 0.1}
 
 
 def three(kind: str = "asynchronous", *, failure: Any = None, run: Any = None, works: Any = (2, 3, 5), **tables: Any):
@@ -117,3 +126,181 @@ def test_shared_slowness_stretches_everything():
 
 def test_exactly_the_events_up_to_the_limit_happen():
     assert rows(three(), 1000, 10.0) == [row for row in rows(three(), 40) if row[0] <= 10]
+
+
+def test_a_limit_before_the_first_update_is_a_mistake():
+    with pytest.raises(ScenarioError, match="until must leave time for an update"):
+        simulate(three(run={"until": 1.5}), seed=0)
+
+
+def test_work_that_never_outlasts_a_failure_is_told():
+    case = three(failure={name: {"after": 1.0, "repair": 1.0} for name in "ABC"})
+    with pytest.raises(DeadlockError, match="no work outlasts a failure"):
+        simulate(case, seed=0, engine="simpy")
+
+
+def test_a_drawing_shows_repairs():
+    drawn = timeline(three(outage=[window("B", 1, 4)]), updates=5, seed=0)
+    assert [(s.began, s.ended) for s in drawn.spans if s.stage == "repair"] == [(1, 4)]
+    assert [g.kind for g in drawn.gradients].count("lost") == 1
+
+
+# -- conservation, in integers ----------------------------------------------------------------------------------------
+
+STRUCK = {"after": {"law": "exponential", "mean": 4.0}, "repair": {"law": "gamma", "mean": 1.0, "cv": 0.5}}
+
+
+@pytest.mark.parametrize("law", ["exponential", "gamma", "lognormal"])
+def test_staleness_and_open_ages_add_up_to_who_was_up(law):
+    """Asynchronous: sum of staleness over all rows, lost ones too, + ages of open intervals = sum over updates of the
+    workers, less the pusher, who are up. Who is up is read off the drawing's repairs."""
+    pool = {"name": "gpu", "workers": 6, "work_time": LAWS[law], "failure": STRUCK}
+    network = Network.of(scenario(pools=[pool], outage=[window("gpu[2]", 20, 60)]))
+    cycles: list[Cycle] = []
+    engine = SimpyEngine(network, Variates(network.laws, seed=9), record=cycles.append)
+    seen = Chunk.join([chunk.copy() for chunk in engine.chunks(1500)])
+    own = [[cycle for cycle in cycles if cycle.worker == worker] for worker in range(6)]
+    now = [engine.latest(worker) for worker in range(6)]
+    pairs = [pair for worker in range(6) for pair in pairwise([*own[worker], now[worker]])]
+    away = [(one.ended, following.began) for one, following in pairs if one.lost and following.began > one.began]
+    downs = np.array(away)
+    last = [steps[-1] for steps in own]
+    still = np.array([one.ended for one, then in zip(last, now, strict=True) if one.lost and one.began == then.began])
+    made = seen.time[seen.kind == COMMITTED]
+    down = ((downs[:, 0] <= made[:, None]) & (made[:, None] < downs[:, 1])).sum() + (still <= made[:, None]).sum()
+    assert (seen.kind == LOST).sum() > 100
+    left = int(seen.staleness.sum()) + int((engine.version - engine.open_reads).sum())
+    assert left == 5 * engine.version - int(down)
+    assert sum(engine.machine_time) == pytest.approx(6 * engine.now)
+
+
+# -- closed forms -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", ["exponential", "gamma", "deterministic"])
+def test_availability_is_that_of_renewal_and_reward(after):
+    """Who always computes or is under repair computes E[after]/(E[after] + E[repair]) of the time, for any laws. 40
+    workers, some 100 failures each: the error of the share is A (1 - A) sqrt((cv1^2 + cv2^2)/4000) <= 0.0036 at A =
+    0.8; five of them, false alarm 6e-7, and 0.001 for the start with nobody down."""
+    failure = {"after": {**LAWS[after], **({"value": 1.0} if after == "deterministic" else {"mean": 1.0})}}
+    failure["repair"] = {"law": "exponential", "mean": 0.25}
+    pool = {"name": "gpu", "workers": 40, "work_time": {"law": "gamma", "mean": 0.1, "cv": 0.5}, "failure": failure}
+    run = simulate(scenario(pools=[pool], run={"until": 125.0, "warmup": "none"}), seed=3)
+    time = run.machine_time
+    assert (time.work + time.lost + time.unfinished) / sum(time) == pytest.approx(0.8, abs=0.019)
+
+
+def test_throughput_and_staleness_with_failures():
+    """Exponential work of rate f, failures after Exp(g): A f pushes a second of each, A = 1/(1 + g E[repair]); a
+    gradient that arrives was Exp(f + g) in the making, while the M - 1 others pushed: (M - 1) A f/(f + g)."""
+    failure = {"after": {"law": "exponential", "mean": 1.0}, "repair": {"law": "gamma", "mean": 0.25, "cv": 0.5}}
+    pool = {"name": "gpu", "workers": 8, "work_time": EXPONENTIAL, "failure": failure}
+    case = scenario(pools=[pool])
+    with pytest.raises(NoExactLaw, match="failures"):
+        staleness_law(case)
+    seen = [simulate(case, updates=4000, seed=seed) for seed in range(12)]
+    for values, value in (
+        ([run.throughput.mean for run in seen], 8 * 10 * 0.8),
+        ([run.staleness.mean for run in seen], 7 * 0.8 * 10 / 11),
+    ):
+        error = np.std(values, ddof=1) / len(values) ** 0.5
+        assert abs(np.mean(values) - value) < 6 * error  # Student, 11 degrees: false alarm 9e-5
+
+
+class Twin:
+    """The textbook way: a process for each worker that is interrupted by one of its failures. Knows no asyncq."""
+
+    def __init__(self, workers: int, seed: int, until: float) -> None:
+        self.rng, self.env = np.random.default_rng(seed), simpy.Environment()
+        self.version, self.staleness, self.lost = 0, [], 0
+        for _ in range(workers):
+            self.env.process(self.worker())
+        self.env.run(until)
+
+    def worker(self):
+        clock = self.rng.exponential(1.0)
+        while True:
+            read, work = self.version, self.rng.gamma(4, 0.025)
+            if clock < work:
+                yield self.env.timeout(clock)
+                self.lost += 1
+                yield self.env.timeout(self.rng.gamma(4, 0.0625))
+                clock = self.rng.exponential(1.0)
+                continue
+            yield self.env.timeout(work)
+            clock -= work
+            self.staleness.append(self.version - read)
+            self.version += 1
+
+
+def test_a_textbook_program_agrees():
+    failure = {"after": {"law": "exponential", "mean": 1.0}, "repair": {"law": "gamma", "mean": 0.25, "cv": 0.5}}
+    work = {"law": "gamma", "mean": 0.1, "cv": 0.5}
+    pool = {"name": "gpu", "workers": 8, "work_time": work, "failure": failure}
+    case = scenario(pools=[pool], run={"until": 60.0, "warmup": "none"})
+    runs = [simulate(case, seed=seed, engine="simpy") for seed in range(10)]
+    twins = [Twin(8, seed, 60.0) for seed in range(10)]
+    for mine, theirs in (
+        ([run.updates for run in runs], [twin.version for twin in twins]),
+        ([run.kinds["lost"] for run in runs], [twin.lost for twin in twins]),
+        ([run.staleness.mean for run in runs], [np.mean(twin.staleness) for twin in twins]),
+    ):
+        error = (np.var(mine, ddof=1) / 10 + np.var(theirs, ddof=1) / 10) ** 0.5
+        assert abs(np.mean(mine) - np.mean(theirs)) < 5.5 * error  # Student, 18 degrees: false alarm 3e-5 each
+
+
+@pytest.mark.parametrize("kind", ["asynchronous", "k-sync", "stale-synchronous"])
+@pytest.mark.parametrize("how", ["slowdown", "slowness"])
+def test_a_constant_factor_is_a_scaled_law(how, kind):
+    """To the last bit, for a power of two; but for the rounding at the edges of intervals."""
+    protocol = {"kind": kind, **dict.fromkeys(KINDS[kind].required, 3)}
+    slow = {"slowdown": [window("gpu", 0, 1e9, factor=2)], "slowness": {"every": 0.37, "factor": 2.0}}[how]
+    scaled = scenario({"law": "scaled", "factor": 2.0, "of": LAWS["gamma"]}, protocol=protocol)
+    seen, expected = rows(scenario(LAWS["gamma"], protocol=protocol, **{how: slow}), 400), rows(scaled, 400)
+    assert [row[1:] for row in seen] == [row[1:] for row in expected]
+    error = 0.0 if how == "slowdown" else 1e-12
+    assert [row[0] for row in seen] == pytest.approx([row[0] for row in expected], rel=error, abs=0)
+
+
+def test_shared_slowness_is_a_change_of_time():
+    """Without a server everybody's clock is the same: work ends in the same order, so that every row is that of the
+    scenario without slowness but for its time; and the seconds that pass are those of work, each times its factor."""
+    slow = {"every": 0.5, "factor": {"law": "lognormal", "mean": 1.0, "cv": 0.8}}
+    plain, seen = rows(scenario(LAWS["gamma"]), 2000), rows(scenario(LAWS["gamma"], slowness=slow), 2000)
+    assert [row[1:] for row in plain] == [row[1:] for row in seen]
+    network = Network.of(scenario(LAWS["gamma"], slowness=slow))
+    factors = Variates(network.laws, seed=0).block(network.machines.slowness)
+    work = np.append(0.0, np.cumsum(0.5 / factors))  # done by the end of each interval
+    expected = np.interp([row[0] for row in plain], work, 0.5 * np.arange(work.size))
+    assert np.allclose([row[0] for row in seen], expected, rtol=1e-9)
+
+
+def test_work_that_outlasts_a_block_of_factors():
+    """16,384 intervals of 1 ms: work of 25 s goes on beyond them, and ends when its factors say."""
+    slow = {"every": 0.001, "factor": {"law": "uniform", "low": 0.5, "high": 1.5}}
+    case = scenario({"law": "deterministic", "value": 25.0}, workers=1, slowness=slow)
+    network = Network.of(case)
+    variates = Variates(network.laws, seed=0)
+    factors = np.concatenate([variates.block(network.machines.slowness) for _ in range(4)])
+    work = np.append(0.0, np.cumsum(0.001 / factors))
+    assert rows(case, 1)[0][0] == pytest.approx(np.interp(25.0, work, 0.001 * np.arange(work.size)), rel=1e-9)
+
+
+# -- a preemption -----------------------------------------------------------------------------------------------------
+
+
+def test_one_of_sixteen_is_preempted():
+    """Fifteen besides one who reads: mean staleness 15, 14 while one is away, 15 again. scenarios/preemption.toml."""
+    case = Scenario.from_toml("scenarios/preemption.toml")
+    (outage,) = case.outage
+    means = []
+    for seed in range(8):
+        trace = simulate(case, seed=seed, trace=True).trace
+        applied = trace.kind == COMMITTED
+        assert (trace.kind == LOST).sum() == 1
+        parts = (0, outage.begins), (outage.begins + 2, outage.until), (outage.until + 2, case.run.until)
+        masks = [applied & (trace.time > low) & (trace.time <= high) for low, high in parts]
+        means.append([trace.staleness[mask].mean() for mask in masks])
+    errors = np.std(means, axis=0, ddof=1) / 8**0.5
+    # Student, 7 degrees: 8 standard errors, false alarm 1e-4; the first rows of a run are fresher
+    assert (abs(np.mean(means, axis=0) - (15, 14, 15)) < 8 * errors + (0.05, 0.01, 0.01)).all()

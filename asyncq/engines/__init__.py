@@ -8,10 +8,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from asyncq.errors import DeadlockError
 from asyncq.machines import NEVER
-from asyncq.protocols import CLOSED
+from asyncq.protocols import CLOSED, LOST
 
-__all__ = ["Chunk", "Engine", "MachineTime", "why_stuck"]
+__all__ = ["Chunk", "Engine", "MachineTime", "check_progress", "why_stuck"]
+
+
+HOPELESS = 10_000  # gradients lost in a row
 
 
 class Chunk(NamedTuple):
@@ -110,6 +114,15 @@ class MachineTime(NamedTuple):
         booked = pull + work + push + queue + service + cancelled + dropped + lost + repair + unfinished
         blocked = max(0.0, len(since) * now - booked)
         return cls(pull, work, push, queue, service, cancelled, dropped, unfinished, blocked, lost, repair)
+
+
+def check_progress(rows: Chunk, updates: int, now: float) -> None:
+    """Raises DeadlockError where a whole chunk of gradients was lost with their machines, and no update made."""
+    if not updates and rows.kind.size >= HOPELESS and bool((rows.kind == LOST).all()):
+        raise DeadlockError(
+            f"no progress at {now:g} s: the last {rows.kind.size:,} gradients were all lost, no work outlasts a "
+            "failure; make failure.after longer than work_time"
+        )
 
 
 def why_stuck(now: float, updates: int, finished: Sequence[int], queued: Collection[int]) -> str:

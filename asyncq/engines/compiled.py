@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from asyncq import machines as machines_module
 from asyncq import protocols, variates
-from asyncq.engines import Chunk, MachineTime, why_stuck
+from asyncq.engines import Chunk, MachineTime, check_progress, why_stuck
 from asyncq.errors import DeadlockError
 from asyncq.graphs import Neighbours
 from asyncq.machines import NEVER as NO_TIME
@@ -722,6 +722,7 @@ class CompiledEngine:
         sizes, machines = self.state.sizes, self._machines
         machine = (self._calendar, self._streams, self._workers, self._queue, self._columns, self._shards)
         parts = (self.state, *machine, self._neighbours, machines, self.network.service, self.network.choice)
+        before = self.version
         while self.version < updates and self._ended is None:
             horizon = NO_TIME if machines is None else machines.horizon
             reason = self._advance(*parts, updates, self.network.chunk_rows, until, horizon)
@@ -735,7 +736,10 @@ class CompiledEngine:
             else:
                 if reason == TIME_UP:
                     self._ended = until
-                yield self._chunk(int(sizes[ROWS]))
+                rows = self._chunk(int(sizes[ROWS]))
+                check_progress(rows, self.version - before, self.now)
+                before = self.version
+                yield rows
                 sizes[ROWS] = 0
 
     def _refill(self) -> None:

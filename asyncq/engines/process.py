@@ -16,7 +16,7 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from asyncq.engines import Chunk, MachineTime, why_stuck
+from asyncq.engines import Chunk, MachineTime, check_progress, why_stuck
 from asyncq.errors import DeadlockError
 from asyncq.machines import NEVER, back_in_service, ends, struck, used
 from asyncq.network import NO_STREAM, Network
@@ -417,13 +417,16 @@ class SimpyEngine:
         step = env.step if until == NEVER else lambda: self._step_until(until)
         full = self.network.chunk_rows
         while version[0] < updates and self._ended is None:
+            before = version[0]
             try:
                 while sizes[ROWS] < full and version[0] < updates and self._ended is None:
                     step()
             except simpy.core.EmptySchedule:
                 queued = self._station.queue if self._station else ()
                 raise DeadlockError(why_stuck(self.now, self.version, self.state.clock, queued)) from None
-            yield self._chunk(sizes[ROWS])
+            rows = self._chunk(sizes[ROWS])
+            check_progress(rows, self.version - before, self.now)
+            yield rows
             sizes[ROWS] = 0
 
     def _step_until(self, until: float) -> None:
