@@ -18,7 +18,7 @@ Real = NDArray[np.float64]
 Relation = Literal["=", "<=", ">="]
 Verdict = Literal["reproduced", "differs", "failed", "reported"]
 Whose = Literal["paper", "ours", "theory"]
-Look = Literal["line", "points", "area", "bars"]
+Look = Literal["line", "points", "area"]
 Progress = Callable[[float], None]
 WORST: tuple[Verdict, ...] = ("failed", "differs", "reproduced", "reported")  # the first that occurs is a claim's own
 
