@@ -217,7 +217,7 @@ def system(scenario: Scenario) -> str:
     workers = f"{scenario.workers} workers"
     if scenario.groups is not None:
         workers += f" in {scenario.groups.count} groups of {scenario.workers // scenario.groups.count}"
-    return f"{scenario.name}: {workers}, {scenario.protocol.words}{server}"
+    return f"{scenario.name}: {workers}, {scenario.rule}{server}"
 
 
 def _flow(run: Run) -> Iterator[str]:

@@ -176,13 +176,6 @@ class _Protocol(Table):
         """The parameters that are given, by key."""
         return self.model_dump(exclude={"kind"}, exclude_none=True)
 
-    @property
-    def words(self) -> str:
-        """The kind and its parameters in a few words."""
-        brief = {key: value if isinstance(value, int | str) else f"{len(value)} edges"
-                 for key, value in self.parameters.items()}  # fmt: skip
-        return " ".join([self.kind, *(f"{key}={value}" for key, value in brief.items())])
-
 
 def _parameter(parameter: Parameter) -> Any:
     if parameter.edges:
@@ -464,6 +457,13 @@ class Scenario(Table):
         """Those of the protocol that are given, by key, and the sizes of the tree."""
         sizes = {} if self.tree is None else self.tree.model_dump(exclude={"forward"}, exclude_none=True)
         return {**self.protocol.parameters, **sizes}
+
+    @property
+    def rule(self) -> str:
+        """The protocol's kind and its parameters in a few words."""
+        brief = {key: value if isinstance(value, int | str) else f"{len(value)} edges"
+                 for key, value in self.parameters.items()}  # fmt: skip
+        return " ".join([self.protocol.kind, *(f"{key}={value}" for key, value in brief.items())])
 
     @property
     def forward(self) -> Law | None:

@@ -99,7 +99,7 @@ class Timeline:
         workers = f"{s.workers} worker{'s' * (s.workers > 1)}"
         if s.groups is not None:
             workers += f" in {s.groups.count} group{'s' * (s.groups.count > 1)}"
-        title = f"{s.name}: {workers}, {s.protocol.words}{', server' * (s.server is not None)}{shards}"
+        title = f"{s.name}: {workers}, {s.rule}{', server' * (s.server is not None)}{shards}"
         return title + (f"; the first {DRAWN} are drawn" if len(self.names) > DRAWN else "")
 
     @property

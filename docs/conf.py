@@ -8,6 +8,7 @@ import asyncq
 sys.path.insert(0, str(Path(__file__).parent))
 import drawings  # the timelines of the protocol pages
 import laws  # the figures of the theory pages
+import preemption_figure  # a preemption over wall-clock time
 import replay_figure  # replay against Theorem 5
 import stability_figure  # expectation against mean square
 import staleness_budget_figure  # what a staleness budget buys
@@ -36,6 +37,7 @@ def setup(app):
     """Draw what the pages include before they are read."""
     app.connect("builder-inited", drawings.draw_all)
     app.connect("builder-inited", stability_figure.draw)
+    app.connect("builder-inited", preemption_figure.draw)
     app.connect("builder-inited", staleness_budget_figure.draw)
     app.connect("builder-inited", laws.draw_all)
     app.connect("builder-inited", replay_figure.draw)

@@ -67,6 +67,7 @@ DRAWINGS: dict[str, tuple[dict[str, Any], int]] = {
         case("asynchronous", (2, 3, 5, 2), {"groups": {"count": 2, "batch": "replicated", "all_reduce": 1.0}}),
         10,
     ),
+    "outage": (case("asynchronous", tables={"outage": [{"worker": "B", "from": 1.0, "until": 4.0}]}), 8),
     "pipeline": (case("pipeline", (2, 2, 2), stages=3), 7),
 }
 

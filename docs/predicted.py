@@ -24,6 +24,7 @@ EXPONENTIAL = {"law": "exponential", "mean": 0.1}
 GAMMA = {"law": "gamma", "mean": 0.1, "cv": 0.5}
 LOGNORMAL = {"law": "lognormal", "mean": 0.1, "cv": 0.8}
 UNIFORM = {"law": "uniform", "low": 0.05, "high": 0.15}
+REPAIR = {"law": "gamma", "mean": 0.25, "cv": 0.5}
 STALENESS, SECONDS, WAITING, WASTE = QUANTITIES = ("staleness", "seconds", "waiting", "waste")
 
 
@@ -322,6 +323,14 @@ def cases() -> Iterator[Case]:
         what = f"8 workers, {graph}, {name}"
         yield Case("gossip", what, {**pool(work, 8), **protocol("gossip", graph=graph)}, formulas, values)
 
+    f, g, up = 1 / mean, 1.0, 0.8
+    yield Case(
+        "`failure`",
+        "asynchronous, 8 workers, exponential (rate f); failures of rate g = 1/s, A = 0.8 of the time up",
+        {**pool({**EXPONENTIAL}, 8, failure={"after": {"law": "exponential", "mean": 1 / g}, "repair": REPAIR})},
+        {STALENESS: "(M - 1) A f/(f + g)", SECONDS: "1/(M A f)", WAITING: "nobody waits", WASTE: "A g/(f + g)"},
+        {STALENESS: 7 * up * f / (f + g), SECONDS: 1 / (8 * up * f), WAITING: 0.0, WASTE: up * g / (f + g)},
+    )
     for work, name, seats, service in ((GAMMA, "gamma (cv 0.5)", 1, 0.015), (EXPONENTIAL, "exponential", 2, 0.04)):
         analysis = mean_value_analysis(8, mean, service) if seats == 1 else machine_repair(8, mean, service, seats)
         formula = "mean value analysis" if seats == 1 else "machine repair"
@@ -467,11 +476,12 @@ def waited(run: Run) -> float:
     return run.server.waiting.mean if run.server is not None else run.machine_time.blocked / sum(run.machine_time)
 
 
+FOR_NOTHING = ("cancelled", "dropped", "lost")
 MEASURES: dict[str, Callable[[Run], float]] = {
     STALENESS: staleness_of,
     SECONDS: lambda run: 1 / run.throughput.mean,
     WAITING: waited,
-    WASTE: lambda run: (run.machine_time.cancelled + run.machine_time.dropped) / sum(run.machine_time),
+    WASTE: lambda run: sum(getattr(run.machine_time, why) for why in FOR_NOTHING) / sum(run.machine_time),
 }
 
 

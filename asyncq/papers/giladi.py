@@ -306,7 +306,7 @@ def figure_4(seed: int, progress: Progress) -> Findings:
         (panel,),
         (
             "The slope is (1 - m)/(arccos(m) sqrt(1 - m^2)): from 2/pi = 0.637 without momentum down to 1/2. All that "
-            "shifted momentum can buy is a quarter of the step size.",
+            "shifted momentum can buy is a step size about a quarter larger, far out.",
         ),
     )
 

@@ -185,7 +185,7 @@ class LawLoss:
     """Independent staleness of one law, ``gradients`` = K independent draws averaged in each update: a model.
 
     With P = (1 - x)(1 - mu x) + c x Q, k = 1/P its series, m the mean path, V_t the variance of what update t adds,
-        S = m^2 + x k^2 * V,      V (1 - (c^2/K) x (Q k^2 - (Q k)^2)) = (c^2/K)(Q m^2 - (Q m)^2) + alpha^2 s^2 / K,
+    S = m^2 + x k^2 * V and V (1 - (c^2/K) x (Q k^2 - (Q k)^2)) = (c^2/K)(Q m^2 - (Q m)^2) + alpha^2 s^2 / K,
     squares taken term by term, and everything before the start at rest. docs/theory/planning.md (P.4) to (P.7).
     """
 
