@@ -325,7 +325,7 @@ def cases() -> Iterator[Case]:
 
     f, g, up = 1 / mean, 1.0, 0.8
     yield Case(
-        "`failure`",
+        "failure",
         "asynchronous, 8 workers, exponential (rate f); failures of rate g = 1/s, A = 0.8 of the time up",
         {**pool({**EXPONENTIAL}, 8, failure={"after": {"law": "exponential", "mean": 1 / g}, "repair": REPAIR})},
         {STALENESS: "(M - 1) A f/(f + g)", SECONDS: "1/(M A f)", WAITING: "nobody waits", WASTE: "A g/(f + g)"},
