@@ -248,6 +248,29 @@ def test_recommend_for_a_law():
     assert not report["exact"]
 
 
+def test_the_best_pair_is_confirmed_on_a_trace(tmp_path):
+    """Without a reserve the model is optimistic for unequal gamma workers; the replay of their trace finds that out."""
+    path = tmp_path / "uneven.toml"
+    pools = (("fast", 2, "0.1"), ("slow", 2, "1"))
+    text = "".join(
+        f'[[pool]]\nname = "{name}"\nworkers = {count}\nwork_time = {{ law = "gamma", mean = {mean}, cv = 0.5 }}\n'
+        for name, count, mean in pools
+    )
+    path.write_text(f"schema = 1\n{text}[optimizer]\nmomentum = 0.5\nlearning_rate = 0.1\n", encoding="utf-8")
+    asked = ("recommend", path, "--confirm", "--seed", 1, "--updates", 40_000, "--reserve", 0)
+    shown = call(*asked)
+    assert shown.exit_code == 0
+    assert "Replay: learning rate" in shown.output
+    confirmed = json.loads(call(*asked, "--json").stdout)["confirmation"]
+    assert confirmed["learning_rate"] <= confirmed["edge"] / (1 + confirmed["margin"]) * (1 + 1e-9)
+    assert confirmed["statement"] in " ".join(shown.output.split())
+    wrong = call("recommend", "--law", "constant:3", "--confirm", "--momentum", 0.5, "--learning-rate", 0.1)
+    assert (wrong.exit_code, wrong.output.count("error: --confirm")) == (2, 1)
+    short = call("recommend", path, "--confirm", "--updates", 500)
+    assert short.exit_code == 1
+    assert "simulate" in short.output
+
+
 def test_what_is_simulated_names_its_seed():
     report = json.loads(call("stability", SERVER, "--updates", 3000, "--seed", 9, "--json").stdout)
     assert report["seed"] == 9

@@ -92,6 +92,29 @@ def tables(draw, kind: str, shape: tuple[bool, bool, bool, bool] | None = None, 
     return case
 
 
+def befallen(draw, case: dict) -> dict:
+    """The same case with slowdowns, outages, slow intervals and failures that tie with everything else."""
+    pools = case["pools"]
+    mortal = case["protocol"]["kind"] != "gossip"
+
+    def window(**more: float) -> dict[str, object]:
+        pool, begins = draw(st.sampled_from(pools)), draw(st.integers(0, 20))
+        one = f"[{draw(st.integers(0, pool['workers'] - 1))}]" if draw(st.booleans()) else ""
+        return {"worker": pool["name"] + one, "from": begins, "until": begins + draw(st.integers(1, 15)), **more}
+
+    for pool in pools:
+        if mortal and draw(st.booleans()):
+            after = draw(st.sampled_from((3.0, *WORK[:5])))
+            pool["failure"] = {"after": after, "repair": draw(st.sampled_from(WORK[:5]))}
+    factors = st.sampled_from([0.3, 0.5, 2.0, 3.0])
+    case["slowdown"] = [window(factor=draw(factors)) for _ in range(draw(st.integers(0, 3)))]
+    case["outage"] = [window() for _ in range(draw(st.integers(0, 3)) if mortal else 0)]
+    if draw(st.booleans()):
+        factor = draw(st.sampled_from(({"law": "empirical", "values": [0.5, 1.0, 2.0]}, WORK[3])))
+        case["slowness"] = {"every": draw(st.sampled_from([0.02, 1.0, 2.5])), "factor": factor}
+    return case
+
+
 def rows(engine, network: Network, updates: int, seed: int):
     machine = engine(network, Variates(network.laws, seed=seed))
     return machine, Chunk.join([chunk.copy() for chunk in machine.chunks(updates)])
@@ -133,6 +156,28 @@ def test_sharded_servers(kind):
     check()
 
 
+@pytest.mark.parametrize("kind", ["k-sync", "stale-synchronous"])
+def test_what_befalls_machines_on_the_full_route(kind):
+    """The second of them with shards."""
+
+    @settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def check(data):
+        shape = (True, True, True, data.draw(st.just(False)))
+        case = befallen(data.draw, tables(data.draw, kind, shape, most_shards=3))
+        assert_same(case, 400, data.draw(st.integers(0, 99)))
+
+    check()
+
+
+def test_a_group_with_members_that_are_struck():
+    pool = {"name": "gpu", "workers": 6, "work_time": TIES[0], "failure": {"after": 5.0, "repair": TIES[0]}}
+    slow = [{"worker": "gpu[1]", "from": 4, "until": 40, "factor": 2.0}]
+    groups = {"count": 3, "batch": "replicated", "all_reduce": 0.5}
+    for seed in range(5):
+        assert_same({"pools": [pool], "groups": groups, "slowdown": slow}, 400, seed)
+
+
 @pytest.mark.parametrize("law", LAWS)
 def test_every_law_on_the_shortest_route(law):
     assert_same({"work": LAWS[law]}, 5000, 1)
@@ -147,6 +192,8 @@ def test_two_hundred_random_scenarios(half):
     @given(st.data())
     def check(data):
         case = tables(data.draw, data.draw(st.sampled_from(list(KINDS)[half::2])), most_shards=4)
+        if data.draw(st.booleans()):
+            case = befallen(data.draw, case)
         assert_same(case, 5000, data.draw(st.integers(0, 2**32)))
 
     check()

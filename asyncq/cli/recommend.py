@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,9 +14,12 @@ from asyncq.errors import ScenarioError
 if TYPE_CHECKING:
     from asyncq.advice import Source
     from asyncq.scenario import Scenario
+    from asyncq.sgd.confirm import Confirmation
+    from asyncq.theory.recommendation import Recommendation
 
 __all__ = ["LAW_HELP", "recommend", "source_of"]
 
+MOST_REPLAYED = 500_000  # updates of a trace, unless more are asked for
 LAW_HELP = "A staleness law instead of a scenario: constant:32, geometric:8, poisson:31, file:staleness.csv, ..."
 
 
@@ -54,6 +58,28 @@ def source_of(
     return run, title, {"law": None, "scenario": scenario.to_dict(), "seed": run.seed}
 
 
+def _confirmed(
+    file: str,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    updates: int | None,
+    found: Recommendation,
+    *,
+    dampened: bool,
+) -> Confirmation:
+    """The best pair, replayed on a trace of the scenario."""
+    from asyncq.run import simulate
+    from asyncq.scenario import Scenario
+    from asyncq.sgd.confirm import confirm
+
+    scenario = Scenario.from_toml(file, overrides=overrides)
+    long = min(scenario.run.updates, MOST_REPLAYED) if updates is None else updates
+    try:
+        return confirm(found, simulate(scenario, seed=seed, updates=long, trace=True), dampened=dampened)
+    except ValueError as error:
+        raise ScenarioError(f"{file}: cannot be confirmed: {error}") from None
+
+
 def _title(scenario: Scenario) -> str:
     from asyncq.report import system
 
@@ -65,6 +91,7 @@ def _title(scenario: Scenario) -> str:
 Examples:
   asyncq recommend scenarios/quickstart.toml
   asyncq recommend scenarios/quickstart.toml --learning-rate 0.01 --sharpness 20
+  asyncq recommend scenarios/two-speeds.toml --learning-rate 0.01 --confirm
   asyncq recommend --law constant:32 --momentum 0.9 --learning-rate 0.01
   asyncq recommend scenarios/two-speeds.toml --condition-number 100 --sharpness 20 --out results
 """
@@ -83,6 +110,12 @@ Examples:
     "--heterogeneous", is_flag=True, help="With --law: workers differ in speed; half the ceiling is held back."
 )
 @click.option("--reserve", type=float, help="Share of the ceiling to hold back, from 0 to below 1.")
+@click.option(
+    "--confirm",
+    "to_confirm",
+    is_flag=True,
+    help="Replay the best pair on a simulated trace; lower its learning rate until it is stable with a margin of 10 %.",
+)
 @click.option("--seed", type=int, help="Seed, where the scenario has to be simulated.")
 @click.option("--updates", type=int, help="How many updates to simulate, where that is needed.")
 @click.option("--set", "overrides", metavar="PATH=VALUE", multiple=True, help="Override a key of the file; repeatable.")
@@ -96,6 +129,7 @@ def recommend(
     overrides: tuple[str, ...],
     as_json: bool,
     out: str | None,
+    to_confirm: bool,
     **problem: Any,
 ) -> None:
     """Which momentum and learning rate to use under the staleness of the scenario in FILE, or of a --law.
@@ -107,9 +141,17 @@ def recommend(
     from asyncq.run import Run
 
     folder = None if out is None else output_folder(out)
+    if to_confirm and law is not None:
+        raise ScenarioError("--confirm replays the trace of a scenario; name its file instead of --law")
     source, title, about = source_of(file, law, overrides, seed, updates)
     found = advice.recommend(source, **problem)
+    confirmation = None
+    if to_confirm:
+        assert file is not None
+        confirmation = _confirmed(file, overrides, seed, updates, found, dampened=bool(problem["dampened"]))
+        found = replace(found, notes=(f"Replay: {confirmation.statement}.", *found.notes))
     summary = {"schema": 1, "version": __version__, **about, **found.to_dict()}
+    summary["confirmation"] = None if confirmation is None else confirmation.to_dict()
     if folder is not None:
         near, against = advice.surroundings(source, found, dampened=bool(problem["dampened"]))
         workers = source.scenario.workers if isinstance(source, Run) else getattr(source, "workers", None)
