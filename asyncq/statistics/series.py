@@ -42,7 +42,11 @@ class Series:
         assert chunk.stalest is not None
         shard, stalest = chunk.shard.astype(np.uint8), chunk.stalest
         chunk = chunk._replace(shard=None, stalest=None)
-        ordered = chunk.pick(np.argsort(shard, kind="stable"))  # of so narrow numbers in linear time
+        order = np.argsort(shard, kind="stable")  # of so narrow numbers in linear time
+        if chunk.kind.any():
+            ordered = chunk.pick(order)
+        else:  # all committed, in whatever order
+            ordered = chunk._replace(kind=None).pick(order)._replace(kind=chunk.kind)  # type: ignore[arg-type]
         ends = np.cumsum(np.bincount(shard, minlength=len(self.shards))).tolist()
         for accumulator, first, last in zip(self.shards, [0, *ends], ends, strict=False):
             if last > first:
