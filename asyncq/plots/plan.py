@@ -69,7 +69,7 @@ def time_to_target(plan: Plan) -> Figure:
             axes.hlines(place, *row.relative.ci95, color=colour, linewidth=2)
     axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("time to target over one worker's (black: exact; blue: replayed, 95 %; grey: theory alone)")
+    axes.set_xlabel("time to target over one worker's\nblack: exact; blue: replayed, 95 %; grey: theory alone")
     return figure
 
 
