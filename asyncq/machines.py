@@ -22,11 +22,11 @@ import numpy as np
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
 
-__all__ = ["NEVER", "Machines", "back_in_service", "ends", "is_disturbed", "lower", "struck", "used"]
+__all__ = ["NEVER", "NO_STREAM", "Machines", "back_in_service", "ends", "is_disturbed", "lower", "struck", "used"]
 
 NEVER = float("inf")
 BLOCK = 16_384  # as many factors of slow intervals are drawn at a time as variates of anything
-NO_STREAM = -1
+NO_STREAM = -1  # where there is nothing to draw
 
 
 class Machines(NamedTuple):

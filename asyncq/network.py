@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from asyncq.distributions import Law, Maximum, Scaled, Shifted, Uniform
 from asyncq.errors import ScenarioError
 from asyncq.graphs import GRAPHS, Neighbours, neighbours
-from asyncq.machines import Machines, is_disturbed, lower
+from asyncq.machines import NO_STREAM, Machines, is_disturbed, lower
 from asyncq.protocols import EXACT_KINDS, KINDS, WEIGHTS, Kind
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_STREAM", "Network"]
 
-NO_STREAM = -1
 CHUNK_ROWS = 16_384
 
 

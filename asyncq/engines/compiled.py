@@ -302,7 +302,6 @@ def _next(calendar: Calendar) -> int:
 def _calendar(slots: int, starting: int | None = None) -> Calendar:
     """The first slots (all, if not told how many) start at time 0, in their order."""
     starting = slots if starting is None else starting
-    """The first so many, if not all, start at time 0, in the order of the slots."""
     levels = max(1, int(slots - 1).bit_length())
     leaves = 1 << levels
     tree = np.zeros(2 * leaves, dtype=np.uint64)
