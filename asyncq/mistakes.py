@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from asyncq.distributions import LAWS, nearest
 
-__all__ = ["TOLD", "is_plain_name", "items", "keys", "mistakes", "not_yet", "shown", "table_at"]
+__all__ = ["TOLD", "is_plain_name", "items", "keys", "mistakes", "shown", "table_at"]
 
 TOLD = "told"  # the type of a validation error whose line is written by whoever raises it
 _NAME = re.compile(r"[\w-]+(?: [\w-]+)*")
@@ -29,6 +29,7 @@ _RULES = {  # pydantic's type of error: our rule and remedy
     "string_type": ("must be a text", "write it in quotes"),
     "tuple_type": ("must be a list", "write it in [ ]"),
     "too_short": ("must not be empty", "give at least one"),
+    "too_long": ("must have at most {max_length}", "give fewer"),
     "model_type": ("must be a table", "write its keys below a [table] heading"),
     "literal_error": ("must be {expected}", "pick one of these"),
     "invalid_key": ("has a key that is not a text", "name every key"),
@@ -39,6 +40,8 @@ _MISSING = {
     "pool": "add a [[pool]] with name, workers and work_time",
     "name": 'name the pool, as in name = "gpu"',
     "workers": "give the number of workers of the pool",
+    "concurrency": "give the number of clients at work at a time",
+    "clients": "give the number of clients of the class",
     "work_time": 'give a time such as "250ms" or a law',
     "leaves": "give the number of leaves of the tree",
     "leaf_k": "give the number of pushes in a leaf's message",
@@ -97,10 +100,7 @@ def _line(detail: ErrorDetails, steps: list[int | str], data: dict[str, Any], ro
         parents, law = _walk(detail["loc"][:-1], data)
         steps = [*parents, detail["loc"][-1]]
         table = LAWS[law] if law else table_at(root, parents)
-        if steps[-1] in not_yet(table):
-            rule, remedy = "is not yet supported in this version", "remove it"
-        else:
-            rule, remedy = "is not a known key", nearest(str(steps[-1]), keys(table))
+        rule, remedy = "is not a known key", nearest(str(steps[-1]), keys(table))
     else:
         rule, remedy = _RULES.get(kind, ("is not valid", "see the scenario reference"))
         rule, remedy = rule.format(**context), remedy.format(**context)
@@ -169,11 +169,6 @@ def _tables(annotation: Any) -> list[type[BaseModel]]:
 def keys(table: type[BaseModel]) -> list[str]:
     """The keys of a table as a file spells them."""
     return [field.alias or name for name, field in table.model_fields.items()]
-
-
-def not_yet(table: type[BaseModel]) -> tuple[str, ...]:
-    """The keys of a table that the design foresees and this version does not do."""
-    return getattr(table, "not_yet", ())
 
 
 def is_plain_name(name: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from asyncq.distributions import nearest
-from asyncq.mistakes import items, keys, not_yet, shown
+from asyncq.mistakes import items, keys, shown
 
 __all__ = ["override", "put"]
 
@@ -32,7 +32,7 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
             plan.setdefault("vary", {})
     pools = [pool for pool in items(data.get("pool")) if isinstance(pool, dict)]
     by_name = {str(pool.get("name")): pool for pool in pools}
-    tables = [*keys(root), *not_yet(root)]
+    tables = keys(root)
     here: Any = data
     if len(steps) > 1 and steps[0] == "pool":
         if steps[1] not in by_name:
@@ -50,7 +50,7 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
     if not steps:
         return f"{source} {path}: must name a key of the pool; write for instance {path}.workers=8"
     for done, step in enumerate(steps[:-1]):
-        here = here.get(step) if isinstance(here, dict) else None
+        here = here.get(step) if isinstance(here, dict) else _named(here, step)
         if not isinstance(here, dict):
             whole = path.rsplit(".", len(steps) - 1 - done)[0]
             return f"{source} {path}: {whole} is not a table here (got {shown(here)}); set {whole} as a whole"
@@ -58,6 +58,11 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
         return f"{source} {path}: its table is {shown(here)}; write it as a table"
     here[steps[-1]] = value
     return ""
+
+
+def _named(tables: Any, name: str) -> Any:
+    """The one of a list of tables that has this name, if there is one."""
+    return next((table for table in items(tables) if isinstance(table, dict) and table.get("name") == name), None)
 
 
 def _toml_value(text: str) -> Any:
