@@ -75,6 +75,8 @@ def mistakes(error: ValidationError, data: dict[str, Any], root: type[BaseModel]
             misspelt.update((*steps, key) for key in re.findall(r'^did you mean "(.*)"\?$', remedy))
     for detail in details:
         steps, _ = _walk(detail["loc"], data)
+        if detail["type"] == "missing":  # pydantic names the field where it is missed by a validator of ours
+            steps[-1] = _spelt(root, steps)
         if detail["type"] != "missing" or tuple(steps) not in misspelt:
             lines.append(_line(detail, steps, data, root))
     return list(dict.fromkeys(lines))
@@ -158,6 +160,12 @@ def table_at(root: type[BaseModel], steps: Sequence[int | str]) -> type[BaseMode
         if len(inner) == 1:  # none: a value or the number of an item; several: laws
             table = inner[0]
     return table
+
+
+def _spelt(root: type[BaseModel], steps: Sequence[int | str]) -> int | str:
+    """The last of the steps as a file spells it."""
+    field = table_at(root, steps[:-1]).model_fields.get(str(steps[-1]))
+    return steps[-1] if field is None or field.alias is None else field.alias
 
 
 def _tables(annotation: Any) -> list[type[BaseModel]]:

@@ -110,13 +110,20 @@ class Network:
         return self.service != NO_STREAM
 
     @property
+    def calls_differ(self) -> bool:
+        """Whether a slot's gradients differ by more than chance: its clients are of several classes, or go."""
+        c = self.clients
+        return c is not None and (len(self.classes) > len(self.pools) or bool((c.stays != NO_STREAM).any()))
+
+    @property
     def is_sharded(self) -> bool:
         """Whether that station is several, each with a part of the model and a version of its own."""
         return self.shards > 1
 
     @classmethod
     def of(cls, scenario: Scenario) -> Network:
-        """Lower a scenario: one stream for every leg of every pool (compute group, class of clients), every shard, choices.
+        """Lower a scenario: one stream for every leg of every pool (compute group, class of clients), every shard,
+        and for choices.
 
         Raises ``ScenarioError`` for a protocol that no engine runs."""
         if (exact := scenario.protocol.kind) in EXACT_KINDS:

@@ -31,7 +31,7 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
         if isinstance(plan := data.get("plan"), dict):
             plan.setdefault("vary", {})
     pools = [pool for pool in items(data.get("pool")) if isinstance(pool, dict)]
-    by_name = {str(pool.get("name")): pool for pool in pools}
+    by_name = _by_name(pools)
     tables = keys(root)
     here: Any = data
     if len(steps) > 1 and steps[0] == "pool":
@@ -50,8 +50,12 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
     if not steps:
         return f"{source} {path}: must name a key of the pool; write for instance {path}.workers=8"
     for done, step in enumerate(steps[:-1]):
-        here = here.get(step) if isinstance(here, dict) else _named(here, step)
-        if not isinstance(here, dict):
+        here = here.get(step) if isinstance(here, dict) else _by_name(here)[step]
+        if (named := _by_name(here)) and done + 2 < len(steps):
+            if steps[done + 1] not in named:
+                remedy = nearest(steps[done + 1], list(named))
+                return f"{source} {path}: {step} has none of this name (got {shown(steps[done + 1])}); {remedy}"
+        elif not isinstance(here, dict):
             whole = path.rsplit(".", len(steps) - 1 - done)[0]
             return f"{source} {path}: {whole} is not a table here (got {shown(here)}); set {whole} as a whole"
     if not isinstance(here, dict):
@@ -60,9 +64,9 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
     return ""
 
 
-def _named(tables: Any, name: str) -> Any:
-    """The one of a list of tables that has this name, if there is one."""
-    return next((table for table in items(tables) if isinstance(table, dict) and table.get("name") == name), None)
+def _by_name(tables: Any) -> dict[str, Any]:
+    """The tables of a list by their names."""
+    return {str(table["name"]): table for table in items(tables) if isinstance(table, dict) and "name" in table}
 
 
 def _toml_value(text: str) -> Any:

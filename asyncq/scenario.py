@@ -10,7 +10,7 @@ import copy
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -185,6 +185,13 @@ class Pool(Table):
             rule = "does not go with population: a client is called for one gradient only"
             raise broken_rule(rule, "say how long a client of a class stays", "failure")
         return self
+
+    def with_work(self, change: Callable[[Law], Law]) -> Pool:
+        """The pool with another law of its work, of that of every class."""
+        if self.population is None:
+            return self.model_copy(update={"own_work": change(self.work_time)})
+        classes = tuple(one.model_copy(update={"work_time": change(one.work_time)}) for one in self.population)
+        return self.model_copy(update={"population": classes})
 
     @property
     def workers(self) -> int:
@@ -575,7 +582,7 @@ class Scenario(Table):
         """The classes of a pool's population, with their wires; a pool without one is one class, always there."""
         wires = {"pull": self.pull_of(pool), "push": self.push_of(pool)}
         if pool.population is None:
-            table = {"name": pool.name, "clients": pool.workers, "work_time": pool.work_time, **wires}
+            table: dict[str, Any] = {"name": pool.name, "clients": pool.workers, "work_time": pool.work_time, **wires}
             return (Client.model_construct(**table),)
         return tuple(
             one.model_copy(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,8 @@ class Row(NamedTuple):
 
     With a sharded server: its part of one ``shard``, and ``stalest``, the largest staleness of its parts at the last of
     them and -1 at the others. In gossip: the ``neighbour`` averaged with, and the ``averagings`` by others before.
-    ``last_staleness`` counts from the last version of a sample, where that is another."""
+    ``last_staleness`` counts from the last version of a sample, where that is another. With a population ``client`` is
+    the class of the client that computed it."""
 
     time: float
     worker: int
@@ -45,6 +46,7 @@ class Row(NamedTuple):
     neighbour: int | None = None
     averagings: int | None = None
     last_staleness: int | None = None
+    client: str | None = None
 
 
 class Span(NamedTuple):
@@ -159,7 +161,7 @@ def timeline(scenario: Scenario, *, updates: int = 20, seed: int | None = None) 
     network = Network.of(scenario)
     cycles: list[Cycle] = []
     engine = SimpyEngine(network, Variates(network.laws, seed=seed), record=cycles.append)
-    rows = _rows(Chunk.join(list(engine.chunks(updates))))
+    rows = _rows(Chunk.join(list(engine.chunks(updates))), network.classes)
     cycles += _under_way(engine, cycles, network.slots)
     whole = [row for row in rows if row.stalest != NOT_LAST]
     if network.is_sharded:
@@ -179,9 +181,11 @@ def timeline(scenario: Scenario, *, updates: int = 20, seed: int | None = None) 
     )
 
 
-def _rows(chunk: Chunk) -> tuple[Row, ...]:
+def _rows(chunk: Chunk, classes: tuple[str, ...]) -> tuple[Row, ...]:
     columns = (chunk.time, chunk.worker, chunk.read, chunk.staleness, chunk.kind)
-    topology = {name: column.tolist() for name, column in chunk.topology().items()}
+    topology: dict[str, list[Any]] = {name: column.tolist() for name, column in chunk.topology().items()}
+    if "client" in topology:
+        topology["client"] = [classes[client] for client in topology["client"]]
     return tuple(
         Row(time, worker, read, staleness, KIND_NAMES[kind], **{name: topology[name][at] for name in topology})
         for at, (time, worker, read, staleness, kind) in enumerate(

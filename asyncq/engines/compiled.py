@@ -483,8 +483,8 @@ def _kernel(
     """The kernel for one rule and one shape of route. The arguments are constants of its code and of its cache key."""
 
     def advance(  # type: ignore[no-untyped-def]
-        state, calendar, streams, workers, queue, columns, shards, neighbours, machines, clients, service, choice, target,
-        rows, until, horizon,
+        state, calendar, streams, workers, queue, columns, shards, neighbours, machines, clients, service, choice,
+        target, rows, until, horizon,
     ):
         fingerprint  # noqa: B018  part of the cache key
         sizes = state.sizes
@@ -745,8 +745,8 @@ class CompiledEngine:
         rule = network.kind.joined if sharded else network.kind.finish
         assert rule is not None
         number = _rules().index(rule)  # kinds may share a rule
-        waiting = count + len(self.state.pending_read)
-        self._clients = None if network.clients is None else network.clients.copy(room, waiting)
+        places = count + len(self.state.pending_read)
+        self._clients = None if network.clients is None else network.clients.copy(room, places)
         routes = network.clients or network
         pulls, pushes = bool((routes.pull >= 0).any()), bool((routes.push >= 0).any())
         serves, disturbed = network.has_server and not sharded, network.machines is not None

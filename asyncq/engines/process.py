@@ -178,8 +178,8 @@ class SimpyEngine:
         self._machines = None if network.machines is None else network.machines.copy(variates.block)
         self._clients = None
         if network.clients is not None:
-            waiting = network.workers + len(self.state.pending_read)
-            self._clients = network.clients.copy(len(self.state.row_worker), waiting)
+            places = network.workers + len(self.state.pending_read)
+            self._clients = network.clients.copy(len(self.state.row_worker), places)
         self._in_repair = [False] * network.workers
         self._ended: float | None = None  # where the clock, not the updates, ended the run
         self._station: _Station | None = None
@@ -212,7 +212,6 @@ class SimpyEngine:
         choose, neighbours = streams[network.choice], network.neighbours
         legs = (leg[worker] for leg in self._routes)
         work, pull, push = (None if number == NO_STREAM else streams[number] for number in legs)
-        assert work is not None
         with_extras, is_extra = bool(network.extras), worker >= network.workers
         machines, clients = (None, None) if is_extra else (self._machines, self._clients)
         lasts = timeout if clients is None else partial(self._lasts, worker)
@@ -226,7 +225,7 @@ class SimpyEngine:
             if shards:
                 read_shards(state, worker)
             if clients is not None:
-                work, pull, push = self._call(worker)
+                work, pull, push = self._call(worker)  # from other streams
             began_at[worker] = began = pulled = env.now
             worked = joined = NOT_YET
             if pull is not None:
@@ -238,6 +237,7 @@ class SimpyEngine:
                     read[worker] = state.version[0]
                     if shards:
                         read_shards(state, worker)
+            assert work is not None
             if machines is None:
                 if (yield lasts(work())) is THROWN_AWAY:
                     continue
