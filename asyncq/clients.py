@@ -26,7 +26,7 @@ from asyncq.protocols import CANCELLED, LOST, ROWS
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
 
-__all__ = ["Clients", "arrives", "attribute", "call", "has_population", "lower", "must_draw"]
+__all__ = ["NOBODY", "Clients", "arrives", "attribute", "call", "has_population", "lower", "must_draw"]
 
 NOBODY = -1
 

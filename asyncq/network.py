@@ -156,7 +156,7 @@ class Network:
         shards = server.shards if server else 1
         service, *_ = [stream(server.service_time if server else None) for _ in range(shards)]
         kind, parameters = KINDS[scenario.protocol.kind], scenario.parameters
-        choice = stream(Uniform(low=0.0, high=1.0) if kind.peers or clients is not None else None)
+        choice = stream(Uniform(low=0.0, high=1.0) if kind.peers or len(classes) > len(parts) else None)
         extras: dict[str, int] = {}
         if scenario.learner is not None:
             extras["learner"] = stream(scenario.learner.work_time)

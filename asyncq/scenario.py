@@ -561,6 +561,14 @@ class Scenario(Table):
         return sum(pool.workers for pool in self.pool)
 
     @property
+    def crew(self) -> str:
+        """Who is at work, in words: "8 workers", "64 of 1,000,000 clients" at a time, or both."""
+        workers = sum(pool.workers for pool in self.pool if pool.population is None)
+        clients = sum(one.clients for pool in self.pool for one in pool.population or ())
+        words = [f"{workers} worker{'s' * (workers > 1)}"] if workers else []
+        return " and ".join(words + ([f"{self.workers - workers} of {clients:,} clients"] if clients else []))
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """Those of the protocol that are given, by key, and the sizes of the tree."""
         sizes = {} if self.tree is None else self.tree.model_dump(exclude={"forward"}, exclude_none=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from asyncq.clients import NOBODY
 from asyncq.engines import Chunk
 from asyncq.engines.process import Cycle, SimpyEngine
 from asyncq.errors import ScenarioError
@@ -50,13 +51,15 @@ class Row(NamedTuple):
 
 
 class Span(NamedTuple):
-    """What a worker did from ``began`` to ``ended``: one of :data:`STAGES`, and whether it was for nothing."""
+    """What a worker did from ``began`` to ``ended``: one of :data:`STAGES`, whether it was for nothing, and the class
+    of its client where there is one."""
 
     worker: int
     stage: str
     began: float
     ended: float
     cancelled: bool = False
+    client: str | None = None
 
 
 class Gradient(NamedTuple):
@@ -71,6 +74,7 @@ class Gradient(NamedTuple):
     read: int
     staleness: int
     kind: str
+    client: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,13 +96,14 @@ class Timeline:
     cycles: tuple[Cycle, ...]
     waits: tuple[Span, ...]
     rows: tuple[Row, ...]
+    classes: tuple[str, ...] = ()  # of clients, through all pools
 
     @property
     def title(self) -> str:
         """The scenario, its workers and its protocol in one line."""
         s = self.scenario
         shards = "" if s.server is None or s.server.shards == 1 else f" of {s.server.shards} shards"
-        workers = f"{s.workers} worker{'s' * (s.workers > 1)}"
+        workers = s.crew
         if s.groups is not None:
             workers += f" in {s.groups.count} group{'s' * (s.groups.count > 1)}"
         title = f"{s.name}: {workers}, {s.rule}{', server' * (s.server is not None)}{shards}"
@@ -113,11 +118,12 @@ class Timeline:
     def _legs(self, cycle: Cycle) -> Iterator[Span]:
         began = cycle.began
         ends = (cycle.pulled, cycle.worked, cycle.joined, cycle.seated, cycle.ended)
+        client = None if cycle.client == NOBODY else self.classes[cycle.client]
         over = self.seconds if math.isnan(cycle.ended) else cycle.ended
         for stage, end in zip(STAGES[:-2], ends, strict=True):
             ended = over if math.isnan(end) else end
             if ended > began:
-                yield Span(cycle.worker, stage, began, ended, cycle.cancelled)
+                yield Span(cycle.worker, stage, began, ended, cycle.cancelled, client)
             if math.isnan(end):
                 return
             began = ended
@@ -145,7 +151,8 @@ class Timeline:
             starts = began[row.worker]
             left = min(row.time, starts[which + 1])
             stale = row.staleness if row.stalest is None else row.stalest
-            found.append(Gradient(row.worker, starts[which], left, row.time, row.read, stale, row.kind))
+            where = row.worker, starts[which], left, row.time
+            found.append(Gradient(*where, row.read, stale, row.kind, row.client))
         return tuple(found)
 
 
@@ -178,6 +185,7 @@ def timeline(scenario: Scenario, *, updates: int = 20, seed: int | None = None) 
         cycles=tuple(cycles),
         waits=tuple(_waits(cycles, engine.now, network.workers)),
         rows=rows,
+        classes=network.classes,
     )
 
 

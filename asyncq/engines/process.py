@@ -17,7 +17,7 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from asyncq.clients import arrives, attribute, call, must_draw
+from asyncq.clients import NOBODY, arrives, attribute, call, must_draw
 from asyncq.engines import Chunk, MachineTime, check_progress, why_stuck
 from asyncq.errors import DeadlockError
 from asyncq.machines import NEVER, back_in_service, ends, struck, used
@@ -47,7 +47,8 @@ class Cycle(NamedTuple):
     seated: float
     ended: float
     cancelled: bool
-    lost: bool = False  # with its machine, at ``ended``: cancelled, too
+    lost: bool = False  # with its machine or its client, at ``ended``: cancelled, too
+    client: int = NOBODY  # the class of the client that computed, through all pools
 
 
 class _Station:
@@ -271,7 +272,7 @@ class SimpyEngine:
                 seated = self.seated_at[worker]
 
             if record is not None:
-                record(Cycle(worker, began, pulled, worked, joined, seated, now, False))
+                record(Cycle(worker, began, pulled, worked, joined, seated, now, False, client=self._class_of(worker)))
             written = sizes[ROWS]
             if neighbours is not None:
                 state.neighbour[0] = neighbours.pick(worker, choose())
@@ -455,9 +456,15 @@ class SimpyEngine:
             seated = joined == joined and not any(worker in shard.queue for shard in self._shards)
         else:
             seated = self._station is not None and worker in self._station.seated
-        return Cycle(
-            worker, began, pulled, worked, joined, self.seated_at[worker] if seated else NOT_YET, self.env.now, False
-        )
+        when = self.seated_at[worker] if seated else NOT_YET
+        ends = began, pulled, worked, joined, when, self.env.now
+        return Cycle(worker, *ends, False, client=self._class_of(worker))
+
+    def _class_of(self, worker: int) -> int:
+        """That of the client that the worker called last."""
+        if self._clients is None or worker >= self.network.workers:
+            return NOBODY
+        return int(self._clients.serving[worker])
 
     # -- rows -----------------------------------------------------------------------------------------------------
 
