@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from asyncq.machines import NEVER
-from asyncq.protocols import CANCELLED, LOST, ROWS
+from asyncq.state import CANCELLED, LOST, ROWS
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario

@@ -21,9 +21,10 @@ from asyncq.engines import Chunk
 from asyncq.engines.process import SimpyEngine
 from asyncq.errors import DeadlockError, NoExactLaw
 from asyncq.network import Network
-from asyncq.protocols import CANCELLED, COMMITTED, KINDS, LOST
+from asyncq.protocols import KINDS
 from asyncq.report import render
 from asyncq.run import Run
+from asyncq.state import CANCELLED, COMMITTED, LOST
 from asyncq.theory import staleness_law
 from asyncq.theory.population import busy_clients, calls_of
 from asyncq.timeline import timeline

@@ -53,7 +53,7 @@ def test_every_starter_is_valid_and_simulates(kind: str, everything: bool) -> No
 def test_the_starter_of_a_population_is_valid_and_simulates(everything: bool) -> None:
     text = uncommented(starter("population")) if everything else starter("population")
     assert [*validate(tomllib.loads(text))] == []
-    assert simulate(Scenario.from_dict(tomllib.loads(text)), updates=1500).updates >= 1500
+    assert simulate(Scenario.from_dict(tomllib.loads(text)), updates=5000).updates >= 5000
 
 
 def test_a_starter_shows_every_key_there_is() -> None:

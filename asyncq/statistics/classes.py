@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from asyncq.engines import Chunk
 from asyncq.network import Network
-from asyncq.protocols import DOWNWEIGHTED, KIND_NAMES
+from asyncq.state import DOWNWEIGHTED, KIND_NAMES
 
 __all__ = ["ByClass"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from asyncq.engines import Chunk
 from asyncq.estimate import Estimate
 from asyncq.network import Network
-from asyncq.protocols import DOWNWEIGHTED
+from asyncq.state import DOWNWEIGHTED
 from asyncq.statistics.accumulate import Accumulator
 from asyncq.statistics.classes import ByClass
 from asyncq.statistics.intervals import ratio_of_batches
