@@ -177,7 +177,7 @@ def starter(kind: str = "asynchronous") -> str:
         tries = "asyncq check FILE, asyncq simulate FILE, asyncq simulate FILE --set gpu.concurrency=16"
         summary = "Clients called from classes; every K-th push is an update"
         title = _TITLE.format(kind=kind, summary=summary, commands=tries)
-        return title + _POPULATION + _OPTIMIZER + _RUN.replace("#gpu.workers", "#gpu.concurrency")
+        return title + _POPULATION + _OPTIMIZER + _RUN.replace("gpu.workers", "gpu.concurrency").replace("2h", "30d")
     try:
         known_kind(kind)
     except PydanticCustomError as error:

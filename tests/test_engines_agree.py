@@ -197,15 +197,14 @@ def test_what_befalls_machines_on_the_full_route(kind):
     check()
 
 
-@pytest.mark.parametrize("kind", ["k-batch-sync"])
-def test_clients_on_the_full_route(kind):
+def test_clients_on_the_full_route():
     """With gradients of a slot that wait while it goes on, cancellations, and what befalls machines."""
 
     @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def check(data):
         shape = (True, True, True, data.draw(st.just(False)))
-        case = befallen(data.draw, peopled(data.draw, tables(data.draw, kind, shape)))
+        case = befallen(data.draw, peopled(data.draw, tables(data.draw, "k-batch-sync", shape)))
         case["slowdown"] += [{"worker": "pool0", "from": 0, "until": 9, "factor": 2.0}]  # one kernel for all cases
         assert_same(case, 400, data.draw(st.integers(0, 99)))
 

@@ -606,7 +606,7 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
             ("always there", called(CLASS + "availability = 1.1\n"), "availability", "must be at most 1", ""),
             ("there nan times", called(CLASS + "availability = nan\n"), "availability", "must be finite", ""),
             ("who go at once", called(CLASS + "stays = 0\n"), "population[1].stays", "must have a positive mean", ""),
-            ("who go before", called(CLASS + 'stays = "-1s"\n'), "population[1].stays", "must be", ""),
+            ("who go before", called(CLASS + 'stays = "-1s"\n'), "population[1].stays", "must not be negative", ""),
             ("in groups", called() + "[groups]\ncount = 2\n", "groups", "does not go with a population", "remove"),
             ("that gossips", called() + PROTOCOL.format("gossip"), "protocol.kind", "gossip does not go", "choose"),
             (
