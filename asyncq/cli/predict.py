@@ -16,7 +16,7 @@ __all__ = ["predict"]
     epilog="""\b
 Examples:
   asyncq predict scenarios/quickstart.toml
-  asyncq predict scenarios/language-model.toml --set rollout.workers=64
+  asyncq predict scenarios/language-model.toml --set replicas.workers=64
   asyncq predict scenarios/k-async.toml --json --out results
 """
 )

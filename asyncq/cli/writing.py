@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from asyncq.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from asyncq.scenario import Scenario
 
 __all__ = ["check", "init", "protocols", "schema"]
 
@@ -14,19 +18,32 @@ __all__ = ["check", "init", "protocols", "schema"]
 @click.command(epilog="Example: asyncq check scenarios/*.toml")
 @click.argument("files", nargs=-1, required=True)
 def check(files: tuple[str, ...]) -> None:
-    """Validate scenario FILES without running them."""
+    """Validate scenario FILES, and the candidates of their plans, without running them."""
     from asyncq.scenario import Scenario
 
     problems: list[str] = []
     for file in files:
         try:
             scenario = Scenario.from_toml(file)
+            planned = _planned(scenario)
         except ScenarioError as error:
             problems.extend(error.problems)
         else:
-            click.echo(f"{file}: ok ({scenario.workers} workers, {scenario.protocol.kind})")
+            click.echo(f"{file}: ok ({scenario.workers} workers, {scenario.protocol.kind}{planned})")
     if problems:
         raise ScenarioError(problems)
+
+
+def _planned(scenario: Scenario) -> str:
+    """How many candidates the scenario's plan compares; an empty text if it has none."""
+    if scenario.plan is None:
+        return ""
+    from asyncq.planner.candidates import candidates
+    from asyncq.planner.problem import Problem
+
+    Problem.of(scenario)
+    found, left_out = candidates(scenario)
+    return f"; a plan of {len(found)} candidates" + (f", {len(left_out)} impossible" if left_out else "")
 
 
 @click.command(epilog="Example: asyncq init k-async > my.toml")
