@@ -13,6 +13,7 @@ __all__ = ["predict"]
 
 
 @click.command(
+    short_help="What theory knows of a scenario, without a simulation.",
     epilog="""\b
 Examples:
   asyncq predict scenarios/quickstart.toml

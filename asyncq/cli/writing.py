@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "init", "protocols", "schema"]
 
 
-@click.command(epilog="Example: asyncq check scenarios/*.toml")
+@click.command(short_help="Validate scenario files and their plans.", epilog="Example: asyncq check scenarios/*.toml")
 @click.argument("files", nargs=-1, required=True)
 def check(files: tuple[str, ...]) -> None:
     """Validate scenario FILES, and the candidates of their plans, without running them."""
@@ -46,7 +46,7 @@ def _planned(scenario: Scenario) -> str:
     return f"; a plan of {len(found)} candidates" + (f", {len(left_out)} impossible" if left_out else "")
 
 
-@click.command(epilog="Example: asyncq init k-async > my.toml")
+@click.command(short_help="Write a commented starter scenario.", epilog="Example: asyncq init k-async > my.toml")
 @click.argument("kind", default="asynchronous")
 @click.option("--out", metavar="FILE", help="Write to FILE, which must not exist yet.")
 def init(kind: str, out: str | None) -> None:
@@ -60,7 +60,7 @@ def init(kind: str, out: str | None) -> None:
         click.echo(f"wrote {out}; next: asyncq simulate {out}", err=True)
 
 
-@click.command(epilog="Example: asyncq schema > asyncq.schema.json")
+@click.command(short_help="Print the JSON schema of a scenario.", epilog="Example: asyncq schema > asyncq.schema.json")
 def schema() -> None:
     """Print the JSON schema of a scenario file, for editors that check and complete TOML."""
     from asyncq.starter import json_schema
