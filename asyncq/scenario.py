@@ -37,7 +37,8 @@ from asyncq.machines import is_disturbed
 from asyncq.mistakes import TOLD, is_plain_name, items, mistakes, not_toml, shown
 from asyncq.overrides import override
 from asyncq.plan_table import PlanTable
-from asyncq.protocols import ALL_KINDS, KINDS, MOST_WAITING, PARAMETERS, Parameter
+from asyncq.protocols import ALL_KINDS, KINDS, PARAMETERS, Parameter
+from asyncq.state import MOST_WAITING
 
 __all__ = [
     "Failure",

@@ -27,17 +27,18 @@ from numpy.typing import NDArray
 
 from asyncq import machines as machines_module
 from asyncq import protocols, variates
+from asyncq import state as state_module
 from asyncq.engines import Chunk, MachineTime, check_progress, why_stuck
 from asyncq.errors import DeadlockError
 from asyncq.graphs import Neighbours
 from asyncq.machines import NEVER as NO_TIME
 from asyncq.machines import Machines, back_in_service, ends, struck, used
 from asyncq.network import Network
-from asyncq.protocols import (
+from asyncq.protocols import KINDS
+from asyncq.state import (
     CANCELLED_WORKERS,
     CLOSED,
     DROPPED,
-    KINDS,
     RELEASED,
     ROWS,
     apply_part,
@@ -161,7 +162,8 @@ def _compiled(function: Callable[..., Any]) -> Any:
 
 def _fingerprint(rule: Callable[..., Any]) -> str:
     """Changes whenever a source file does that the kernel is made of: the disk cache would not see that by itself."""
-    sources = {__file__, machines_module.__file__, protocols.__file__, variates.__file__, rule.__code__.co_filename}
+    modules = machines_module, protocols, state_module, variates
+    sources = {__file__, rule.__code__.co_filename, *(str(module.__file__) for module in modules)}
     return hashlib.sha256(b"".join(Path(source).read_bytes() for source in sorted(sources))).hexdigest()
 
 
