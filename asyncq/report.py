@@ -64,15 +64,14 @@ def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
     scenario, law, mean = found.scenario, found.law, found.mean
     lines = [system(scenario), f"predicted, no simulation; asyncq {__version__}", ""]
     if found.throughput is None or found.gradients is None:
-        lines += ["throughput   only by simulation", "", "staleness    only by simulation", ""]
-        lines += _wrapped(f"law          not known: {found.no_law}")
-        return "\n".join([*lines, *_wrapped(f"             nearest scenario with one: {found.nearest}")]) + "\n"
-    lines.append(f"throughput   {_rate(found.throughput)} {found.throughput.unit}{_says(found.throughput)}")
-    whose = "gradients" if scenario.groups is None else "gradients of groups"
-    ratio = _ratio(found.gradients, found.synchronous)
-    lines.append(f"             {_rate(found.gradients)} {whose} per second{ratio}")
-    if not isinstance(found.throughput, Estimate):
-        lines.append(f"             {found.throughput.reason}")
+        lines.append("throughput   only by simulation")
+    else:
+        lines.append(f"throughput   {_rate(found.throughput)} {found.throughput.unit}{_says(found.throughput)}")
+        whose = "gradients" if scenario.groups is None else "gradients of groups"
+        ratio = _ratio(found.gradients, found.synchronous)
+        lines.append(f"             {_rate(found.gradients)} {whose} per second{ratio}")
+        if not isinstance(found.throughput, Estimate):
+            lines.append(f"             {found.throughput.reason}")
     lines.append("")
     if law is not None:
         quantiles = ", ".join(f"{name} {value}" for name, value in found.quantiles.items())
@@ -85,7 +84,8 @@ def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
             lines.append(f"             {found.distance:.2g} from the geometric law of that mean")
     else:
         known = "mean not known" if mean is None else f"mean {mean:.5g} {found.unit} (exact, by counting)"
-        lines.append(f"staleness    {known}; its law only by simulation")
+        nothing = mean is None and found.throughput is None
+        lines.append(f"staleness    {'' if nothing else f'{known}; its law '}only by simulation")
         lines += ["", *_wrapped(f"law          not known: {found.no_law}")]
         lines += _wrapped(f"             nearest scenario with one: {found.nearest}")
     if found.momentum is not None:
