@@ -688,12 +688,14 @@ def _kernel(
             workers.stage[worker] = leg
             if leg == PARKED:
                 _clear(calendar, worker)
-                continue
-            due = now + _draw(streams, stream)
-            if called and leg != SERVICE and slot < state.workers and clients.leaves[worker] < due:
-                workers.stage[worker] = GONE
-                due = clients.leaves[worker]
-            _put(calendar, worker, due)
+            elif called and leg != SERVICE and slot < state.workers:
+                due = now + _draw(streams, stream)
+                if clients.leaves[worker] < due:
+                    workers.stage[worker] = GONE
+                    due = clients.leaves[worker]
+                _put(calendar, worker, due)
+            else:
+                _put(calendar, worker, now + _draw(streams, stream))
 
     try:
         return _jit(advance, cache=True, pipeline_class=_NothingAliases)

@@ -153,7 +153,7 @@ def _sharded_mean(network: Network) -> float | None:
 
 def _calls_alike(network: Network) -> None:
     if network.calls_differ:
-        reason = "a gradient's client is one of those that are idle, so that its work depends on who is busy with others"
+        reason = "a gradient's client is one of those that are idle, so its work depends on who is busy with others"
         if _clients_go(network):
             reason = "clients go before they are done, and which intervals end with an update depends on their length"
         raise NoExactLaw(
