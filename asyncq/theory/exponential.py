@@ -80,7 +80,7 @@ class ExponentialWorkers:
 
     # -- equal workers: seven numbers -------------------------------------------------------------------------------
 
-    def matrix(self, step: ArrayLike, momentum: float = 0.0, *, curvature_variance: float = 0.0) -> Real:
+    def matrix(self, step: ArrayLike, momentum: ArrayLike = 0.0, *, curvature_variance: float = 0.0) -> Real:
         """T, the exact recursion of [E w^2, wd, d^2, w e_m, d e_m, e_m^2, e_m e_n] at alpha h = ``step``, where d = w - v
         is the last update and e_m = w - u_m how far worker m is behind; shape (..., 7, 7), or (..., 3, 3) where nobody
         ever is (K = M). In w, v and u themselves it would be the same, but ill-conditioned for a large momentum. Equal
@@ -88,15 +88,15 @@ class ExponentialWorkers:
         if not self.homogeneous:
             raise ValueError("the seven moments close for equal workers only")
         _check_momentum(momentum)
-        c = np.asarray(step, dtype=np.float64)
-        k, mu = self.contributors, momentum
+        c, mu = np.broadcast_arrays(np.asarray(step, dtype=np.float64), np.asarray(momentum, dtype=np.float64))
+        k = self.contributors
         late, both = self._not_among()
-        one, nil = np.ones_like(c), np.zeros_like(c)
+        nil = np.zeros_like(c)
         own, pair = c * c * (1.0 + curvature_variance) / k, c * c * (1.0 - 1.0 / k)
         # the next update is D = mu d - c mean(w - e_m): its products with w and e_m, and its square
-        with_w = [-c, mu * one, nil, c, nil, nil, nil]
-        with_e = [nil, nil, nil, -c, mu * one, nil, c]
-        square = [own + pair, -2 * mu * c, mu * mu * one, -2 * (own + pair), 2 * mu * c, own, pair]
+        with_w = [-c, mu, nil, c, nil, nil, nil]
+        with_e = [nil, nil, nil, -c, mu, nil, c]
+        square = [own + pair, -2 * mu * c, mu * mu, -2 * (own + pair), 2 * mu * c, own, pair]
         ww, we, dd = (np.stack(row, axis=-1) for row in (with_w, with_e, square))
         unit = np.eye(7)
         rows = [
@@ -359,6 +359,6 @@ class ExponentialWorkers:
         return {"counts": list(self.counts), "shares": list(self.shares), "contributors": self.contributors}
 
 
-def _check_momentum(momentum: float) -> None:
-    if not (np.isfinite(momentum) and abs(momentum) < 1):
+def _check_momentum(momentum: ArrayLike) -> None:
+    if not np.all(np.abs(momentum) < 1):
         raise ValueError(f"momentum must lie strictly between -1 and 1 (got {momentum!r})")

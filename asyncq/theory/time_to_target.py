@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.bracketing import bracketed_root
@@ -74,8 +74,9 @@ class LossModel(Protocol):
     def averaged(self) -> int:
         """Gradients averaged in an update."""
 
-    def updates(self, steps: Real, momentum: float) -> Real:
-        """Updates to the target at each step, interpolated; infinite where it is never reached or unstable."""
+    def updates(self, steps: Real, momentum: ArrayLike) -> Real:
+        """Updates to the target at each step (S,), of one momentum or of one each, interpolated; infinite where it is never
+        reached or unstable."""
 
 
 class ExactLoss:
@@ -93,17 +94,16 @@ class ExactLoss:
             self._edges[momentum] = self.pool.threshold(momentum)
         return self._edges[momentum]
 
-    def updates(self, steps: Real, momentum: float) -> Real:
-        """By the recursion, one update at a time at first and then by its repeated squares."""
+    def updates(self, steps: Real, momentum: ArrayLike) -> Real:
+        """By the recursion and its repeated squares."""
         q = self.quadratic
-        steps = np.asarray(steps, dtype=np.float64)
-        fine = (steps > 0) & (steps < self.threshold(momentum))
+        mu, fine = _stable(self, steps, momentum)
         out = np.full(steps.size, np.inf)
         if not fine.any():
             return out
         c = steps[fine][:, None] * (q.curvature / q.sharpness)
         noise = (steps[fine][:, None] / q.sharpness) ** 2 * q.noise / np.where(q.start == 0, 1.0, q.start) ** 2
-        matrix = self.pool.matrix(c, momentum)
+        matrix = self.pool.matrix(c, mu[fine][:, None])
         size = matrix.shape[-1]
         drive = noise[..., None] * self.pool.noise_moments()
         floor = np.linalg.solve(np.eye(size) - matrix, drive[..., None])[..., 0, 0]
@@ -118,6 +118,13 @@ class ExactLoss:
             found = _first_for_good(whole, share, q.target)
         out[np.flatnonzero(fine)[reachable]] = np.where(np.isnan(found), np.inf, found)
         return out
+
+
+def _stable(model: LossModel, steps: Real, momentum: ArrayLike) -> tuple[Real, NDArray[np.bool_]]:
+    """The momentum of each step (S,), and which steps are under their threshold."""
+    mu = np.broadcast_to(np.asarray(momentum, dtype=np.float64), steps.shape)
+    edges = np.array([model.threshold(x) for x in mu.tolist()])
+    return mu, (steps > 0) & (steps < edges)
 
 
 def _first_for_good(whole: Real, share: Real, target: float) -> Real:
@@ -249,34 +256,33 @@ class LawLoss:
                 return float(-edge * np.expm1(-bracketed_root(excess, max(low, 1e-9), high, rtol=1e-6)))
         return edge
 
-    def updates(self, steps: Real, momentum: float) -> Real:
+    def updates(self, steps: Real, momentum: ArrayLike) -> Real:
         """By power series, as long as it takes until the target is met or every mode decays at one rate to its floor;
         at most ``LONGEST`` terms."""
-        steps = np.asarray(steps, dtype=np.float64)
         out = np.full(steps.size, np.inf)
-        fine = (steps > 0) & (steps < self.threshold(momentum))
+        mu, fine = _stable(self, steps, momentum)
         left = np.flatnonzero(fine)
-        first = np.minimum(self._least(steps[left], momentum), self.longest)
+        first = np.minimum(self._least(steps[left], mu[left]), self.longest)
         terms = SHORTEST
         while left.size:
             due = left[first <= terms]
             if due.size:
-                series = self._series(steps[due], momentum, terms)
-                found = self._reached(*series, steps[due], momentum, last=terms >= self.longest)
+                series = self._series(steps[due], mu[due], terms)
+                found = self._reached(*series, steps[due], mu[due], last=terms >= self.longest)
                 out[due] = np.where(np.isnan(found), np.inf, found)
                 done = np.isin(left, due[~np.isnan(found)])
                 left, first = left[~done], first[~done]
             terms *= 2
         return out
 
-    def _least(self, steps: Real, momentum: float) -> Real:
+    def _least(self, steps: Real, momentum: Real) -> Real:
         """Terms below which neither the target is met (at the rates of small steps) nor the transient over."""
         q = self.quadratic
-        slowness = (1.0 - momentum) / (2.0 * steps[:, None] * (q.curvature / q.sharpness))
+        slowness = (1.0 - momentum[:, None]) / (2.0 * steps[:, None] * (q.curvature / q.sharpness))
         share = q.loss / q.loss.sum()
         with np.errstate(divide="ignore"):
             met = (slowness * np.log(np.maximum(share, 1e-300) / q.target)).max(axis=1)
-        return np.minimum(0.5 * met, 6.0 * max(self.law.mean, 1.0 / (1.0 - momentum)))
+        return np.minimum(0.5 * met, 6.0 * np.maximum(self.law.mean, 1.0 / (1.0 - momentum)))
 
     def _floor(self, step: float, momentum: float, mode: int) -> float:
         """What E[w^2] / start^2 of one mode settles at: the gain and the noise both shared among K draws."""
@@ -291,12 +297,13 @@ class LawLoss:
     def moments(self, steps: Real, momentum: float, terms: int) -> Real:
         """E[w_t^2] / start^2 for t = 0 .. terms - 1, shape (S, d, terms)."""
         longer = 1 << max(terms - 1, DIRECT - 1).bit_length()
-        return self._series(steps, momentum, longer)[0][..., :terms]
+        return self._series(steps, np.full(steps.size, momentum), longer)[0][..., :terms]
 
-    def _series(self, steps: Real, momentum: float, terms: int) -> tuple[Real, Real]:
+    def _series(self, steps: Real, momentum: Real, terms: int) -> tuple[Real, Real]:
         """The moments, and the floor of each mode (S, d), not a number where an impulse has not settled to one rate:
         ``terms`` a power of two."""
-        q, mu, n = self.quadratic, momentum, terms
+        q, n = self.quadratic, terms
+        mu = np.repeat(momentum, q.curvature.size)
         c = (steps[:, None] * (q.curvature / q.sharpness)).ravel()[:, None]
         noise = (steps[:, None] / q.sharpness) ** 2 * q.noise / q.start**2
         pmf = self.law.pmf[:n]
@@ -305,7 +312,7 @@ class LawLoss:
         later = np.clip(1.0 - np.cumsum(law), 0.0, 1.0)  # read before the start
         p = np.zeros((c.size, n))
         p[:, 1:] = c * law[:-1]
-        p[:, :3] += np.array([1.0, -(1.0 + mu), mu])
+        p[:, :3] += np.stack([np.ones_like(mu), -(1.0 + mu), mu], axis=1)
         k = _inverse(p)
         mean = np.ones_like(k)
         mean[:, 1:] -= c * np.cumsum(k, axis=1)[:, :-1]
@@ -326,7 +333,7 @@ class LawLoss:
         shape = (steps.size, q.curvature.size)
         return out.reshape(*shape, n), floor.reshape(shape)
 
-    def _reached(self, moments: Real, floors: Real, steps: Real, momentum: float, *, last: bool) -> Real:
+    def _reached(self, moments: Real, floors: Real, steps: Real, momentum: Real, *, last: bool) -> Real:
         """Updates to the target at each step; not a number where more terms are needed (never if ``last``)."""
         q = self.quadratic
         share = q.loss / q.loss.sum()
@@ -343,14 +350,14 @@ class LawLoss:
         with np.errstate(divide="ignore", invalid="ignore"):
             early = np.log((later - floor) / (middle - floor)) / (3 * n // 4 - n // 2)
             rate = np.log((end - floor) / (later - floor)) / (n - 1 - 3 * n // 4)
-            one_rate = (rate < 0) & (np.abs(rate - early) <= ONE_RATE * np.abs(rate))
+            one_rate = (rate < 0) & np.isfinite(rate) & (np.abs(rate - early) <= ONE_RATE * np.abs(rate))
             still = np.maximum(np.abs(end - middle), np.abs(end - later)) <= STILL * end
         gone = (share * np.abs(end - np.where(still, end, np.where(np.isnan(floor), 0.0, floor))) <= STILL * q.target)
         known = one_rate | still | gone
         floor = np.where(one_rate, floor, end)
         rate = np.where(one_rate, rate, -1.0)
         if last and not np.all(known):
-            guessed_floor, guessed_rate = self._guessed(middle, end, floors[beyond], steps[beyond], momentum, n)
+            guessed_floor, guessed_rate = self._guessed(middle, end, floors[beyond], steps[beyond], momentum[beyond], n)
             floor, rate = np.where(known, floor, guessed_floor), np.where(known, rate, guessed_rate)
         sure = np.all(known, axis=1) | last
         able = np.flatnonzero(sure & (floor @ share < q.target) & np.all(np.isfinite(end), axis=1))
@@ -361,7 +368,7 @@ class LawLoss:
         return found
 
     def _guessed(
-        self, middle: Real, end: Real, floors: Real, steps: Real, momentum: float, terms: int
+        self, middle: Real, end: Real, floors: Real, steps: Real, momentum: Real, terms: int
     ) -> tuple[Real, Real]:
         """Floors and rates (S, d) where a mode has not settled to one rate within all terms: its last rate is taken."""
         q = self.quadratic
@@ -369,10 +376,10 @@ class LawLoss:
         floor = np.where(settled, end, np.nan_to_num(floors, nan=0.0))
         for i, j in np.argwhere(~settled & (q.noise > 0) & np.isnan(floors)):
             if self.longest < LONGEST:  # at small steps, a lower bound
-                small = steps[i] / q.sharpness * q.noise[j] / (2.0 * q.curvature[j] * (1.0 - momentum) * self.averaged)
-                floor[i, j] = small / q.start[j] ** 2
+                small = steps[i] / q.sharpness * q.noise[j] / (2.0 * q.curvature[j] * (1.0 - momentum[i]))
+                floor[i, j] = small / self.averaged / q.start[j] ** 2
             else:
-                floor[i, j] = self._floor(float(steps[i]), momentum, int(j))
+                floor[i, j] = self._floor(float(steps[i]), float(momentum[i]), int(j))
         floor = np.minimum(floor, 0.9999 * end)
         with np.errstate(divide="ignore", invalid="ignore"):
             rate = np.log(np.maximum(end - floor, 1e-300) / np.maximum(middle - floor, 1e-300))
@@ -395,15 +402,24 @@ def _floor_of(k: Real, spread: Real, noise: Real) -> Real:
 
 
 def _decays(floor: Real, above: Real, rate: Real, target: float) -> Real:
-    """When the sum over modes of floor + above exp(rate t), each (S, d), meets the target, by bisection; infinite
-    beyond 2^DOUBLINGS."""
+    """When the sum over modes of floor + above exp(rate t), each (S, d), meets the target; infinite beyond
+    2^DOUBLINGS. Newton's steps in the logarithm, kept within a bracket."""
     low, high = np.zeros(floor.shape[0]), np.full(floor.shape[0], 2.0**DOUBLINGS)
-    never = (floor + above * np.exp(rate * high[:, None])).sum(axis=1) > target
-    while np.any(high - low > 1e-6 * high + 1e-9):
-        middle = 0.5 * (low + high)
-        still = (floor + above * np.exp(rate * middle[:, None])).sum(axis=1) > target
-        low, high = np.where(still, middle, low), np.where(still, high, middle)
-    return np.where(never, np.inf, high)
+    rest = target - floor.sum(axis=1)
+    never = (above * np.exp(rate * high[:, None])).sum(axis=1) > rest
+    t = low
+    for _ in range(100):
+        parts = above * np.exp(rate * t[:, None])
+        value = parts.sum(axis=1)
+        low, high = np.where(value > rest, t, low), np.where(value > rest, high, t)
+        with np.errstate(all="ignore"):
+            new = t - np.log(value / rest) * value / (rate * parts).sum(axis=1)
+        new = np.where((new > low) & (new < high), new, 0.5 * (low + high))
+        if np.all((np.abs(new - t) <= 1e-7 * new + 1e-9) | never):
+            t = new
+            break
+        t = new
+    return np.where(never, np.inf, t)
 
 
 class UnequalLoss(LawLoss):
