@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asyncq.staleness import StalenessLaw
+from asyncq.theory.bracketing import bracketed_root
 
 __all__ = ["ExponentialWorkers", "exponential_workers"]
 
@@ -280,6 +281,8 @@ class ExponentialWorkers:
         bad = np.flatnonzero(~stable(scan))
         right = float(scan[bad[0]]) if bad.size else most * (1 + 1e-9)
         left = float(scan[bad[0] - 1]) if bad.size and bad[0] > 0 else 0.0 if bad.size else float(scan[-1])
+        if self.homogeneous and left > 0.0:
+            return bracketed_root(lambda c: float(np.log(self.rates(c, mu, curvature_variance=v)[0])), left, right)
         while right - left > 1e-13 * right:
             middle = 0.5 * (left + right)
             left, right = (middle, right) if stable(np.array([middle]))[0] else (left, middle)
