@@ -181,7 +181,7 @@ def _best_steps(
     return [found[i] for i in range(len(momenta))]
 
 
-Search = Generator[Real, Real, tuple[float, float]]  # asks for the updates at some steps; ends with the best and its own
+Search = Generator[Real, Real, tuple[float, float]]  # asks for the updates at some steps; ends with the best of them
 
 
 def _search_steps(model: LossModel, momentum: float, reserve: float, guess: float | None) -> Search:

@@ -82,8 +82,8 @@ class ExponentialWorkers:
     # -- equal workers: seven numbers -------------------------------------------------------------------------------
 
     def matrix(self, step: ArrayLike, momentum: ArrayLike = 0.0, *, curvature_variance: float = 0.0) -> Real:
-        """T, the exact recursion of [E w^2, wd, d^2, w e_m, d e_m, e_m^2, e_m e_n] at alpha h = ``step``, where d = w - v
-        is the last update and e_m = w - u_m how far worker m is behind; shape (..., 7, 7), or (..., 3, 3) where nobody
+        """T, the exact recursion of [E w^2, wd, d^2, w e_m, d e_m, e_m^2, e_m e_n] at alpha h = ``step``, d = w - v the
+        last update and e_m = w - u_m how far worker m is behind; shape (..., 7, 7), or (..., 3, 3) where nobody
         ever is (K = M). In w, v and u themselves it would be the same, but ill-conditioned for a large momentum. Equal
         workers only."""
         if not self.homogeneous:

@@ -75,8 +75,8 @@ class LossModel(Protocol):
         """Gradients averaged in an update."""
 
     def updates(self, steps: Real, momentum: ArrayLike) -> Real:
-        """Updates to the target at each step (S,), of one momentum or of one each, interpolated; infinite where it is never
-        reached or unstable."""
+        """Updates to the target at each step (S,), of one momentum or of one each, interpolated; infinite where
+        it is never reached or unstable."""
 
 
 class ExactLoss:
@@ -282,7 +282,7 @@ class LawLoss:
         share = q.loss / q.loss.sum()
         with np.errstate(divide="ignore"):
             met = (slowness * np.log(np.maximum(share, 1e-300) / q.target)).max(axis=1)
-        return np.minimum(0.5 * met, 6.0 * np.maximum(self.law.mean, 1.0 / (1.0 - momentum)))
+        return np.asarray(np.minimum(0.5 * met, 6.0 * np.maximum(self.law.mean, 1.0 / (1.0 - momentum))))
 
     def _floor(self, step: float, momentum: float, mode: int) -> float:
         """What E[w^2] / start^2 of one mode settles at: the gain and the noise both shared among K draws."""
