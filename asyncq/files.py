@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncq.errors import ScenarioError
-from asyncq.protocols import KIND_NAMES
 from asyncq.staleness import StalenessLaw
+from asyncq.state import KIND_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from asyncq.estimate import Estimate
 from asyncq.network import Network
-from asyncq.protocols import DROPPED
 from asyncq.staleness import StalenessLaw
+from asyncq.state import DROPPED
 from asyncq.statistics.accumulate import Collected
 from asyncq.statistics.intervals import (
     mean_of_independent,

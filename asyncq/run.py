@@ -16,7 +16,7 @@ from asyncq.estimate import Estimate
 from asyncq.findings import Groups, Learner, Pool, Server, Shards, Staleness, Tree
 from asyncq.machines import NEVER
 from asyncq.network import Network
-from asyncq.protocols import KIND_NAMES
+from asyncq.state import KIND_NAMES
 from asyncq.statistics.accumulate import Collected
 from asyncq.statistics.agreement import Agreement, agreement
 from asyncq.statistics.dependence import Dependence, dependence

@@ -14,7 +14,7 @@ from asyncq.engines import Chunk
 from asyncq.engines.process import Cycle, SimpyEngine
 from asyncq.errors import ScenarioError
 from asyncq.network import Network
-from asyncq.protocols import CANCELLED, DOWNWEIGHTED, KIND_NAMES, LOST
+from asyncq.state import CANCELLED, DOWNWEIGHTED, KIND_NAMES, LOST
 from asyncq.variates import Variates, chosen_seed
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from asyncq import Run, simulate
 from asyncq.engines import Chunk
 from asyncq.engines.process import SimpyEngine
 from asyncq.network import Network
-from asyncq.protocols import COMMITTED, DROPPED
+from asyncq.state import COMMITTED, DROPPED
 from asyncq.theory.exact import mean_staleness, staleness_law
 from asyncq.theory.throughput import throughput
 from asyncq.variates import Variates

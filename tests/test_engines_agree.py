@@ -5,6 +5,7 @@ The quick tests share few shapes of route, because every rule and shape is compi
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 import asyncq
 from asyncq import simulate
-from asyncq.engines import Chunk
+from asyncq.engines import Chunk, compiled
 from asyncq.engines.compiled import CompiledEngine, _calendar, _clear, _next, _put, _restart
 from asyncq.engines.process import SimpyEngine
 from asyncq.network import Network
@@ -287,13 +288,23 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path):
     assert python(QUICK + "print(run.engine)", **paths(NUMBA_CACHE_DIR=str(nowhere / "x"))) == "compiled"
 
 
+@pytest.mark.parametrize("module", ["engines.compiled", "machines", "protocols", "state", "variates"])
+def test_an_edit_of_any_source_of_the_kernel_changes_its_key(module, tmp_path, monkeypatch):
+    source = importlib.import_module(f"asyncq.{module}")
+    before = compiled._fingerprint(KINDS["asynchronous"].finish)
+    edited = tmp_path / "edited.py"
+    edited.write_text(Path(str(source.__file__)).read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
+    monkeypatch.setattr(source, "__file__", str(edited))
+    assert compiled._fingerprint(KINDS["asynchronous"].finish) != before
+
+
 def test_an_edited_rule_is_seen_by_the_next_process(tmp_path):
     """The cache is keyed by the sources that the kernel is made of."""
     package = shutil.copytree(Path(asyncq.__file__).parent, tmp_path / "asyncq", ignore=shutil.ignore_patterns("*.nb?"))
     here = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parent}"}
     code = QUICK + "import asyncq; print(asyncq.__file__, run.updates, sum(run.kinds.values()))"
     before = python(code, **here).split()
-    rules = package / "protocols.py"
+    rules = package / "state.py"
     text = rules.read_text()
     edited = text.replace("    s.version[0] += 1\n", "    s.version[0] += 2\n")
     assert edited != text

@@ -19,7 +19,8 @@ from asyncq.engines import Chunk
 from asyncq.engines.process import Cycle, SimpyEngine
 from asyncq.errors import DeadlockError, NoExactLaw, ScenarioError
 from asyncq.network import Network
-from asyncq.protocols import CANCELLED, COMMITTED, KINDS, LOST
+from asyncq.protocols import KINDS
+from asyncq.state import CANCELLED, COMMITTED, LOST
 from asyncq.theory import staleness_law
 from asyncq.timeline import timeline
 from asyncq.variates import Variates

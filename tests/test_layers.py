@@ -24,8 +24,8 @@ LAYERS: dict[str, int] = {
     for layer, stems in enumerate(
         (
             "errors",
-            "scenario plan_table mistakes overrides starter protocols graphs network machines distributions staleness "
-            "spelling estimate",
+            "scenario plan_table mistakes overrides starter protocols state graphs network machines distributions "
+            "staleness spelling estimate",
             "engines variates theory",
             "run findings replications timeline statistics",
             "sgd papers verification",
@@ -174,7 +174,7 @@ def test_theory_reaches_no_engine_even_through_others() -> None:
 
 
 def test_the_search_through_others_finds_what_is_there() -> None:
-    assert {"asyncq.variates", "asyncq.network", "asyncq.protocols"} <= reached("engines")
+    assert {"asyncq.variates", "asyncq.network", "asyncq.protocols", "asyncq.state"} <= reached("engines")
     assert "asyncq.estimate" in reached("statistics")
 
 

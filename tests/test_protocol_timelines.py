@@ -23,8 +23,9 @@ from asyncq.distributions import Deterministic
 from asyncq.engines import Chunk
 from asyncq.engines.process import SimpyEngine
 from asyncq.network import Network
-from asyncq.protocols import CANCELLED, COMMITTED, DOWNWEIGHTED, DROPPED, KINDS
+from asyncq.protocols import KINDS
 from asyncq.run import simulate
+from asyncq.state import CANCELLED, COMMITTED, DOWNWEIGHTED, DROPPED
 from asyncq.variates import Variates
 
 A, B, C = 0, 1, 2

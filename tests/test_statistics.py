@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from asyncq.engines import Chunk
 from asyncq.network import Network
-from asyncq.protocols import CANCELLED, COMMITTED, DOWNWEIGHTED, DROPPED, KIND_NAMES
+from asyncq.state import CANCELLED, COMMITTED, DOWNWEIGHTED, DROPPED, KIND_NAMES
 from asyncq.statistics.accumulate import BATCHES, BLOCK_ROWS, PARTS, SAMPLE, Accumulator, Collected
 from asyncq.statistics.goodness import fit_geometric
 from asyncq.statistics.intervals import ratio_of_batches

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from asyncq.errors import DeadlockError
 from asyncq.machines import NEVER
-from asyncq.protocols import CLOSED, LOST
+from asyncq.state import CLOSED, LOST
 
 __all__ = ["Chunk", "Engine", "MachineTime", "check_progress", "why_stuck"]
 

@@ -20,7 +20,7 @@ from asyncq.engines import Chunk, MachineTime, check_progress, why_stuck
 from asyncq.errors import DeadlockError
 from asyncq.machines import NEVER, back_in_service, ends, struck, used
 from asyncq.network import NO_STREAM, Network
-from asyncq.protocols import CANCELLED_WORKERS, CLOSED, DROPPED, RELEASED, ROWS, apply_part, lose, read_shards, start
+from asyncq.state import CANCELLED_WORKERS, CLOSED, DROPPED, RELEASED, ROWS, apply_part, lose, read_shards, start
 from asyncq.variates import Variates
 
 __all__ = ["Cycle", "SimpyEngine"]

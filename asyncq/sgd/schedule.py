@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.engines import Chunk
-from asyncq.protocols import DOWNWEIGHTED
 from asyncq.run import Run
 from asyncq.staleness import StalenessLaw
+from asyncq.state import DOWNWEIGHTED
 
 __all__ = ["LawSchedule", "Schedule", "TraceSchedule", "schedule_of"]
 

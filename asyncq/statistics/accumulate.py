@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from asyncq.engines import Chunk
 from asyncq.network import Network
-from asyncq.protocols import COMMITTED, DOWNWEIGHTED, KIND_NAMES
+from asyncq.state import COMMITTED, DOWNWEIGHTED, KIND_NAMES
 from asyncq.statistics.counting import BITS, kernel
 
 __all__ = ["BATCHES", "BLOCKS", "BLOCK_ROWS", "PARTS", "SAMPLE", "Accumulator", "Collected"]

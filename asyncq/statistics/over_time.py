@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from asyncq.engines import Chunk
 from asyncq.estimate import Estimate
-from asyncq.protocols import DOWNWEIGHTED
+from asyncq.state import DOWNWEIGHTED
 from asyncq.statistics.intervals import ratio_of_batches
 
 if TYPE_CHECKING:

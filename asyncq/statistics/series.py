@@ -10,7 +10,7 @@ import numpy as np
 from asyncq.engines import Chunk
 from asyncq.estimate import Estimate
 from asyncq.network import Network
-from asyncq.protocols import DOWNWEIGHTED
+from asyncq.state import DOWNWEIGHTED
 from asyncq.statistics.accumulate import Accumulator
 from asyncq.statistics.intervals import ratio_of_batches
 from asyncq.statistics.steady_state import warm_up
