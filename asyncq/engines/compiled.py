@@ -53,7 +53,6 @@ __all__ = ["CompiledEngine"]
 RESTART, PULL, WORK, PUSH, SERVICE, PARKED, STRUCK, REPAIR = range(8)  # what a worker's pending event ends
 ROWS_FULL, STREAM_EMPTY, TARGET_REACHED, CALENDAR_EMPTY, TIME_UP = range(5)  # why the kernel returned
 NEVER = np.uint64(0x7FF0_0000_0000_0000)  # the bits of infinity: keys from here on are empty slots
-LAST = np.uint64(0xFFFF_FFFF_FFFF_FFFF)  # after any key
 
 
 class Calendar(NamedTuple):
@@ -213,17 +212,16 @@ def _climb(calendar: Calendar, slot: int, key: np.uint64) -> None:
     """Let a slot's new key play its matches, from its leaf to the root."""
     tree, mask = calendar.tree, calendar.mask
     node = np.uint64(tree.size >> 1) + np.uint64(slot)
-    winner, others, closest = key, LAST, LAST
+    first, closest = key, NEVER
     tree[node] = key
     while node > np.uint64(1):
         other = tree[node ^ np.uint64(1)]
-        closest = min(closest, other ^ winner)
-        others = min(others, other)  # found before the key is known: a variate later
-        winner = min(others, key)
+        closest = min(closest, other ^ key)
+        key = min(other, key)
         node >>= np.uint64(1)
-        tree[node] = winner
+        tree[node] = key
     if closest <= mask:
-        _climb_exactly(calendar, slot, key)
+        _climb_exactly(calendar, slot, first)
 
 
 @_jit
