@@ -116,6 +116,7 @@ class Shards(NamedTuple):
     totals: Any  # float64 [shards, 2] as in Queue
     sitting: Any  # int64 [shards * seats] who sits there
     since: Any  # float64 [shards * seats]
+    where: Any  # int64 [shards * seats] the shard of a seat
     spare: Any  # int64 [shards, seats]
 
 
@@ -434,7 +435,7 @@ def _part_served(
 ) -> int:  # fmt: skip
     """A seat's service has ended: the part is applied, the seat taken by the next; the worker, if that was its last."""
     now, row, seat = calendar.now[0], state.sizes[ROWS], slot - state.workers
-    shard, worker = seat // shards.spare.shape[1], shards.sitting[seat]
+    shard, worker = shards.where[seat], shards.sitting[seat]
     counts, totals = shards.counts[shard], shards.totals[shard]
     seated = shards.since[seat]
     counts[3] += 1
@@ -717,6 +718,7 @@ class CompiledEngine:
             totals=np.zeros((many, 2)),
             sitting=integers(many * seats, 0),
             since=np.zeros(many * seats),
+            where=np.repeat(np.arange(many), seats),
             spare=seat,
         )
         rule = network.kind.joined if sharded else network.kind.finish
