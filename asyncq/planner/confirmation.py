@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.planner.tuning import Tuned
-from asyncq.protocols import DOWNWEIGHTED
 from asyncq.run import Run
 from asyncq.sgd.objectives import NoisyQuadratic
 from asyncq.sgd.replay import replay
 from asyncq.staleness import StalenessLaw
+from asyncq.state import DOWNWEIGHTED
 from asyncq.theory.time_to_target import Quadratic, fresh_loss
 
 __all__ = ["LONGEST", "Confirmation", "confirm", "horizon", "quantile"]
