@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Contest", "Rival", "Verdict", "answers", "choice", "contest", "standard_error", "verdict"]
 
-AS_GOOD = 1.01  # times the winner's: no difference that anybody would act on
-MODEL_ERROR = 1.25  # times the winner's, where one of the two is known by theory only
+AS_GOOD = 1.01  # times the winner's: by convention no difference; steps and momenta are found to 0.5 %, two make 1 %
+MODEL_ERROR = 1.25  # times the winner's, where one is not replayed: in 148 random cases the model was 11 % off at most
 SMALL_SWING = 0.02
-WORTHWHILE = 0.05  # less time than this saved is no reason to go asynchronous
+WORTHWHILE = 0.05  # by convention: less time than this saved is no reason to go asynchronous
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,12 @@ class Contest:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {"not_distinguishable": list(self.level), "rivals": [asdict(rival) for rival in self.rivals]}
+        return {
+            "not_distinguishable": list(self.level),
+            "rivals": [asdict(rival) for rival in self.rivals],
+            "as_good": AS_GOOD,
+            "model_error": MODEL_ERROR,
+        }
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        return {**asdict(self), "worthwhile": WORTHWHILE}
 
 
 def standard_error(seen: Confirmation) -> float:
