@@ -55,7 +55,6 @@ __all__ = ["CompiledEngine"]
 RESTART, PULL, WORK, PUSH, SERVICE, PARKED, STRUCK, REPAIR, GONE = range(9)  # what a worker's pending event ends
 ROWS_FULL, STREAM_EMPTY, TARGET_REACHED, CALENDAR_EMPTY, TIME_UP = range(5)  # why the kernel returned
 NEVER = np.uint64(0x7FF0_0000_0000_0000)  # the bits of infinity: keys from here on are empty slots
-LAST = np.uint64(0xFFFF_FFFF_FFFF_FFFF)  # after any key
 
 
 class Calendar(NamedTuple):
@@ -119,6 +118,7 @@ class Shards(NamedTuple):
     totals: Any  # float64 [shards, 2] as in Queue
     sitting: Any  # int64 [shards * seats] who sits there
     since: Any  # float64 [shards * seats]
+    where: Any  # int64 [shards * seats] the shard of a seat
     spare: Any  # int64 [shards, seats]
 
 
@@ -216,17 +216,16 @@ def _climb(calendar: Calendar, slot: int, key: np.uint64) -> None:
     """Let a slot's new key play its matches, from its leaf to the root."""
     tree, mask = calendar.tree, calendar.mask
     node = np.uint64(tree.size >> 1) + np.uint64(slot)
-    winner, others, closest = key, LAST, LAST
+    first, closest = key, NEVER
     tree[node] = key
     while node > np.uint64(1):
         other = tree[node ^ np.uint64(1)]
-        closest = min(closest, other ^ winner)
-        others = min(others, other)  # found before the key is known: a variate later
-        winner = min(others, key)
+        closest = min(closest, other ^ key)
+        key = min(other, key)
         node >>= np.uint64(1)
-        tree[node] = winner
+        tree[node] = key
     if closest <= mask:
-        _climb_exactly(calendar, slot, key)
+        _climb_exactly(calendar, slot, first)
 
 
 @_jit
@@ -451,7 +450,7 @@ def _part_served(
 ) -> int:  # fmt: skip
     """A seat's service has ended: the part is applied, the seat taken by the next; the worker, if that was its last."""
     now, row, seat = calendar.now[0], state.sizes[ROWS], slot - state.workers
-    shard, worker = seat // shards.spare.shape[1], shards.sitting[seat]
+    shard, worker = shards.where[seat], shards.sitting[seat]
     counts, totals = shards.counts[shard], shards.totals[shard]
     seated = shards.since[seat]
     counts[3] += 1
@@ -757,6 +756,7 @@ class CompiledEngine:
             totals=np.zeros((many, 2)),
             sitting=integers(many * seats, 0),
             since=np.zeros(many * seats),
+            where=np.repeat(np.arange(many), seats),
             spare=seat,
         )
         rule = network.kind.joined if sharded else network.kind.finish
