@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
 from asyncq.distributions import nearest
-from asyncq.mistakes import items, keys, not_yet, shown
+from asyncq.mistakes import items, keys, shown, table_at
 
 __all__ = ["override", "put"]
 
@@ -31,16 +32,17 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
         if isinstance(plan := data.get("plan"), dict):
             plan.setdefault("vary", {})
     pools = [pool for pool in items(data.get("pool")) if isinstance(pool, dict)]
-    by_name = {str(pool.get("name")): pool for pool in pools}
-    tables = [*keys(root), *not_yet(root)]
+    by_name = _by_name(pools)
+    tables = keys(root)
     here: Any = data
+    table = "pool"
     if len(steps) > 1 and steps[0] == "pool":
         if steps[1] not in by_name:
             remedy = nearest(steps[1], list(by_name))
             return f"{source} {path}: there is no such pool (got {shown(steps[1])}); {remedy}"
         here, steps = by_name[steps[1]], steps[2:]
     elif len(steps) > 1 and steps[0] in tables:
-        here, steps = data.setdefault(steps[0], {}), steps[1:]
+        table, here, steps = steps[0], data.setdefault(steps[0], {}), steps[1:]
     elif len(steps) > 1 and steps[0] in by_name:
         here, steps = by_name[steps[0]], steps[1:]
     elif steps[0] not in tables:
@@ -50,14 +52,30 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
     if not steps:
         return f"{source} {path}: must name a key of the pool; write for instance {path}.workers=8"
     for done, step in enumerate(steps[:-1]):
-        here = here.get(step) if isinstance(here, dict) else None
-        if not isinstance(here, dict):
+        if isinstance(here, dict) and step not in here and _is_table(root, table, steps[: done + 1]):
+            here[step] = {}
+        here = here.get(step) if isinstance(here, dict) else _by_name(here)[step]
+        if (named := _by_name(here)) and done + 2 < len(steps):
+            if steps[done + 1] not in named:
+                remedy = nearest(steps[done + 1], list(named))
+                return f"{source} {path}: {step} has none of this name (got {shown(steps[done + 1])}); {remedy}"
+        elif not isinstance(here, dict):
             whole = path.rsplit(".", len(steps) - 1 - done)[0]
             return f"{source} {path}: {whole} is not a table here (got {shown(here)}); set {whole} as a whole"
     if not isinstance(here, dict):
         return f"{source} {path}: its table is {shown(here)}; write it as a table"
     here[steps[-1]] = value
     return ""
+
+
+def _by_name(tables: Any) -> dict[str, Any]:
+    """The tables of a list by their names."""
+    return {str(table["name"]): table for table in items(tables) if isinstance(table, dict) and "name" in table}
+
+
+def _is_table(root: type[BaseModel], table: str, steps: Sequence[str]) -> bool:
+    """Whether the last of ``steps`` below a top-level ``table`` is a table of one kind, so that it may begin empty."""
+    return table_at(root, [table, *steps]) is not table_at(root, [table, *steps[:-1]])
 
 
 def _toml_value(text: str) -> Any:

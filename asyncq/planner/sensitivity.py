@@ -110,9 +110,7 @@ def _machines(scenario: Scenario, factor: float) -> Iterator[tuple[str, Any]]:
 
 
 def _with_work(candidate: Candidate, factor: float) -> Candidate:
-    pools = tuple(
-        pool.model_copy(update={"work_time": _spread(pool.work_time, factor)}) for pool in candidate.scenario.pool
-    )
+    pools = tuple(pool.with_work(lambda law: _spread(law, factor)) for pool in candidate.scenario.pool)
     return _changed(candidate, candidate.scenario.model_copy(update={"pool": pools}))
 
 
