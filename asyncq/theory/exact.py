@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -180,7 +181,7 @@ def _all_exponential_alike(network: Network) -> bool:
 def _asynchronous(network: Network, tolerance: float) -> StalenessLaw:
     _calls_alike(network)
     if not network.has_server or network.seats >= network.workers:
-        return independent_workers(pools_of(network), tolerance=tolerance)
+        return _independent(tuple(pools_of(network)), tolerance)
     service = network.laws[network.service]
     seats = f"a server with {network.seats} seat{'s' if network.seats > 1 else ''}"
     nearest = "the same with exponential service, exponential work alike for all, no pull or push; or with no server"
@@ -194,6 +195,12 @@ def _asynchronous(network: Network, tolerance: float) -> StalenessLaw:
     return server_staleness(
         workers=network.workers, work_mean=work.mean, service_mean=service.mean, seats=network.seats
     )
+
+
+@lru_cache(maxsize=8)
+def _independent(pools: tuple[RenewalPool, ...], tolerance: float) -> StalenessLaw:
+    """Remembered: candidates of a plan that differ in the batch have it in common, and it may take seconds."""
+    return independent_workers(pools, tolerance=tolerance)
 
 
 def _k_batch_async(network: Network, tolerance: float) -> StalenessLaw:
