@@ -23,6 +23,7 @@ from asyncq.planner.regimes import Regimes, regimes
 from asyncq.planner.sensitivity import Sensitivity, sensitivity
 from asyncq.planner.tuning import HIGHEST, LOWEST, Tuned, best_step, model_of, tune
 from asyncq.scenario import Scenario
+from asyncq.staleness import StalenessLaw
 from asyncq.theory.exponential import exponential_workers
 from asyncq.theory.time_to_target import ExactLoss, UnequalLoss
 from asyncq.variates import chosen_seed
@@ -205,7 +206,7 @@ def plan(
     for i, candidate in enumerate(found):
         tell(i, f"tuning {candidate.name}")
         seen = hardware(candidate, seed=seed, engine=engine)
-        judged.append((candidate, _light(seen), tuner.tuned(candidate, seen)))
+        judged.append((candidate, _light(seen), tuner.tuned(candidate, seen.law)))
     best = math.inf  # time to the target of those looked at so far, in the order that theory puts them in
     by_theory = [tuned.updates / seen.throughput.mean for _, seen, tuned in judged]
     made: dict[int, Row] = {}
@@ -269,15 +270,15 @@ class Tuner:
         self._known: dict[Any, Tuned] = {}
 
     def tuned(
-        self, candidate: Candidate, seen: Hardware, near: Tuned | None = None, shifts: tuple[float, ...] = (0.0,)
+        self, candidate: Candidate, law: StalenessLaw, near: Tuned | None = None, shifts: tuple[float, ...] = (0.0,)
     ) -> Tuned:
         """The best setting of a candidate; with a known one of a similar problem, the best step at its momentum
         shifted by ``shifts`` in atanh."""
-        model, basis = model_of(candidate, seen.law, self.problem.quadratic)
+        model, basis = model_of(candidate, law, self.problem.quadratic)
         key = (
             (model.pool, candidate.batches, candidate.gradients)
             if isinstance(model, ExactLoss)
-            else (seen.law.pmf.tobytes(), candidate.batches, candidate.gradients, basis)
+            else (law.pmf.tobytes(), candidate.batches, candidate.gradients, basis)
         )
         if key not in self._known:
             if near is None or near.step <= 0:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from asyncq.distributions import Gamma, Law, Scaled
 from asyncq.network import Network
 from asyncq.planner.candidates import Candidate
-from asyncq.planner.hardware import Hardware, hardware
+from asyncq.planner.hardware import pace
 from asyncq.planner.problem import Problem
-from asyncq.planner.tuning import Tuned
 from asyncq.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -69,12 +68,14 @@ def sensitivity(
     other = [row for row in ranked if row.candidate.fresh != first.candidate.fresh][:1]
     contenders = [first, *dict.fromkeys([*other, *ranked[1:]])][:CONTENDERS]
 
-    def times(new: Tuner, changed: dict[str, tuple[Candidate, Hardware]]) -> dict[str, float]:
+    def times(new: Tuner, changed: dict[str, Candidate]) -> dict[str, float]:
         out = {}
         for row in contenders:
-            candidate, seen = changed.get(row.name, (row.candidate, row.hardware))
-            tuned: Tuned = new.tuned(candidate, seen, row.tuned, (0.0,) if changed else SHIFTS)
-            out[row.name] = tuned.updates / seen.throughput.mean
+            candidate, rate, law = row.candidate, row.hardware.throughput.mean, row.hardware.law
+            if row.name in changed:
+                candidate = changed[row.name]
+                rate, law = pace(candidate, seed=seed, engine=engine)
+            out[row.name] = new.tuned(candidate, law, row.tuned, (0.0,) if changed else SHIFTS).updates / rate
         return out
 
     synchronous = {row.name for row in contenders if row.candidate.fresh}
@@ -100,10 +101,7 @@ def sensitivity(
                 continue
             out.append((name, word, judged(times(Tuner(other_problem, tuner.reserve), {}))))
         for name, change in _machines(scenario, factor):
-            changed = {}
-            for row in contenders:
-                candidate = change(row.candidate)
-                changed[row.name] = (candidate, hardware(candidate, seed=seed, engine=engine))
+            changed = {row.name: change(row.candidate) for row in contenders}
             out.append((name, word, judged(times(Tuner(problem, tuner.reserve), changed))))
     made = (Sensitivity(name, word, winner, lead, before, then, choice) for name, word, (winner, lead, then) in out)
     usable = [item for item in made if math.isfinite(item.lead) and item.lead > 0 and math.isfinite(before)]
@@ -120,9 +118,7 @@ def _machines(scenario: Scenario, factor: float) -> Iterator[tuple[str, Any]]:
 
 
 def _with_work(candidate: Candidate, factor: float) -> Candidate:
-    pools = tuple(
-        pool.model_copy(update={"work_time": _spread(pool.work_time, factor)}) for pool in candidate.scenario.pool
-    )
+    pools = tuple(pool.with_work(lambda law: _spread(law, factor)) for pool in candidate.scenario.pool)
     return _changed(candidate, candidate.scenario.model_copy(update={"pool": pools}))
 
 
