@@ -73,9 +73,10 @@ def regimes(scenario: Scenario, problem: Problem, reserve: float) -> Regimes:
             momenta.append(mu)
             updates.append(value)
         found.append((np.array(updates), np.array(momenta)))
-    levels = [values / values[0] for values, _ in found]
-    time = levels[0] / (_pace(scenario) / _pace(scenario)[0])
-    doubling = time[1:] / time[:-1]
+    with np.errstate(invalid="ignore"):  # never over never
+        levels = [values / values[0] for values, _ in found]
+        time = levels[0] / (_pace(scenario) / _pace(scenario)[0])
+        doubling = time[1:] / time[:-1]
     return Regimes(
         workers=WORKERS,
         updates=_plain(levels[0]),
