@@ -49,7 +49,7 @@ def exponential_pool(candidate: Candidate) -> ExponentialWorkers | None:
         return exponential_workers(1)
     laws = [network.laws[number] for number in network.work]
     wires = bool(np.any(network.pull >= 0) or np.any(network.push >= 0))
-    plain = not (network.has_server or wires or network.machines is not None)
+    plain = not (network.has_server or wires or network.machines is not None or network.calls_differ)
     if not plain or not all(law.is_exponential for law in laws):
         return None
     rates = [1.0 / law.mean for law in laws]
