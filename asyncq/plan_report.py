@@ -104,7 +104,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _cost_unit(plan: Plan) -> str:
-    return plan.rows[0].cost.unit
+    return plan.rows[0].cost.unit.removeprefix("in ")
 
 
 def _number(value: float, *, whole: bool = False) -> str:
