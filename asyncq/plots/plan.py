@@ -141,7 +141,7 @@ def regimes(plan: Plan) -> Figure:
     _logarithmic(axes.yaxis)
     axes.set_xlabel("asynchronous workers (exponential work, one gradient an update)")
     axes.set_ylabel("updates to the target over one worker's")
-    axes.legend(frameon=False, fontsize=8, loc="center left")
+    _legend(figure, axes, columns=3)
     return figure
 
 
