@@ -217,12 +217,15 @@ class Shards:
 
 @dataclass(frozen=True)
 class Pool:
-    """One pool's part: mean staleness of its gradients, and gradients per second committed by all its workers."""
+    """One pool's part: mean staleness of its gradients, and gradients per second committed by all its workers, with
+    95 % intervals; None where nothing was committed, or too little for an interval."""
 
     name: str
     workers: int
     staleness: float | None
     throughput: float
+    staleness_ci95: tuple[float, float] | None
+    throughput_ci95: tuple[float, float] | None
 
     @classmethod
     def all_of(cls, collected: Collected, network: Network) -> tuple[Pool, ...]:
@@ -232,10 +235,23 @@ class Pool:
         committed = np.bincount(network.pool_of, weights=collected.per_worker[0])
         sums = np.bincount(network.pool_of, weights=collected.per_worker[1])
         rate = float(rows) / float(seconds) / collected.rows if seconds > 0 else 0.0
-        return tuple(
-            cls(name, int(size), float(total / n) if n else None, float(n * rate))
-            for name, size, n, total in zip(network.pools, sizes, committed, sums, strict=True)
-        )
+        if sizes.size == 1:
+            every, late, _, lasted, *_ = collected.batches.T
+            counts, ages, smallest = every[:, None], late[:, None], collected.cycle
+        else:
+            counts, ages = collected.pool_parts.astype(float).transpose(1, 0, 2)
+            lasted, smallest = collected.part_seconds, 1
+
+        def about(mean: float, above: NDArray[np.float64], below: NDArray[np.float64]) -> tuple[float, float] | None:
+            half = ratio_of_batches(above, below, unit="", smallest=smallest).half_width
+            return (mean - half, mean + half) if np.isfinite(half) else None
+
+        found = []
+        for pool, (name, size, n, total) in enumerate(zip(network.pools, sizes, committed, sums, strict=True)):
+            mean, own = float(total / n) if n else None, float(n * rate)
+            interval = None if mean is None else about(mean, ages[:, pool], counts[:, pool])
+            found.append(cls(name, int(size), mean, own, interval, about(own, counts[:, pool], lasted)))
+        return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from math import isnan
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ SCREEN = 24  # lines
 PHASES = 8  # that are listed
 BARS, FEWEST_BARS = 8, 4
 BAR_WIDTH = 40
-WIDTH = 80
+WIDTH, WIDEST = 80, 100  # columns of sentences, and of lines with many numbers
 STAGES = 10  # stages of a pipeline that are listed, and the last
 
 
@@ -49,7 +50,7 @@ def render(run: Run, *, ascii_only: bool = False) -> str:
     """The report of a run, at most 80 columns wide but for long names."""
     above, below = [*_heading(run), "", *_flow(run), ""], ["", *_advice(run), *_ceiling(run.recommendation)]
     if run.over_time is not None and 1 < len(run.over_time.phases) <= PHASES:
-        below += ["", *_phases(run.over_time)]
+        below += ["", *_phases(run.over_time, sharded=run.shards is not None)]
     staleness = list(_staleness(run))
     bars = max(FEWEST_BARS, min(BARS, SCREEN - len(above) - len(staleness) - len(below)))
     lines = [*above, *staleness, *_histogram(run.staleness.law, "#" if ascii_only else "█", bars), *below]
@@ -199,11 +200,12 @@ def _heading(run: Run) -> Iterator[str]:
         yield f"WARNING {warning}"
 
 
-def _phases(seen: OverTime) -> Iterator[str]:
-    yield f"{'time':<15}{'updates per second':<30}{'mean staleness':<26}what is on"
+def _phases(seen: OverTime, *, sharded: bool) -> Iterator[str]:
+    whose = "at shard 0" if sharded else ""
+    yield f"{'time':<15}{'updates per second':<30}{'mean staleness ' + whose:<26}what is on"
     for phase in seen.phases:
         rate, mean = _estimate(phase.throughput), _estimate(phase.staleness)
-        on = ", ".join(phase.what)
+        on = ", ".join([*phase.what[:3], *([f"{len(phase.what) - 3} more"] if len(phase.what) > 3 else [])])
         yield f"  from {_seconds(phase.begins):<8}{rate:<30}{mean:<26}{on}".rstrip()
 
 
@@ -244,14 +246,17 @@ def _flow(run: Run) -> Iterator[str]:
     total = sum(spent.values()) or 1.0
     shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]
     whose = "groups" if run.groups is not None else "workers" if run.learner is None else "generators"
-    yield f"{whose:<12} {', '.join(shares)} of their time"
+    yield from _wrapped(f"{whose:<12} {', '.join(shares)} of their time", width=WIDEST)
     if run.groups is not None:
         share = f"{run.groups.efficiency:.1%}"
         yield f"  in groups  a machine's own work is {share} of its group's (exact); the rest it waits"
     if len(run.pools) > 1:
         for pool in run.pools:
-            stale = "no gradient committed" if pool.staleness is None else f"mean staleness {pool.staleness:.4g}"
-            yield f"  {pool.name:<10} {pool.workers} workers, {pool.throughput:.4g} gradients per second, {stale}"
+            often = _estimate(Estimate(pool.throughput, pool.throughput_ci95, "gradients per second"))
+            stale = "no gradient committed"
+            if pool.staleness is not None:
+                stale = f"mean staleness {_estimate(Estimate(pool.staleness, pool.staleness_ci95, run.network.unit))}"
+            yield f"  {pool.name:<10} {pool.workers} workers, {often} gradients/s, {stale}"
 
 
 def _server(server: Server) -> Iterator[str]:
@@ -378,14 +383,14 @@ def _ceiling(look: FirstLook | None) -> Iterator[str]:
 
 def _ratio(gradients: Estimate | Bounds, synchronous: Estimate | None) -> str:
     """How many times as fast as behind a barrier, where both are known."""
-    if synchronous is None or not isinstance(gradients, Estimate):
+    if synchronous is None or not isinstance(gradients, Estimate) or isnan(gradients.mean):
         return ""
     return f": {gradients.mean / synchronous.mean:.3g} times synchronous ({synchronous.mean:.4g}, exact)"
 
 
-def _wrapped(text: str, indent: int = 13) -> list[str]:
+def _wrapped(text: str, indent: int = 13, width: int = WIDTH) -> list[str]:
     """A long sentence, its further lines indented: under its heading unless told."""
-    return wrap(text, WIDTH, subsequent_indent=" " * indent, break_long_words=False)
+    return wrap(text, width, subsequent_indent=" " * indent, break_long_words=False)
 
 
 def _rate(value: Estimate | Bounds) -> str:
@@ -397,6 +402,8 @@ def _says(value: Estimate | Bounds) -> str:
 
 
 def _estimate(value: Estimate, digits: int = 4) -> str:
+    if isnan(value.mean):
+        return "none"
     interval = "" if value.ci95 is None else f" [{value.ci95[0]:.{digits}g}, {value.ci95[1]:.{digits}g}]"
     return f"{value.mean:.{digits}g}{interval}"
 

@@ -216,7 +216,7 @@ def simulate(
             interrupted = True
             break
         if rule is not None:
-            enough = rule.reached(series.shards[0])
+            enough = rule.reached(series.shards)
             if on_precision is not None:
                 on_precision(rule.now)
             if enough:

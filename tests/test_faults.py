@@ -6,6 +6,7 @@ worker, version read, staleness, kind).
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +21,7 @@ from asyncq.engines.process import Cycle, SimpyEngine
 from asyncq.errors import DeadlockError, NoExactLaw, ScenarioError
 from asyncq.network import Network
 from asyncq.protocols import KINDS
+from asyncq.report import render
 from asyncq.state import CANCELLED, COMMITTED, LOST
 from asyncq.theory import staleness_law
 from asyncq.timeline import timeline
@@ -285,6 +287,33 @@ def test_work_that_outlasts_a_block_of_factors():
     factors = np.concatenate([variates.block(network.machines.slowness) for _ in range(4)])
     work = np.append(0.0, np.cumsum(0.001 / factors))
     assert rows(case, 1)[0][0] == pytest.approx(np.interp(25.0, work, 0.001 * np.arange(work.size)), rel=1e-9)
+
+
+# -- what is shown of it ----------------------------------------------------------------------------------------------
+
+
+def test_a_phase_in_which_nothing_is_applied_has_no_staleness():
+    """Everybody is away from 0 to 2: no update, and nothing to take a mean of."""
+    case = scenario(1.0, workers=2, outage=[window("gpu", 0, 2)], run={"until": 9.5, "warmup": "none"})
+    run = simulate(case, seed=1)
+    away, back = json.loads(json.dumps(run.to_dict(), allow_nan=False))["phases"]
+    assert (away["updates"], away["staleness"]["mean"], away["throughput"]["mean"]) == (0, None, 0.0)
+    assert (back["updates"], back["staleness"]["mean"]) == (14, 13 / 14)  # two at a time, at 3, 4, ..., 9
+    assert "from 0 s     0 [0, 0]                      none                      gpu away\n" in render(run)
+
+
+def test_a_run_over_in_no_time_says_so():
+    case = scenario({"law": "empirical", "values": [0.0, 1.0]}, run={"until": 5.0, "updates": 1, "warmup": "none"})
+    run = simulate(case, seed=0)
+    assert run.seconds == 0  # one of eight workers had no work to do
+    json.dumps(run.to_dict(), allow_nan=False)
+    assert "throughput   none updates per second\n" in render(run)
+
+
+def test_slow_and_fast_are_told_once_each():
+    windows = [window("gpu[0]", 0, 5, factor=0.5), window("gpu[1]", 0, 5, factor=3), window("gpu[1]", 0, 4, factor=3)]
+    run = simulate(scenario(LAWS["gamma"], slowdown=windows, run={"until": 9.0, "warmup": "none"}), seed=1)
+    assert run.over_time.phases[0].what == ("gpu[0] 2 times faster", "gpu[1] 3 times slower")
 
 
 # -- a preemption -----------------------------------------------------------------------------------------------------
