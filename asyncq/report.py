@@ -325,11 +325,17 @@ def _histogram(law: StalenessLaw, bar: str, bars: int) -> Iterator[str]:
 
 
 def _laws(run: Run) -> Iterator[str]:
-    yield "laws         by BIC, above that of the first; distance is total variation"
+    yield "laws         by BIC, above that of the first; total variation; parameters (standard errors)"
     best = run.laws[0].bic
     for law in run.laws:
         more = f"{law.bic - best:+.1f}" if law.bic < float("inf") else "impossible"
-        yield f"  {law.family:<26} {more:>12}  distance {law.gof.total_variation:<8.2g} {law.verdict}"
+        errors = law.standard_errors or {}
+        values = [
+            f"{name}\xa0{value:.4g}" + (f"\xa0({errors[name]:.2g})" if name in errors else "")  # not to be broken
+            for name, value in law.parameters.items()
+        ]
+        line = f"  {law.family:<25} {more:>10}  {law.gof.total_variation:<7.2g}{law.verdict:<8}  {', '.join(values)}"
+        yield from (part.replace("\xa0", " ") for part in _wrapped(line, 57, WIDEST))
 
 
 def _advice(run: Run) -> Iterator[str]:

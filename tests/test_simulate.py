@@ -117,6 +117,19 @@ def test_a_run_without_a_seed_records_the_one_it_drew():
     assert simulate(scenario(), updates=2000, seed=run.seed).throughput == run.throughput
 
 
+def test_fitted_laws_are_shown_with_parameters_and_standard_errors():
+    """The mean of a Poisson law is estimated by that of the rows, whose interval the report has anyway."""
+    run = simulate(scenario(), updates=5000, seed=1)
+    poisson = next(law for law in run.laws if law.family == "poisson")
+    assert poisson.parameters["mean"] == pytest.approx(run.staleness.mean)
+    shown = " ".join(render(run).split())
+    for law in run.laws:
+        for name, value in law.parameters.items():
+            error = "" if law.standard_errors is None else f" ({law.standard_errors[name]:.2g})"
+            assert f" {name} {value:.4g}{error}" in shown
+    assert max(map(len, render(run).splitlines())) <= 100
+
+
 @pytest.mark.parametrize("engine", ["simpy", "compiled"])
 def test_pools_have_intervals(engine):
     """Independent exponential workers: a pool of n makes n / E[W] gradients a second, and while one works the others
