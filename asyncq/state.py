@@ -3,7 +3,7 @@
 A :class:`State` is integers and sequences of integers. A rule (:mod:`asyncq.protocols`) writes to its three outboxes:
 
 * ``rows``: gradients whose fate is now decided (worker, version read, staleness, kind). The engine empties the other
-  two boxes after every call; rows it lets stand until a chunk of them is full;
+  two boxes between calls; rows it lets stand until a chunk of them is full;
 * ``cancelled``: workers whose unfinished work is thrown away, wherever it is;
 * ``released``: workers that read and start again, in this order. The finisher reads at once, in the same event; the
   others read when the calendar reaches them. In a fresh state it holds who starts at time 0.

@@ -53,6 +53,7 @@ __all__ = ["CompiledEngine"]
 RESTART, PULL, WORK, PUSH, SERVICE, PARKED, STRUCK, REPAIR = range(8)  # what a worker's pending event ends
 ROWS_FULL, STREAM_EMPTY, TARGET_REACHED, CALENDAR_EMPTY, TIME_UP = range(5)  # why the kernel returned
 NEVER = np.uint64(0x7FF0_0000_0000_0000)  # the bits of infinity: keys from here on are empty slots
+LAST = np.uint64(0xFFFF_FFFF_FFFF_FFFF)  # after any key
 
 
 class Calendar(NamedTuple):
@@ -212,16 +213,17 @@ def _climb(calendar: Calendar, slot: int, key: np.uint64) -> None:
     """Let a slot's new key play its matches, from its leaf to the root."""
     tree, mask = calendar.tree, calendar.mask
     node = np.uint64(tree.size >> 1) + np.uint64(slot)
-    first, closest = key, NEVER
+    winner, others, closest = key, LAST, LAST
     tree[node] = key
     while node > np.uint64(1):
         other = tree[node ^ np.uint64(1)]
-        closest = min(closest, other ^ key)
-        key = min(other, key)
+        closest = min(closest, other ^ winner)
+        others = min(others, other)  # found before the key is known: a variate later
+        winner = min(others, key)
         node >>= np.uint64(1)
-        tree[node] = key
+        tree[node] = winner
     if closest <= mask:
-        _climb_exactly(calendar, slot, first)
+        _climb_exactly(calendar, slot, key)
 
 
 @_jit
@@ -337,6 +339,14 @@ def _draw(streams: Streams, stream: int) -> float:
     if at >= BLOCK:
         streams.starved[0] = 1
     return streams.values[number, np.uintp(at)]  # type: ignore[no-any-return]
+
+
+@_inlined
+def _fill(column: Any, first: np.uint32, end: np.uint32, value: float) -> None:
+    """Rows from the first up to the end; where that is one row, the compiler sees it."""
+    while first != end:
+        column[first] = value
+        first = np.uint32(first + np.uint32(1))
 
 
 @_inlined
@@ -464,6 +474,7 @@ def _kernel(
     sharded: bool,
     meets: bool,
     disturbed: bool,
+    alike: bool,
 ) -> Any:
     """The kernel for one rule and one shape of route. The arguments are constants of its code and of its cache key."""
 
@@ -495,6 +506,7 @@ def _kernel(
                 if slot < 0:
                     continue
             worker: Any = np.uintp(slot)  # unsigned: no index counts from the end
+            home: Any = np.uintp(0) if alike else worker  # whose route it takes
             stage = workers.stage[worker]
             if disturbed and slot < state.workers and stage in (WORK, STRUCK):
                 _used(machines, slot, now)
@@ -522,10 +534,10 @@ def _kernel(
                     state.read[worker] = state.version[0]
                     if sharded:
                         _read_shards(state, slot)
-                leg, stream = WORK, workers.work[worker]
-            elif pushes and stage == WORK and workers.push[worker] >= 0:
+                leg, stream = WORK, workers.work[home]
+            elif pushes and stage == WORK and workers.push[home] >= 0:
                 workers.worked[worker] = now
-                leg, stream = PUSH, workers.push[worker]
+                leg, stream = PUSH, workers.push[home]
             elif serves and stage in (WORK, PUSH):
                 workers.joined[worker] = now
                 if not pushes or stage == WORK:
@@ -565,9 +577,10 @@ def _kernel(
                     if meets:
                         at = neighbours.first[worker] + int(_draw(streams, choice) * neighbours.degree[worker])
                         state.neighbour[0] = (slot + neighbours.offsets[np.uintp(at)]) % state.workers
+                    sizes[RELEASED] = 0  # emptied here, so that for simple rules nothing is left of the loops below
+                    sizes[CANCELLED_WORKERS] = 0
                     _finish(rule, state, worker)
-                    for i in range(written, sizes[ROWS]):
-                        columns.time[i] = now
+                    _fill(columns.time, written, sizes[ROWS], now)
                     if extras and slot >= state.workers:
                         workers.extras[0] += now - began
                     elif not extras and sizes[ROWS] > written and state.row_kind[written] == DROPPED:
@@ -601,7 +614,6 @@ def _kernel(
                                 _clear(calendar, other)
                         if serves:
                             _close_ranks(queue)
-                        sizes[CANCELLED_WORKERS] = 0
                     if serves:
                         for i in range(written, sizes[ROWS]):
                             columns.visits[i] = queue.counts[3]
@@ -616,16 +628,17 @@ def _kernel(
                             workers.seated[other] = now
                             workers.stage[other] = SERVICE
                             _put(calendar, other, now + _draw(streams, service))
-                    goes_on = False
-                    for i in range(sizes[RELEASED]):
-                        other = state.released[i]
-                        if other == slot:
-                            goes_on = True
-                        elif not disturbed or workers.stage[other] != REPAIR:  # else it reads when it is back
-                            workers.stage[other] = RESTART
-                            workers.began[other] = now  # it may hold a version already (round robin)
-                            _restart(calendar, other, now)
-                    sizes[RELEASED] = 0
+                    released = sizes[RELEASED]
+                    goes_on = released == 1 and state.released[0] == np.uint32(slot)  # of some rules always
+                    if not goes_on:
+                        for i in range(released):
+                            other = state.released[i]
+                            if other == np.uint32(slot):
+                                goes_on = True
+                            elif not disturbed or workers.stage[other] != REPAIR:  # else it reads when it is back
+                                workers.stage[other] = RESTART
+                                workers.began[other] = now  # it may hold a version already (round robin)
+                                _restart(calendar, other, now)
                 if goes_on:
                     _start(state, worker)
                     if sharded:
@@ -633,10 +646,10 @@ def _kernel(
                     workers.began[worker] = now
                     if pulls:
                         workers.pulled[worker] = now
-                    if pulls and workers.pull[worker] >= 0:
-                        leg, stream = PULL, workers.pull[worker]
+                    if pulls and workers.pull[home] >= 0:
+                        leg, stream = PULL, workers.pull[home]
                     else:
-                        leg, stream = WORK, workers.work[worker]
+                        leg, stream = WORK, workers.work[home]
             if disturbed and leg == WORK and slot < state.workers:
                 _computes(calendar, streams, machines, workers, slot)
                 continue
@@ -661,6 +674,7 @@ class CompiledEngine:
         self.network = network
         self._variates = variates
         self._ended: float | None = None  # where the clock, not the updates, ended the run
+        self._rows = np.uint32(network.chunk_rows)
         count = network.slots
 
         def integers(size: int, fill: int) -> NDArray[np.int64]:
@@ -714,19 +728,22 @@ class CompiledEngine:
         serves, disturbed = network.has_server and not sharded, network.machines is not None
         late = pulls and network.read_at_pull_end
         self._neighbours = network.neighbours or Neighbours(*(integers(1, 0) for _ in range(3)))
-        shape = pulls, pushes, serves, late, bool(extras), sharded, network.kind.peers, disturbed
-        self._advance = _kernel(number, _fingerprint(rule), *shape)
+        alike = all((leg == leg[0]).all() for leg in network.routes)
+        shape = pulls, pushes, serves, late, bool(extras), sharded, network.kind.peers, disturbed, alike
+        parts = (self.state, self._calendar, self._streams, self._workers, self._queue, self._columns, self._shards)
+        self._parts = (*parts, self._neighbours, self._machines, network.service, network.choice)
+        limits = 0, self._rows, NO_TIME, NO_TIME
+        kernel = _kernel(number, _fingerprint(rule), *shape)
+        self._advance = kernel.compile(tuple(map(numba.typeof, self._parts + limits)))  # no look at types at every call
 
     def chunks(self, updates: int, until: float = NO_TIME) -> Iterator[Chunk]:
         """Advance until ``updates`` updates have been applied in all, or all that happens by ``until`` (seconds) has;
         hand out rows as they fill a chunk, whose arrays are reused by the next."""
         sizes, machines = self.state.sizes, self._machines
-        machine = (self._calendar, self._streams, self._workers, self._queue, self._columns, self._shards)
-        parts = (self.state, *machine, self._neighbours, machines, self.network.service, self.network.choice)
         before = self.version
         while self.version < updates and self._ended is None:
             horizon = NO_TIME if machines is None else machines.horizon
-            reason = self._advance(*parts, updates, self.network.chunk_rows, until, horizon)
+            reason = self._advance(*self._parts, updates, self._rows, until, horizon)
             if reason == STREAM_EMPTY:
                 self._refill()
                 if machines is not None:
