@@ -42,7 +42,7 @@ SCREEN = 24  # lines
 PHASES = 8  # that are listed
 BARS, FEWEST_BARS = 8, 4
 BAR_WIDTH = 40
-WIDTH, WIDEST = 80, 100  # columns of sentences, and of lines with many numbers
+WIDTH, WIDEST = 80, 104  # columns of sentences, and of lines with many numbers
 STAGES = 10  # stages of a pipeline that are listed, and the last
 
 

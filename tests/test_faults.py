@@ -289,6 +289,16 @@ def test_work_that_outlasts_a_block_of_factors():
     assert rows(case, 1)[0][0] == pytest.approx(np.interp(25.0, work, 0.001 * np.arange(work.size)), rel=1e-9)
 
 
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize(("work", "warned"), [(15.0, False), (40.0, True)])
+def test_factors_that_are_met_twice_are_told(engine, work, warned):
+    """32,768 intervals of 1 ms are drawn from time 0 on. Two works of 15 s stay within them, one of 40 s does not."""
+    case = scenario(work, workers=1, slowness={"every": 0.001, "factor": 1.0}, run={"warmup": "none"})
+    run = simulate(case, updates=1, seed=0, engine=engine)
+    assert run.seconds == pytest.approx(work)
+    assert any("met factors twice" in warning for warning in run.warnings) == warned
+
+
 # -- what is shown of it ----------------------------------------------------------------------------------------------
 
 

@@ -691,13 +691,13 @@ class CompiledEngine:
         self.state.sizes[RELEASED] = 0
         self._calendar = _calendar(count + network.shards * seats if sharded else count, starting)
         spare = network.seats + 1  # one event draws at most one service a seat, and one more variate
-        self._machines = None if network.machines is None else network.machines.copy(variates.block)
-        if self._machines is not None:
-            spare += 2 * self._machines.most  # or for each machine its work, and a time to failure
+        self.machines = None if network.machines is None else network.machines.copy(variates.block)
+        if self.machines is not None:
+            spare += 2 * self.machines.most  # or for each machine its work, and a time to failure
         values = np.zeros((len(network.laws), BLOCK + spare))
         self._streams = Streams(values, integers(len(network.laws), BLOCK + spare), np.array([1]))
-        if self._machines is not None and self._machines.slowness >= 0:
-            self._streams.position[self._machines.slowness] = 0  # drawn ahead of time, not of use
+        if self.machines is not None and self.machines.slowness >= 0:
+            self._streams.position[self.machines.slowness] = 0  # drawn ahead of time, not of use
         began, pulled, worked, joined, seated = np.zeros((5, count))
         stage = np.full(count, PARKED, dtype=np.int8)
         stage[:starting] = RESTART
@@ -731,7 +731,7 @@ class CompiledEngine:
         alike = all((leg == leg[0]).all() for leg in network.routes)
         shape = pulls, pushes, serves, late, bool(extras), sharded, network.kind.peers, disturbed, alike
         parts = (self.state, self._calendar, self._streams, self._workers, self._queue, self._columns, self._shards)
-        self._parts = (*parts, self._neighbours, self._machines, network.service, network.choice)
+        self._parts = (*parts, self._neighbours, self.machines, network.service, network.choice)
         limits = 0, self._rows, NO_TIME, NO_TIME
         kernel = _kernel(number, _fingerprint(rule), *shape)
         self._advance = kernel.compile(tuple(map(numba.typeof, self._parts + limits)))  # no look at types at every call
@@ -739,7 +739,7 @@ class CompiledEngine:
     def chunks(self, updates: int, until: float = NO_TIME) -> Iterator[Chunk]:
         """Advance until ``updates`` updates have been applied in all, or all that happens by ``until`` (seconds) has;
         hand out rows as they fill a chunk, whose arrays are reused by the next."""
-        sizes, machines = self.state.sizes, self._machines
+        sizes, machines = self.state.sizes, self.machines
         before = self.version
         while self.version < updates and self._ended is None:
             horizon = NO_TIME if machines is None else machines.horizon

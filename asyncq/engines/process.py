@@ -173,7 +173,7 @@ class SimpyEngine:
         self._row_station = [(0, 0.0, 0.0)] * len(self.state.row_worker)
         self._streams = streams = variates.hand_out()
         self._block = variates.block
-        self._machines = None if network.machines is None else network.machines.copy(variates.block)
+        self.machines = None if network.machines is None else network.machines.copy(variates.block)
         self._in_repair = [False] * network.workers
         self._ended: float | None = None  # where the clock, not the updates, ended the run
         self._station: _Station | None = None
@@ -208,7 +208,7 @@ class SimpyEngine:
         work, pull, push = (None if number == NO_STREAM else streams[number] for number in legs)
         assert work is not None
         with_extras, is_extra = bool(network.extras), worker >= network.workers
-        machines = None if is_extra else self._machines
+        machines = None if is_extra else self.machines
         record = self.record
         began = pulled = worked = joined = NOT_YET
         self._so_far[worker] = lambda: (began, pulled, worked, joined)
@@ -300,7 +300,7 @@ class SimpyEngine:
 
     def _computes(self, worker: int) -> tuple[float, float]:
         """When the work that the worker begins now would end, and when one of its machines is struck."""
-        m, now = self._machines, float(self.env.now)
+        m, now = self.machines, float(self.env.now)
         assert m is not None
         m.draw_ahead(self._block, now)
         end, strike = now, NEVER
@@ -313,7 +313,7 @@ class SimpyEngine:
 
     def _is_away(self, worker: int) -> Walk:
         """One of the worker's machines has been struck: the gradient is lost, and it waits until all are back."""
-        m, state, now = self._machines, self.state, self.env.now
+        m, state, now = self.machines, self.state, self.env.now
         assert m is not None
         if self.record is not None:
             self.record(self.latest(worker)._replace(cancelled=True, lost=True))
