@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from asyncq.distributions import LAWS, nearest
 
-__all__ = ["TOLD", "is_plain_name", "items", "keys", "mistakes", "not_yet", "shown", "table_at"]
+__all__ = ["TOLD", "is_plain_name", "items", "keys", "mistakes", "not_toml", "not_yet", "shown", "table_at"]
 
 TOLD = "told"  # the type of a validation error whose line is written by whoever raises it
 _NAME = re.compile(r"[\w-]+(?: [\w-]+)*")
@@ -29,7 +29,8 @@ _RULES = {  # pydantic's type of error: our rule and remedy
     "string_type": ("must be a text", "write it in quotes"),
     "tuple_type": ("must be a list", "write it in [ ]"),
     "too_short": ("must not be empty", "give at least one"),
-    "model_type": ("must be a table", "write its keys below a [table] heading"),
+    "model_type": ("must be a table", "write its keys below a [table] heading or in {{ }}: {keys}"),
+    "dict_type": ("must be a table", "write it as {{ name = value }}"),
     "literal_error": ("must be {expected}", "pick one of these"),
     "invalid_key": ("has a key that is not a text", "name every key"),
     "recursion_loop": ("is nested too deeply", "flatten it"),
@@ -103,6 +104,7 @@ def _line(detail: ErrorDetails, steps: list[int | str], data: dict[str, Any], ro
             rule, remedy = "is not a known key", nearest(str(steps[-1]), keys(table))
     else:
         rule, remedy = _RULES.get(kind, ("is not valid", "see the scenario reference"))
+        context = {"keys": ", ".join(keys(table_at(root, steps))), **context}
         rule, remedy = rule.format(**context), remedy.format(**context)
         if kind == "missing":
             remedy = _MISSING.get(str(steps[-1]), remedy)
@@ -179,6 +181,18 @@ def not_yet(table: type[BaseModel]) -> tuple[str, ...]:
 def is_plain_name(name: Any) -> bool:
     """Whether a pool may be called so."""
     return isinstance(name, str) and len(name) <= 64 and _NAME.fullmatch(name) is not None
+
+
+def not_toml(text: str, error: Exception) -> str:
+    """What a parser says of a ``text`` that is not TOML, with the line it means and what is wrong most often."""
+    what = " ".join(str(error).split())[:200]
+    if not (at := re.search(r" \(at (line (\d+), column (\d+))\)$", what)):
+        return f"is not TOML: {what}; correct it there"
+    column = int(at[3])
+    line = text.split("\n")[int(at[2]) - 1 : int(at[2])]
+    near = " ".join(line[0][max(0, column - 40) : column + 20].split()) if line else ""
+    remedy = 'correct it there: numbers as in 0.1, no percent sign, texts and times with a unit in quotes, as in "15ms"'
+    return f"is not TOML: {what[: at.start()]} at {at[1]}{f', near {shown(near)}' if near else ''}; {remedy}"
 
 
 # -- how a value is shown ---------------------------------------------------------------------------------------------

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
 from asyncq.distributions import nearest
-from asyncq.mistakes import items, keys, not_yet, shown
+from asyncq.mistakes import items, keys, not_yet, shown, table_at
 
 __all__ = ["override", "put"]
 
@@ -34,13 +35,14 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
     by_name = {str(pool.get("name")): pool for pool in pools}
     tables = [*keys(root), *not_yet(root)]
     here: Any = data
+    table = "pool"
     if len(steps) > 1 and steps[0] == "pool":
         if steps[1] not in by_name:
             remedy = nearest(steps[1], list(by_name))
             return f"{source} {path}: there is no such pool (got {shown(steps[1])}); {remedy}"
         here, steps = by_name[steps[1]], steps[2:]
     elif len(steps) > 1 and steps[0] in tables:
-        here, steps = data.setdefault(steps[0], {}), steps[1:]
+        table, here, steps = steps[0], data.setdefault(steps[0], {}), steps[1:]
     elif len(steps) > 1 and steps[0] in by_name:
         here, steps = by_name[steps[0]], steps[1:]
     elif steps[0] not in tables:
@@ -50,6 +52,8 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
     if not steps:
         return f"{source} {path}: must name a key of the pool; write for instance {path}.workers=8"
     for done, step in enumerate(steps[:-1]):
+        if isinstance(here, dict) and step not in here and _is_table(root, table, steps[: done + 1]):
+            here[step] = {}
         here = here.get(step) if isinstance(here, dict) else None
         if not isinstance(here, dict):
             whole = path.rsplit(".", len(steps) - 1 - done)[0]
@@ -58,6 +62,11 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
         return f"{source} {path}: its table is {shown(here)}; write it as a table"
     here[steps[-1]] = value
     return ""
+
+
+def _is_table(root: type[BaseModel], table: str, steps: Sequence[str]) -> bool:
+    """Whether the last of ``steps`` below a top-level ``table`` is a table of one kind, so that it may begin empty."""
+    return table_at(root, [table, *steps]) is not table_at(root, [table, *steps[:-1]])
 
 
 def _toml_value(text: str) -> Any:

@@ -8,7 +8,6 @@ with a file is reported at once, in one :class:`~asyncq.errors.ScenarioError`, o
 from __future__ import annotations
 
 import copy
-import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +34,7 @@ from asyncq.distributions import SHORTEST, AnyLaw, Law, PositiveSeconds, Seconds
 from asyncq.errors import ScenarioError
 from asyncq.graphs import GRAPHS, edges_of, neighbours
 from asyncq.machines import is_disturbed
-from asyncq.mistakes import TOLD, is_plain_name, items, mistakes, shown
+from asyncq.mistakes import TOLD, is_plain_name, items, mistakes, not_toml, shown
 from asyncq.overrides import override
 from asyncq.plan_table import PlanTable
 from asyncq.protocols import ALL_KINDS, KINDS, PARAMETERS, Parameter
@@ -62,6 +61,16 @@ MAX_WORKERS = 1_000_000
 MAX_SHARDS = 256
 MAX_PARTS = 10_000_000  # workers times shards
 CAP = 100_000_000  # updates, where a precision is asked for and no number of updates
+_OTHER_NAMES = {  # what a kind is called elsewhere, for the remedy
+    "async": "asynchronous",
+    "sync": "synchronous",
+    "bsp": "synchronous",
+    "ssp": "stale-synchronous",
+    "fedbuff": "k-batch-async",
+    "softsync": "k-batch-async",
+    "n-softsync": "k-batch-async",
+}
+
 
 def _positive_mean(law: Law) -> Law:
     if law.mean <= 0:
@@ -78,7 +87,8 @@ def _plain_name(name: str) -> str:
 def known_kind(kind: str) -> str:
     """``kind``, if it is a protocol of this version; a broken rule otherwise."""
     if kind not in ALL_KINDS:
-        raise broken_rule("is not a known protocol", nearest(kind, list(ALL_KINDS)))
+        name = _OTHER_NAMES.get(kind.lower().replace("_", "-"), kind)
+        raise broken_rule("is not a known protocol", nearest(name, list(ALL_KINDS)))
     return kind
 
 
@@ -498,8 +508,7 @@ class Scenario(Table):
         try:
             data = tomllib.loads(text)
         except (ValueError, RecursionError) as error:
-            what = re.sub(r" \(at ([^()]*)\)$", r" at \1", " ".join(str(error).split())[:200])
-            raise ScenarioError(f"{path}: is not TOML: {what}; correct it there") from None
+            raise ScenarioError(f"{path}: {not_toml(text, error)}") from None
         if not data:
             raise ScenarioError(f"{path}: is empty; write schema = 1 and at least one [[pool]]")
         scenario = cls._validated(data, str(path), Path(path).parent, overrides)

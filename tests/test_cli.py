@@ -96,6 +96,17 @@ def test_check_reports_every_file(tmp_path):
     assert result.stderr.count("error: ") == 2
 
 
+def test_check_reads_plans_too(tmp_path):
+    plan = tmp_path / "plan.toml"
+    good = (ROOT / "scenarios" / "plans" / "slow-machine.toml").read_text()
+    plan.write_text(good)
+    assert "a plan of 2 candidates" in call("check", plan).stdout
+    plan.write_text(good.replace("[plan.vary]", "[plan.vary]\nslov.workers = [1, 2]"))
+    result = call("check", plan)
+    assert result.exit_code == 2
+    assert 'plan.vary slov.workers: there is no such pool or table (got "slov"); did you mean "slow"?' in result.stderr
+
+
 def python(*arguments: str, **options):
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, **options)
 

@@ -66,6 +66,28 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "not TOML": ("schema = 1\n[[pool]\n", "f.toml:", "is not TOML", "at line 2, column 7"),
     "text out of place": ("hello world", "f.toml:", "is not TOML", "at line 1, column 7"),
     "key twice": (pool("workers = 9"), "f.toml:", "Cannot overwrite a value", "at line 6"),
+    "decimal without a digit before its point": (
+        GOOD.replace("workers = 8", "workers = .9"),
+        "f.toml:",
+        'is not TOML: Invalid value at line 4, column 11, near "workers = .9"',
+        "as in 0.1",
+    ),
+    "time without quotes": (law("15ms"), "f.toml:", "is not TOML", 'in quotes, as in "15ms"'),
+    "percent": (law('{ law = "gamma", mean = 1, cv = "10%" }'), "work_time.cv", "must be a number", "percent sign"),
+    "protocol by another name": (protocol('"FedBuff"'), "protocol.kind", "known protocol", '"k-batch-async"?'),
+    "protocol shortened": (protocol('"async"'), "protocol.kind", "is not a known protocol", 'mean "asynchronous"?'),
+    "table of the plan as a number": (
+        GOOD + "[plan]\ngradient_noise = 1\ntarget = 20\n",
+        "plan.target",
+        "must be a table (got 20)",
+        "loss_reduction",
+    ),
+    "prices as a number": (
+        GOOD + "[plan]\ngradient_noise = 1\nprices = 3\n",
+        "plan.prices",
+        "must be a table (got 3)",
+        "{ name = value }",
+    ),
     "digits without end": (pool("k = " + "1" * 5000), "f.toml:", "is not TOML", "correct it"),
     "brackets without end": (pool("k = " + "[" * 5000), "f.toml:", "is not TOML", "correct it"),
     # schema
@@ -268,6 +290,12 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "work_time.column",
         "line 2 of times.csv has 'ann'",
         "correct",
+    ),
+    "decimal comma in a CSV": (
+        law('{ law = "empirical", file = "commas.csv", column = "seconds" }'),
+        "work_time.column",
+        "line 3 of commas.csv has more cells than the header",
+        "decimals with a point",
     ),
     "CSV without rows": (
         law('{ law = "empirical", file = "none.csv", column = "s" }'),
@@ -653,6 +681,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "times.csv").write_text("who,seconds\nann,0.5\nbob,1.5\n")
     (tmp_path / "bad.csv").write_bytes(b"s\n\xff\n")
     (tmp_path / "none.csv").write_text("s\n")
+    (tmp_path / "commas.csv").write_text("seconds\n1\n2,5\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -1011,6 +1040,8 @@ def test_overrides_set_one_value(folder: Path, override: str, read: Any) -> None
         ("gpu..x=3", "must have the form PATH=VALUE"),
         ("gpu.name.x=3", "gpu.name is not a table here"),
         ("gpu.pull.mean=3", "gpu.pull is not a table here .*set gpu.pull as a whole"),
+        ("gpu.failure.after=2h", 'pool "gpu" failure.repair is missing'),
+        ("plan.target.loss_reduction=3", "plan.gradient_noise is missing"),
         ("pool.gpu=3", "must name a key of the pool"),
         ("grop.workers=3", 'did you mean "groups"'),
         ("groups.count=3", "groups.count must divide the number of workers, 8 \\(got 3\\)"),

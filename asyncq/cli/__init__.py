@@ -43,7 +43,11 @@ class _Group(click.Group):
 @click.group(
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with: asyncq simulate scenarios/quickstart.toml",
+    epilog="""\b
+Start with:
+  asyncq simulate scenarios/quickstart.toml
+  asyncq plan scenarios/plans/slow-machine.toml
+""",
 )
 @click.version_option(__version__, prog_name="asyncq")
 def main() -> None:

@@ -13,6 +13,7 @@ __all__ = ["plan"]
 
 
 @click.command(
+    short_help="Which workers, groups, protocol and momentum to use.",
     epilog="""\b
 Examples:
   asyncq plan scenarios/plans/cluster.toml

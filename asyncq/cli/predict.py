@@ -13,10 +13,11 @@ __all__ = ["predict"]
 
 
 @click.command(
+    short_help="What theory knows of a scenario, without a simulation.",
     epilog="""\b
 Examples:
   asyncq predict scenarios/quickstart.toml
-  asyncq predict scenarios/language-model.toml --set rollout.workers=64
+  asyncq predict scenarios/language-model.toml --set replicas.workers=64
   asyncq predict scenarios/k-async.toml --json --out results
 """
 )

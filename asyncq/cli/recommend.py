@@ -87,6 +87,7 @@ def _title(scenario: Scenario) -> str:
 
 
 @click.command(
+    short_help="Which momentum and learning rate go with a staleness.",
     epilog="""\b
 Examples:
   asyncq recommend scenarios/quickstart.toml
@@ -136,7 +137,7 @@ def recommend(
 
     First the largest stable learning rate at each momentum and the best momentum at the learning rate that you have;
     then the best pair, and what the usual rules of thumb would cost. Staleness is taken from theory where it is known
-    exactly; else the scenario is simulated."""
+    exactly; else the scenario is simulated. Gradient noise is left out: asyncq plan takes it into account."""
     from asyncq import __version__, advice, briefing, files
     from asyncq.run import Run
 

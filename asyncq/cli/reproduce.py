@@ -17,6 +17,7 @@ __all__ = ["reproduce"]
 
 
 @click.command(
+    short_help="Compute the papers' figures and theorems again.",
     epilog="""\b
 Examples:
   asyncq reproduce

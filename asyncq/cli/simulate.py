@@ -14,6 +14,7 @@ __all__ = ["simulate"]
 
 
 @click.command(
+    short_help="Throughput, staleness and momentum of a scenario.",
     epilog="""\b
 Examples:
   asyncq simulate scenarios/quickstart.toml

@@ -14,6 +14,7 @@ __all__ = ["stability"]
 
 
 @click.command(
+    short_help="Which step sizes a staleness allows.",
     epilog="""\b
 Examples:
   asyncq stability scenarios/quickstart.toml --momentum 0.5

@@ -10,6 +10,7 @@ __all__ = ["timeline"]
 
 
 @click.command(
+    short_help="Draw the first updates of a scenario.",
     epilog="""\b
 Examples:
   asyncq timeline scenarios/k-async.toml

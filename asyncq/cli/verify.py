@@ -19,6 +19,7 @@ __all__ = ["verify"]
 
 
 @click.command(
+    short_help="Check here what asyncq claims of itself.",
     epilog="""\b
 Examples:
   asyncq verify --quick

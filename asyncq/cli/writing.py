@@ -3,33 +3,50 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from asyncq.errors import ScenarioError
 
+if TYPE_CHECKING:
+    from asyncq.scenario import Scenario
+
 __all__ = ["check", "init", "protocols", "schema"]
 
 
-@click.command(epilog="Example: asyncq check scenarios/*.toml")
+@click.command(short_help="Validate scenario files and their plans.", epilog="Example: asyncq check scenarios/*.toml")
 @click.argument("files", nargs=-1, required=True)
 def check(files: tuple[str, ...]) -> None:
-    """Validate scenario FILES without running them."""
+    """Validate scenario FILES, and the candidates of their plans, without running them."""
     from asyncq.scenario import Scenario
 
     problems: list[str] = []
     for file in files:
         try:
             scenario = Scenario.from_toml(file)
+            planned = _planned(scenario)
         except ScenarioError as error:
             problems.extend(error.problems)
         else:
-            click.echo(f"{file}: ok ({scenario.workers} workers, {scenario.protocol.kind})")
+            click.echo(f"{file}: ok ({scenario.workers} workers, {scenario.protocol.kind}{planned})")
     if problems:
         raise ScenarioError(problems)
 
 
-@click.command(epilog="Example: asyncq init k-async > my.toml")
+def _planned(scenario: Scenario) -> str:
+    """How many candidates the scenario's plan compares; an empty text if it has none."""
+    if scenario.plan is None:
+        return ""
+    from asyncq.planner.candidates import candidates
+    from asyncq.planner.problem import Problem
+
+    Problem.of(scenario)
+    found, left_out = candidates(scenario)
+    return f"; a plan of {len(found)} candidates" + (f", {len(left_out)} impossible" if left_out else "")
+
+
+@click.command(short_help="Write a commented starter scenario.", epilog="Example: asyncq init k-async > my.toml")
 @click.argument("kind", default="asynchronous")
 @click.option("--out", metavar="FILE", help="Write to FILE, which must not exist yet.")
 def init(kind: str, out: str | None) -> None:
@@ -43,7 +60,7 @@ def init(kind: str, out: str | None) -> None:
         click.echo(f"wrote {out}; next: asyncq simulate {out}", err=True)
 
 
-@click.command(epilog="Example: asyncq schema > asyncq.schema.json")
+@click.command(short_help="Print the JSON schema of a scenario.", epilog="Example: asyncq schema > asyncq.schema.json")
 def schema() -> None:
     """Print the JSON schema of a scenario file, for editors that check and complete TOML."""
     from asyncq.starter import json_schema

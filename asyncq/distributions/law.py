@@ -55,7 +55,7 @@ def as_number(value: Any) -> Any:
     It goes after the bounds of a field, ``Annotated[float, Field(gt=0), BeforeValidator(as_number)]``: the JSON schema
     misses bounds that come later."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise broken_rule("must be a number", "write it without quotes")
+        raise broken_rule("must be a number", "write it as in 0.1, without quotes, unit or percent sign")
     try:
         float(value)
     except OverflowError:
@@ -67,7 +67,8 @@ def _seconds(value: Any) -> Any:
     if isinstance(value, str):
         if not (match := _DURATION.fullmatch(value)):
             units = ", ".join(_UNITS)
-            raise broken_rule("is not a time", f'give seconds as a number, or "250ms" with a unit out of {units}')
+            remedy = f'give seconds as a number such as 0.25, or "250ms" with a unit out of {units}'
+            raise broken_rule("is not a time", remedy)
         number, unit = float(match[1]), _UNITS[match[2]]
         return number * unit if unit >= 1 else number / round(1 / unit)  # a quotient rounds right: "3us" is 3e-6
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -95,6 +95,10 @@ def _read_column(file: str, column: str | None) -> tuple[float, ...]:
                 near = f"{nearest(column, columns)} " if column and difflib.get_close_matches(column, columns) else ""
                 raise broken_rule(rule, f"{near}the columns are: {', '.join(columns)[:200]}", "column")
             for row in reader:
+                if None in row:
+                    where = f"line {reader.line_num} of {Path(file).name} has more cells than the header"
+                    remedy = "write decimals with a point, and quote a cell that has a comma in it"
+                    raise broken_rule(f"cannot be told apart ({where})", remedy, "column")
                 cell = row[column]
                 try:
                     times.append(bounded(float(cell)))

@@ -139,7 +139,7 @@ def recommend(
     Raises ``ValueError`` for an input that does not determine the problem, naming what to add.
     """
     if reserve is not None and not 0 <= reserve < 1:
-        raise ValueError(f"reserve must lie in [0, 1) (got {reserve!r})")
+        raise ValueError(f"reserve must be from 0 to below 1 (got {reserve!r}); give 0.2 to hold back a fifth")
     one = ExactDecay(exponential_workers(1), curvature_variance)
     today = _today(momentum, learning_rate, condition_number, sharpness, dampened, one)
     kappa, h = today.condition_number, today.sharpness
