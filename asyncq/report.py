@@ -13,7 +13,7 @@ from asyncq import __version__
 from asyncq.estimate import Estimate
 
 if TYPE_CHECKING:
-    from asyncq.findings import Server
+    from asyncq.findings import Learner, Server
     from asyncq.papers.claim import Claim, Comparison, Reproduction
     from asyncq.replications import Replications
     from asyncq.run import Run
@@ -121,6 +121,8 @@ def render_replications(seen: Replications, *, ascii_only: bool = False) -> str:
         ends = stale.quantile_intervals[name]
         interval = "" if ends is None else f" [{ends[0]}, {ends[1]}]"
         lines.append(f"  {name:<11}{quantile}{interval} {stale.unit}")
+    if first.learner is not None:
+        lines.append(f"  {'stalest':<11}{stale.maximum}: {_budget(first.learner)}")
     if seen.server is not None:
         lines += _server(seen.server)
     lines += ["", *_histogram(stale.law, "#" if ascii_only else "█", BARS)]
@@ -278,8 +280,7 @@ def _staleness(run: Run) -> Iterator[str]:
         often = _estimate(run.averagings)
         yield f"  averaged   {often} times by others between a gradient's read and its application"
     if run.learner is not None:
-        most = f"the stalest was {s.maximum}"
-        yield f"             the budget of {run.learner.budget} bounds the mean, not each sample's: {most}"
+        yield f"             {_budget(run.learner)}: the stalest was {s.maximum}"
         if run.learner.last is not None:
             late = run.learner.last
             interval = "" if late.ci95 is None else f" [{late.ci95[0]:.5g}, {late.ci95[1]:.5g}]"
@@ -298,6 +299,10 @@ def _staleness(run: Run) -> Iterator[str]:
         who = ", ".join(f"{stale.name} ({stale.ratio:.2f} times)" for stale in named[:3])
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         yield f"             staler than the others: {who}{more}"
+
+
+def _budget(learner: Learner) -> str:
+    return f"the budget of {learner.budget} bounds the mean, not each sample's"
 
 
 def _agreement(exact: Agreement) -> str:

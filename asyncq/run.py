@@ -16,7 +16,7 @@ from asyncq.estimate import Estimate
 from asyncq.findings import Groups, Learner, Pool, Server, Shards, Staleness, Tree
 from asyncq.machines import NEVER
 from asyncq.network import Network
-from asyncq.state import KIND_NAMES
+from asyncq.state import KIND_NAMES, LOST
 from asyncq.statistics.accumulate import Collected
 from asyncq.statistics.agreement import Agreement, agreement
 from asyncq.statistics.dependence import Dependence, dependence
@@ -222,7 +222,10 @@ def simulate(
             if enough:
                 break
     if machine.version == 0 and until < NEVER and not interrupted:
-        raise ScenarioError(f"{scenario.name}: run.until must leave time for an update (got {until:g} s); end it later")
+        lost = int(series.shards[0].collected().kinds[LOST])
+        remedy = f"; {lost:,} gradients were lost, see failure.after" if lost else ""
+        how = f"run.until must leave time for an update (got {until:g} s); end it later{remedy}"
+        raise ScenarioError(f"{scenario.name}: {how}")
     if not series.rows:
         raise TooShortError(f"nothing to report: {machine.version} updates do not outlast the warm-up "
                             f"of {warmup}")

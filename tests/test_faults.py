@@ -299,6 +299,25 @@ def test_factors_that_are_met_twice_are_told(engine, work, warned):
     assert any("met factors twice" in warning for warning in run.warnings) == warned
 
 
+@pytest.mark.parametrize("factor", [0, -1, 1e-10, 1e10, float("nan"), float("inf"), "3", True, None])
+def test_a_slowdown_has_a_factor_within_reason(factor):
+    with pytest.raises(ScenarioError, match=r"slowdown\[0\]\.factor"):
+        scenario(slowdown=[window("gpu", 0, 1, factor=factor)])
+
+
+@pytest.mark.parametrize("factor", ["2h", "3", -1, 0, float("nan"), True, None])
+def test_shared_slowness_has_a_factor_without_a_unit(factor):
+    with pytest.raises(ScenarioError, match=r"slowness\.factor"):
+        scenario(slowness={"every": 1.0, "factor": factor})
+
+
+def test_a_run_that_only_loses_gradients_says_so():
+    pool = {"name": "spot", "workers": 3, "work_time": 1.0, "failure": {"after": 0.5, "repair": 1.0}}
+    case = scenario(pools=[pool], run={"until": 10.0})  # each fails at 0.5, 2, 3.5, ..., 9.5
+    with pytest.raises(ScenarioError, match=r"run\.until .* \(got 10 s\); end it later; 21 gradients were lost"):
+        simulate(case, seed=1)
+
+
 # -- what is shown of it ----------------------------------------------------------------------------------------------
 
 
