@@ -253,6 +253,10 @@ class Pool:
             found.append(cls(name, int(size), mean, own, interval, about(own, counts[:, pool], lasted)))
         return tuple(found)
 
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+
 
 @dataclass(frozen=True)
 class Groups:

@@ -148,7 +148,7 @@ class Run:
             "groups": None if self.groups is None else vars(self.groups),
             "learner": None if self.learner is None else self.learner.to_dict(),
             "tree": None if self.tree is None else self.tree.to_dict(),
-            "pools": [vars(pool) for pool in self.pools],
+            "pools": [pool.to_dict() for pool in self.pools],
             "machine_time": {stage: spent / total for stage, spent in self.machine_time._asdict().items()},
             "phases": None if self.over_time is None else [phase.to_dict() for phase in self.over_time.phases],
             "warm_up": None if self.warm_up is None else vars(self.warm_up),
