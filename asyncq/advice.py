@@ -59,7 +59,8 @@ def basis_of(source: Source) -> Basis | None:
     pool = exponential_pool(scenario)
     if pool is not None:
         return Basis(pool, "the exact process, for exponential work without pull, push or server")
-    mixed = is_disturbed(scenario) or len(pools_of(Network.of(scenario))) > 1
+    network = Network.of(scenario)
+    mixed = is_disturbed(scenario) or network.calls_differ or len(pools_of(network)) > 1
     if isinstance(source, Run):
         rows = f"{source.updates - source.warmup:,} updates, seed {source.seed}"
         words = f"a measured law ({rows}); staleness drawn independently"

@@ -35,6 +35,7 @@ SCHEDULE = (
 PREFIXES = {"committed": "", "downweighted": "/", "dropped": "x"}
 STEPS = (1.0, 1.25, 2.0, 2.5, 4.0, 5.0, 8.0, 10.0)  # what a column may stand for, times a power of ten
 UNITS = ((3600.0, "h", 36_000.0), (60.0, "min", 600.0), (1.0, "s", 1.0), (1e-3, "ms", 1e-3), (1e-6, "us", 0.0))
+CLIENT = "client "  # before the name of a class, in what a span looks like
 BEYOND = 4  # columns left for the last number of a scale
 TICK = 10  # columns from one written time to the next, at least
 
@@ -46,7 +47,8 @@ def draw(timeline: Timeline, *, width: int = 100, ascii_only: bool = False) -> s
     seconds = timeline.seconds or 1.0
     step = _nice(seconds / (max(width, 40) - margin - BEYOND))
     columns = max(1, math.ceil(seconds / step - 1e-9))
-    symbols = ASCII if ascii_only else SYMBOLS
+    letters = _letters(timeline.classes)
+    symbols = {**(ASCII if ascii_only else SYMBOLS), **letters}
     lines = [[" "] * columns for _ in names]
     for span in timeline.spans:
         if span.worker < len(names):
@@ -57,7 +59,8 @@ def draw(timeline: Timeline, *, width: int = 100, ascii_only: bool = False) -> s
             lines[cycle.worker][math.ceil(cycle.ended / step - 1e-9) - 1] = "X"
     notes = _mark(lines, timeline.gradients, step)
     seen = {_look(span) for span in timeline.spans if span.worker < len(names)}
-    legend = [f"{symbols[look]} {meaning}" for look, meaning in MEANINGS.items() if look in seen]
+    meanings = {**{look: f"work of {look.removeprefix(CLIENT)}" for look in letters}, **MEANINGS}
+    legend = [f"{symbols[look]} {meaning}" for look, meaning in meanings.items() if look in seen]
     size, unit = next((size, unit) for size, unit, least in UNITS if seconds >= least)
     drawing = [
         ("version", _written([(0.0, "0"), *_versions(timeline.updates, step)], step, columns)),
@@ -73,7 +76,17 @@ def draw(timeline: Timeline, *, width: int = 100, ascii_only: bool = False) -> s
 def _look(span: Span) -> str:
     if span.cancelled:
         return "cancelled"
+    if span.stage == "work" and span.client is not None:
+        return CLIENT + span.client
     return "wire" if span.stage in ("pull", "push") else span.stage
+
+
+def _letters(classes: Sequence[str]) -> dict[str, str]:
+    """How the work of every class of clients looks: its first letter, if no other's is the same."""
+    first = [name[0].lower() for name in classes]
+    usual = len(set(first)) == len(first) and all(letter.isalpha() and letter != "x" for letter in first)
+    letters = first if usual else [chr(ord("a") + number % 23) for number in range(len(classes))]
+    return {CLIENT + name: letter for name, letter in zip(classes, letters, strict=True)}
 
 
 def _nice(least: float) -> float:

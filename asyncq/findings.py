@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from asyncq.estimate import Estimate
 from asyncq.network import Network
 from asyncq.staleness import StalenessLaw
-from asyncq.state import DROPPED
+from asyncq.state import DOWNWEIGHTED, DROPPED, KIND_NAMES
 from asyncq.statistics.accumulate import Collected
 from asyncq.statistics.intervals import (
     mean_of_independent,
@@ -26,7 +26,7 @@ from asyncq.statistics.series import Series, mean_of
 if TYPE_CHECKING:
     from asyncq.engines import MachineTime
 
-__all__ = ["Groups", "Learner", "Pool", "Server", "Shards", "Staleness", "Tree"]
+__all__ = ["Called", "Groups", "Learner", "Pool", "Server", "Shards", "Staleness", "Tree"]
 
 QUANTILES = (0.5, 0.9, 0.99)
 T = TypeVar("T")
@@ -216,9 +216,54 @@ class Shards:
 
 
 @dataclass(frozen=True)
+class Called:
+    """A class of a population: its share of all ``calls`` of the run, and of all gradients that were ``applied``; the
+    mean ``staleness`` of those of its own; ``heard``, the share of its calls whose gradients were applied, and how many
+    were of each of the ``kinds``."""
+
+    name: str
+    clients: int
+    availability: float
+    calls: Estimate
+    applied: Estimate
+    heard: Estimate | None
+    staleness: Estimate | None
+    kinds: dict[str, int]
+
+    @classmethod
+    def all_of(cls, counts: NDArray[np.int64], network: Network) -> list[Called]:
+        """Every class, from its rows by kind and sums of staleness, shape (batches, classes, kinds and the sum)."""
+        assert network.clients is not None
+        rows, sums = counts[:, :, :-1], counts[:, :, -1]
+        calls, applied = rows.sum(axis=2), rows[:, :, : DOWNWEIGHTED + 1].sum(axis=2)
+
+        def ratio(above: NDArray[np.int64], below: NDArray[np.int64], unit: str) -> Estimate:
+            return ratio_of_batches(above.astype(float), below.astype(float), unit=unit)
+
+        return [
+            cls(
+                name,
+                int(network.clients.clients[one]),
+                float(network.clients.availability[one]),
+                calls=ratio(calls[:, one], calls.sum(axis=1), "share of all calls"),
+                applied=ratio(applied[:, one], applied.sum(axis=1), "share of all applied gradients"),
+                heard=ratio(applied[:, one], calls[:, one], "share of its calls") if calls[:, one].any() else None,
+                staleness=ratio(sums[:, one], applied[:, one], network.unit) if applied[:, one].any() else None,
+                kinds=dict(zip(KIND_NAMES, rows[:, one].sum(axis=0).tolist(), strict=True)),
+            )
+            for one, name in enumerate(network.classes)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return {key: value.to_dict() if isinstance(value, Estimate) else value for key, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
 class Pool:
     """One pool's part: mean staleness of its gradients, and gradients per second committed by all its workers, with
-    95 % intervals; None where nothing was committed, or too little for an interval."""
+    95 % intervals, None where nothing was committed, or too little for an interval; the ``classes`` of its clients
+    where there are populations (of a pool without one: itself)."""
 
     name: str
     workers: int
@@ -226,9 +271,10 @@ class Pool:
     throughput: float
     staleness_ci95: tuple[float, float] | None
     throughput_ci95: tuple[float, float] | None
+    classes: tuple[Called, ...] = ()
 
     @classmethod
-    def all_of(cls, collected: Collected, network: Network) -> tuple[Pool, ...]:
+    def all_of(cls, collected: Collected, series: Series, network: Network) -> tuple[Pool, ...]:
         """Every pool of a run."""
         rows, _, _, seconds, *_ = collected.batches.sum(axis=0)
         sizes = np.bincount(network.pool_of)
@@ -246,16 +292,23 @@ class Pool:
             half = ratio_of_batches(above, below, unit="", smallest=smallest).half_width
             return (mean - half, mean + half) if np.isfinite(half) else None
 
+        classes: list[list[Called]] = [[] for _ in sizes]
+        if series.classes is not None and network.clients is not None:
+            called = Called.all_of(series.classes.after(collected.warmup), network)
+            for number, one in zip(network.clients.pool.tolist(), called, strict=True):
+                classes[number].append(one)
         found = []
         for pool, (name, size, n, total) in enumerate(zip(network.pools, sizes, committed, sums, strict=True)):
             mean, own = float(total / n) if n else None, float(n * rate)
             interval = None if mean is None else about(mean, ages[:, pool], counts[:, pool])
-            found.append(cls(name, int(size), mean, own, interval, about(own, counts[:, pool], lasted)))
+            often = about(own, counts[:, pool], lasted)
+            found.append(cls(name, int(size), mean, own, interval, often, tuple(classes[pool])))
         return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
         """As the JSON report has it."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        return {**plain, "classes": [one.to_dict() for one in self.classes]}
 
 
 @dataclass(frozen=True)

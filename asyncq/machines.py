@@ -71,6 +71,7 @@ class Machines(NamedTuple):
     def copy(self, block: Callable[[int], Any]) -> Machines:
         """Fresh ones for an engine, as at time 0."""
         fresh = self._replace(
+            work=self.work.copy(),  # of a slot that calls clients it changes
             left=np.full(len(self.work), -1.0),
             fails=np.full(len(self.work), NEVER),
             factors=np.ones(2 * BLOCK if self.every else 1),

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from asyncq.distributions import LAWS, nearest
 
-__all__ = ["TOLD", "is_plain_name", "items", "keys", "mistakes", "not_toml", "not_yet", "shown", "table_at"]
+__all__ = ["TOLD", "is_plain_name", "items", "keys", "mistakes", "not_toml", "shown", "table_at"]
 
 TOLD = "told"  # the type of a validation error whose line is written by whoever raises it
 _NAME = re.compile(r"[\w-]+(?: [\w-]+)*")
@@ -29,6 +29,7 @@ _RULES = {  # pydantic's type of error: our rule and remedy
     "string_type": ("must be a text", "write it in quotes"),
     "tuple_type": ("must be a list", "write it in [ ]"),
     "too_short": ("must not be empty", "give at least one"),
+    "too_long": ("must have at most {max_length}", "give fewer"),
     "model_type": ("must be a table", "write its keys below a [table] heading or in {{ }}: {keys}"),
     "dict_type": ("must be a table", "write it as {{ name = value }}"),
     "literal_error": ("must be {expected}", "pick one of these"),
@@ -40,6 +41,8 @@ _MISSING = {
     "pool": "add a [[pool]] with name, workers and work_time",
     "name": 'name the pool, as in name = "gpu"',
     "workers": "give the number of workers of the pool",
+    "concurrency": "give the number of clients at work at a time",
+    "clients": "give the number of clients of the class",
     "work_time": 'give a time such as "250ms" or a law',
     "leaves": "give the number of leaves of the tree",
     "leaf_k": "give the number of pushes in a leaf's message",
@@ -73,6 +76,8 @@ def mistakes(error: ValidationError, data: dict[str, Any], root: type[BaseModel]
             misspelt.update((*steps, key) for key in re.findall(r'^did you mean "(.*)"\?$', remedy))
     for detail in details:
         steps, _ = _walk(detail["loc"], data)
+        if detail["type"] == "missing":  # pydantic names the field where it is missed by a validator of ours
+            steps[-1] = _spelt(root, steps)
         if detail["type"] != "missing" or tuple(steps) not in misspelt:
             lines.append(_line(detail, steps, data, root))
     return list(dict.fromkeys(lines))
@@ -98,10 +103,7 @@ def _line(detail: ErrorDetails, steps: list[int | str], data: dict[str, Any], ro
         parents, law = _walk(detail["loc"][:-1], data)
         steps = [*parents, detail["loc"][-1]]
         table = LAWS[law] if law else table_at(root, parents)
-        if steps[-1] in not_yet(table):
-            rule, remedy = "is not yet supported in this version", "remove it"
-        else:
-            rule, remedy = "is not a known key", nearest(str(steps[-1]), keys(table))
+        rule, remedy = "is not a known key", nearest(str(steps[-1]), keys(table))
     else:
         rule, remedy = _RULES.get(kind, ("is not valid", "see the scenario reference"))
         context = {"keys": ", ".join(keys(table_at(root, steps))), **context}
@@ -162,6 +164,12 @@ def table_at(root: type[BaseModel], steps: Sequence[int | str]) -> type[BaseMode
     return table
 
 
+def _spelt(root: type[BaseModel], steps: Sequence[int | str]) -> int | str:
+    """The last of the steps as a file spells it."""
+    field = table_at(root, steps[:-1]).model_fields.get(str(steps[-1]))
+    return steps[-1] if field is None or field.alias is None else field.alias
+
+
 def _tables(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
@@ -171,11 +179,6 @@ def _tables(annotation: Any) -> list[type[BaseModel]]:
 def keys(table: type[BaseModel]) -> list[str]:
     """The keys of a table as a file spells them."""
     return [field.alias or name for name, field in table.model_fields.items()]
-
-
-def not_yet(table: type[BaseModel]) -> tuple[str, ...]:
-    """The keys of a table that the design foresees and this version does not do."""
-    return getattr(table, "not_yet", ())
 
 
 def is_plain_name(name: Any) -> bool:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from asyncq import clients as called
+from asyncq.clients import Clients
 from asyncq.distributions import Law, Maximum, Scaled, Shifted, Uniform
 from asyncq.errors import ScenarioError
 from asyncq.graphs import GRAPHS, Neighbours, neighbours
@@ -48,11 +50,13 @@ class Network:
     group_size: int = 1  # machines behind each worker: more than one in compute groups
     group_efficiency: float = 1.0  # a machine's own work as a share of its group's, on average
     shards: int = 1
-    choice: int = NO_STREAM  # of uniform variates on [0, 1), by which gossip picks neighbours
+    choice: int = NO_STREAM  # of uniform variates on [0, 1), by which gossip picks neighbours and slots call clients
     neighbours: Neighbours | None = None
     extras: tuple[str, ...] = ()
     extra_work: tuple[int, ...] = ()
     machines: Machines | None = None  # where something befalls them
+    clients: Clients | None = None  # where workers are slots that call them
+    classes: tuple[str, ...] = ()  # the names of theirs
 
     @property
     def workers(self) -> int:
@@ -106,13 +110,20 @@ class Network:
         return self.service != NO_STREAM
 
     @property
+    def calls_differ(self) -> bool:
+        """Whether a slot's gradients differ by more than chance: its clients are of several classes, or go."""
+        c = self.clients
+        return c is not None and (len(self.classes) > len(self.pools) or bool((c.stays != NO_STREAM).any()))
+
+    @property
     def is_sharded(self) -> bool:
         """Whether that station is several, each with a part of the model and a version of its own."""
         return self.shards > 1
 
     @classmethod
     def of(cls, scenario: Scenario) -> Network:
-        """Lower a scenario: one stream for every leg of every pool (or compute group), every shard, gossip's choices.
+        """Lower a scenario: one stream for every leg of every pool (compute group, class of clients), every shard,
+        and for choices.
 
         Raises ``ScenarioError`` for a protocol that no engine runs."""
         if (exact := scenario.protocol.kind) in EXACT_KINDS:
@@ -131,13 +142,21 @@ class Network:
 
         parts = _groups(scenario) if scenario.groups else _pools(scenario)
         sizes = [part.workers for part in parts]
-        legs = [(stream(part.work), stream(part.pull), stream(part.push)) for part in parts]
+        clients, classes = None, []
+        if called.has_population(scenario):
+            of_pools = [scenario.classes_of(pool) for pool in scenario.pool]
+            routes = [[(stream(one.work_time), stream(one.pull), stream(one.push)) for one in own] for own in of_pools]
+            legs = [own[0] for own in routes]  # until the first call
+            clients = called.lower(scenario, stream, [route for own in routes for route in own])
+            classes = [one.name for own in of_pools for one in own]
+        else:
+            legs = [(stream(part.work), stream(part.pull), stream(part.push)) for part in parts]
         work, pull, push = (_spread(leg, sizes) for leg in zip(*legs, strict=True))
         server = scenario.server
         shards = server.shards if server else 1
         service, *_ = [stream(server.service_time if server else None) for _ in range(shards)]
         kind, parameters = KINDS[scenario.protocol.kind], scenario.parameters
-        choice = stream(Uniform(low=0.0, high=1.0) if kind.peers else None)
+        choice = stream(Uniform(low=0.0, high=1.0) if kind.peers or len(classes) > len(parts) else None)
         extras: dict[str, int] = {}
         if scenario.learner is not None:
             extras["learner"] = stream(scenario.learner.work_time)
@@ -167,6 +186,8 @@ class Network:
             extras=tuple(extras),
             extra_work=tuple(extras.values()),
             machines=machines,
+            clients=clients,
+            classes=tuple(classes),
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from asyncq.distributions import nearest
-from asyncq.mistakes import items, keys, not_yet, shown, table_at
+from asyncq.mistakes import items, keys, shown, table_at
 
 __all__ = ["override", "put"]
 
@@ -32,8 +32,8 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
         if isinstance(plan := data.get("plan"), dict):
             plan.setdefault("vary", {})
     pools = [pool for pool in items(data.get("pool")) if isinstance(pool, dict)]
-    by_name = {str(pool.get("name")): pool for pool in pools}
-    tables = [*keys(root), *not_yet(root)]
+    by_name = _by_name(pools)
+    tables = keys(root)
     here: Any = data
     table = "pool"
     if len(steps) > 1 and steps[0] == "pool":
@@ -54,14 +54,23 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
     for done, step in enumerate(steps[:-1]):
         if isinstance(here, dict) and step not in here and _is_table(root, table, steps[: done + 1]):
             here[step] = {}
-        here = here.get(step) if isinstance(here, dict) else None
-        if not isinstance(here, dict):
+        here = here.get(step) if isinstance(here, dict) else _by_name(here)[step]
+        if (named := _by_name(here)) and done + 2 < len(steps):
+            if steps[done + 1] not in named:
+                remedy = nearest(steps[done + 1], list(named))
+                return f"{source} {path}: {step} has none of this name (got {shown(steps[done + 1])}); {remedy}"
+        elif not isinstance(here, dict):
             whole = path.rsplit(".", len(steps) - 1 - done)[0]
             return f"{source} {path}: {whole} is not a table here (got {shown(here)}); set {whole} as a whole"
     if not isinstance(here, dict):
         return f"{source} {path}: its table is {shown(here)}; write it as a table"
     here[steps[-1]] = value
     return ""
+
+
+def _by_name(tables: Any) -> dict[str, Any]:
+    """The tables of a list by their names."""
+    return {str(table["name"]): table for table in items(tables) if isinstance(table, dict) and "name" in table}
 
 
 def _is_table(root: type[BaseModel], table: str, steps: Sequence[str]) -> bool:

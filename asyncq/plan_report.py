@@ -22,7 +22,7 @@ HEAD = (
 NOTES = (
     "stale, 99 %: mean and 99 % quantile of the staleness, in updates. waits: share of machine time lost to waiting.",
     "T_m/T_1, I_m/I_1: time per update and updates to the target over one worker's. time: over one worker's.",
-    "updates: x exact; r replayed, theory agrees; R replayed, theory is off; m theory alone (independent staleness).",
+    "updates: x exact; r replayed, theory agrees; m theory alone (independent staleness). R, X: the two differ.",
     "a * marks a learning rate that was lowered because the trace did not bear theory's.",
 )
 
@@ -79,7 +79,8 @@ def write(plan: Plan, folder: Path) -> None:
 
 def _cells(row: Row) -> tuple[str, ...]:
     seen, ends = row.hardware, row.relative.ci95
-    mark = {"exact": "x", "model": "m", "replay": "r" if row.agrees else "R"}[row.source]
+    mark = {"exact": "x", "model": "m", "replay": "r"}[row.source]
+    mark = mark.upper() if row.agrees is False else mark
     lowered = row.confirmation is not None and row.confirmation.lowered
     interval = "exact" if row.relative.exact else f"{ends[0]:.3g}-{ends[1]:.3g}" if ends else "-"
     return (

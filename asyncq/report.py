@@ -13,7 +13,7 @@ from asyncq import __version__
 from asyncq.estimate import Estimate
 
 if TYPE_CHECKING:
-    from asyncq.findings import Learner, Server
+    from asyncq.findings import Called, Learner, Server
     from asyncq.papers.claim import Claim, Comparison, Reproduction
     from asyncq.replications import Replications
     from asyncq.run import Run
@@ -43,6 +43,7 @@ PHASES = 8  # that are listed
 BARS, FEWEST_BARS = 8, 4
 BAR_WIDTH = 40
 WIDTH, WIDEST = 80, 104  # columns of sentences, and of lines with many numbers
+CLASSES = 4  # of clients that are listed
 STAGES = 10  # stages of a pipeline that are listed, and the last
 
 
@@ -218,7 +219,7 @@ def system(scenario: Scenario) -> str:
         seats = "" if scenario.server.seats == 1 else f" with {scenario.server.seats} seats"
         shards = "" if scenario.server.shards == 1 else f" of {scenario.server.shards} shards"
         server = f", server{shards}{seats}"
-    workers = f"{scenario.workers} workers"
+    workers = scenario.crew
     if scenario.groups is not None:
         workers += f" in {scenario.groups.count} groups of {scenario.workers // scenario.groups.count}"
     return f"{scenario.name}: {workers}, {scenario.rule}{server}"
@@ -259,6 +260,22 @@ def _flow(run: Run) -> Iterator[str]:
             if pool.staleness is not None:
                 stale = f"mean staleness {_estimate(Estimate(pool.staleness, pool.staleness_ci95, run.network.unit))}"
             yield f"  {pool.name:<10} {pool.workers} workers, {often} gradients/s, {stale}"
+    yield from _heard([one for pool in run.pools for one in pool.classes])
+
+
+def _heard(classes: list[Called]) -> Iterator[str]:
+    """Where clients are called: those first who are called most in vain."""
+    if not classes:
+        return
+    yield f"{'who is heard':<16}{'of calls':<10}{'of what is applied':<22}{'mean staleness':<23}in vain"
+    least = sorted(classes, key=lambda one: one.applied.mean / one.calls.mean if one.calls.mean else 1.0)
+    for one in least[:CLASSES] if len(classes) > CLASSES else classes:
+        applied = _estimate(one.applied.scaled(100.0, "%"), 3)
+        stale = "" if one.staleness is None else _estimate(one.staleness)
+        vain = "" if one.heard is None else f"{1.0 - one.heard.mean:.1%}"
+        yield f"  {one.name:<14}{one.calls.mean:<10.1%}{applied + ' %':<22}{stale:<23}{vain}"
+    if len(classes) > CLASSES:
+        yield f"  the least heard of {len(classes)} classes; all: --json"
 
 
 def _server(server: Server) -> Iterator[str]:

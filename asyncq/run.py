@@ -307,7 +307,7 @@ def _summarise(
         groups=Groups.of(network),
         learner=Learner.of(collected, late, network, machine.machine_time),
         tree=Tree.of(collected, network),
-        pools=Pool.all_of(collected, network),
+        pools=Pool.all_of(collected, series, network),
         machine_time=machine.machine_time,
         synchronous=synchronous_throughput(network),
         trace=Chunk.join(kept) if kept else None,

@@ -1,8 +1,7 @@
 """A scenario: how long work takes, where it travels and what happens when it arrives, as declared in a TOML file.
 
 The models below *are* the file format: their validation, their JSON form and their JSON schema are one declaration.
-What the design foresees and this version does not do is refused by name (``not_yet``), never ignored. Whatever is wrong
-with a file is reported at once, in one :class:`~asyncq.errors.ScenarioError`, one line a mistake.
+Whatever is wrong with a file is reported at once, in one :class:`~asyncq.errors.ScenarioError`, one line a mistake.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from __future__ import annotations
 import copy
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -28,9 +27,20 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from asyncq.distributions import SHORTEST, AnyLaw, Law, PositiveSeconds, Seconds, as_number, broken_rule, nearest
+from asyncq.clients import has_population
+from asyncq.distributions import (
+    SHORTEST,
+    AnyLaw,
+    Law,
+    Mixture,
+    PositiveSeconds,
+    Seconds,
+    as_number,
+    broken_rule,
+    nearest,
+)
 from asyncq.errors import ScenarioError
 from asyncq.graphs import GRAPHS, edges_of, neighbours
 from asyncq.machines import is_disturbed
@@ -41,6 +51,7 @@ from asyncq.protocols import ALL_KINDS, KINDS, PARAMETERS, Parameter
 from asyncq.state import MOST_WAITING
 
 __all__ = [
+    "Client",
     "Failure",
     "Groups",
     "Learner",
@@ -58,6 +69,8 @@ __all__ = [
 ]
 
 MAX_WORKERS = 1_000_000
+MAX_CLIENTS = 10**12
+MAX_CLASSES = 1000  # a call looks through all
 MAX_SHARDS = 256
 MAX_PARTS = 10_000_000  # workers times shards
 CAP = 100_000_000  # updates, where a precision is asked for and no number of updates
@@ -113,7 +126,6 @@ class Table(BaseModel):
     """A table of a scenario file: immutable, with no keys but its own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    not_yet: ClassVar[tuple[str, ...]] = ()
 
 
 class Failure(Table):
@@ -123,16 +135,93 @@ class Failure(Table):
     repair: PositiveLaw
 
 
-class Pool(Table):
-    """``workers`` alike: the law of their work (seconds), and of the wire where it differs from ``[network]``."""
+class Client(Table):
+    """A class of ``clients`` alike: the law of their work (seconds), their wire where it differs from their pool's, the
+    ``availability`` (a share) with which an idle one can be called, and how long a called one ``stays`` (seconds)."""
 
-    not_yet = ("population",)
     name: Annotated[str, AfterValidator(_plain_name)]
-    workers: Annotated[Positive, Field(le=MAX_WORKERS)]
+    clients: Annotated[Positive, Field(le=MAX_CLIENTS)]
     work_time: PositiveLaw
     pull: AnyLaw | None = None
     push: AnyLaw | None = None
+    availability: Annotated[float, Field(gt=0, le=1), BeforeValidator(as_number)] = 1.0
+    stays: PositiveLaw | None = None
+
+
+class Pool(Table):
+    """``workers`` alike: the law of their work (seconds), and of the wire where it differs from ``[network]``. Or a
+    ``population`` of clients, of whom ``concurrency`` are at work at a time, called anew for every gradient."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["workers", "work_time"]}, {"required": ["concurrency", "population"]}]
+        }
+    )
+    name: Annotated[str, AfterValidator(_plain_name)]
+    population: Annotated[tuple[Client, ...], Field(min_length=1, max_length=MAX_CLASSES)] | None = None
+    concurrency: Annotated[Positive, Field(le=MAX_WORKERS)] | None = Field(None, validate_default=True)
+    own_workers: Annotated[Positive, Field(le=MAX_WORKERS)] | None = Field(None, alias="workers", validate_default=True)
+    own_work: PositiveLaw | None = Field(None, alias="work_time", validate_default=True)
+    pull: AnyLaw | None = None
+    push: AnyLaw | None = None
     failure: Failure | None = None
+
+    @field_validator("concurrency", "own_workers", "own_work")
+    @classmethod
+    def _of_its_shape(cls, value: Any, info: ValidationInfo) -> Any:
+        """The keys of one shape, and none of the other."""
+        if "population" in info.data and info.field_name is not None:  # else what is wrong with it is told
+            called, key = info.data["population"] is not None, cls.model_fields[info.field_name].alias or "concurrency"
+            if called == (key == "concurrency"):
+                if value is None:
+                    raise PydanticKnownError("missing")
+            elif value is not None:
+                if not called:
+                    raise broken_rule("goes with population only", "write workers, or give the population")
+                instead = "concurrency" if key == "workers" else "the work_time of every class"
+                raise broken_rule("does not go with population", f"give {instead} instead")
+        return value
+
+    @model_validator(mode="after")
+    def _is_a_population(self) -> Pool:
+        if self.population is None or self.concurrency is None:
+            return self
+        for name, times in Counter(one.name for one in self.population).items():
+            if times > 1:
+                raise broken_rule(f"has {times} classes named {shown(name)}", "rename all but one", "population")
+        if self.concurrency > (most := sum(one.clients for one in self.population)):
+            rule = f"must be at most the number of clients, {most}: each computes one gradient at a time"
+            raise broken_rule(rule, "lower it", "concurrency")
+        if self.failure is not None:
+            rule = "does not go with population: a client is called for one gradient only"
+            raise broken_rule(rule, "say how long a client of a class stays", "failure")
+        return self
+
+    def with_work(self, change: Callable[[Law], Law]) -> Pool:
+        """The pool with another law of its work, of that of every class."""
+        if self.population is None:
+            return self.model_copy(update={"own_work": change(self.work_time)})
+        classes = tuple(one.model_copy(update={"work_time": change(one.work_time)}) for one in self.population)
+        return self.model_copy(update={"population": classes})
+
+    @property
+    def workers(self) -> int:
+        """How many gradients are in progress at a time: of as many workers, or clients."""
+        many = self.own_workers if self.population is None else self.concurrency
+        assert many is not None
+        return many
+
+    @property
+    def work_time(self) -> Law:
+        """The law of a gradient's work; of a population that of a client called while all are idle."""
+        if self.population is None:
+            assert self.own_work is not None
+            return self.own_work
+        if len(self.population) == 1:
+            return self.population[0].work_time
+        weights = [one.clients * one.availability for one in self.population]
+        shares = tuple(weight / sum(weights) for weight in weights)
+        return Mixture(weights=shares, laws=tuple(one.work_time for one in self.population))
 
 
 class Network(Table):
@@ -329,6 +418,8 @@ class Scenario(Table):
             self._is_an_actor_learner()
         if self.tree is not None:
             self._is_a_tree(self.tree)
+        if has_population(self):
+            self._can_call_clients()
         kind = KINDS.get(self.protocol.kind)
         if kind is not None and kind.peers and (self.outage or any(pool.failure for pool in self.pool)):
             rule = "does not go with failures or outages: neighbours would average with a copy that is not there"
@@ -355,6 +446,19 @@ class Scenario(Table):
             rule = f"must be at most the number of {what}, {many}, or no update can ever be made"
             raise broken_rule(rule, "lower it", "protocol.k")
         return self
+
+    def _can_call_clients(self) -> None:
+        """What makes no sense where clients are called for one gradient."""
+        kind = self.protocol.kind
+        if kind == "pipeline" or KINDS[kind].peers:
+            rule = f"{kind} does not go with a population: a client that is called once keeps no weights"
+            raise broken_rule(rule, "choose a kind with a server's weights, such as asynchronous", "protocol.kind")
+        if self.groups is not None:
+            rule = "does not go with a population: clients that are called one by one make no group"
+            raise broken_rule(rule, "remove it, or the population", "groups")
+        if self.server is not None and self.server.shards > 1:
+            rule = "does not go with a population: its classes are counted gradient by gradient, not part by part"
+            raise broken_rule(rule, "set shards = 1", "server.shards")
 
     def _has_its_table(self) -> None:
         """Some kinds need a table of their own, which goes with no other."""
@@ -391,6 +495,10 @@ class Scenario(Table):
         self._goes_without("a leaf's link takes the time of tree.forward: remove what does not apply", wires=True)
 
     def _is_there(self, worker: str, key: str) -> None:
+        by_number = next((pool for pool in self.pool if pool.population and worker.startswith(f"{pool.name}[")), None)
+        if by_number is not None:
+            rule = "names one of a population, whose clients have no numbers"
+            raise broken_rule(rule, f'name the pool, "{by_number.name}"', key)
         if not self.machines_of(worker):
             names = [pool.name for pool in self.pool]
             remedy = f'name a pool ({", ".join(names)}), or one of its workers as in "{names[0]}[0]"'
@@ -470,6 +578,14 @@ class Scenario(Table):
         return sum(pool.workers for pool in self.pool)
 
     @property
+    def crew(self) -> str:
+        """Who is at work, in words: "8 workers", "64 of 1,000,000 clients" at a time, or both."""
+        workers = sum(pool.workers for pool in self.pool if pool.population is None)
+        clients = sum(one.clients for pool in self.pool for one in pool.population or ())
+        words = [f"{workers} worker{'s' * (workers > 1)}"] if workers else []
+        return " and ".join(words + ([f"{self.workers - workers} of {clients:,} clients"] if clients else []))
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """Those of the protocol that are given, by key, and the sizes of the tree."""
         sizes = {} if self.tree is None else self.tree.model_dump(exclude={"forward"}, exclude_none=True)
@@ -488,6 +604,22 @@ class Scenario(Table):
     def forward(self) -> Law | None:
         """The law of a leaf's link; None where it takes no time."""
         return None if self.tree is None else _unless_zero(self.tree.forward)
+
+    def classes_of(self, pool: Pool) -> tuple[Client, ...]:
+        """The classes of a pool's population, with their wires; a pool without one is one class, always there."""
+        wires = {"pull": self.pull_of(pool), "push": self.push_of(pool)}
+        if pool.population is None:
+            table: dict[str, Any] = {"name": pool.name, "clients": pool.workers, "work_time": pool.work_time, **wires}
+            return (Client.model_construct(**table),)
+        return tuple(
+            one.model_copy(
+                update={
+                    leg: _unless_zero(own) if (own := getattr(one, leg)) is not None else wire
+                    for leg, wire in wires.items()
+                }
+            )
+            for one in pool.population
+        )
 
     def pull_of(self, pool: Pool) -> Law | None:
         """The law of a pull by a worker of ``pool``; None where it takes no time."""
@@ -550,7 +682,9 @@ class Scenario(Table):
             return cls.model_validate(data, context={"folder": folder})
         except ValidationError as error:
             pools = [
-                (pool.get("name"), pool.get("workers")) for pool in items(data.get("pool")) if isinstance(pool, dict)
+                (pool.get("name"), pool.get("workers", pool.get("concurrency")))
+                for pool in items(data.get("pool"))
+                if isinstance(pool, dict)
             ]
             lines = [*_between_pools(pools), *mistakes(error, data, cls)]
             raise ScenarioError([f"{origin}: {line}" for line in lines]) from None

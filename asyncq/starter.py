@@ -21,17 +21,53 @@ _EXAMPLES = {
     "staleness_budget": 1,
     "limit": 6,
 }
-_HEAD = """\
+_TITLE = """\
 # A starter for asyncq: {kind}.
 # {summary}.
 # A "#" without a space after it hides something that may be left out; remove the "#" to use it.
 # Try: {commands}
 schema = 1
 
+"""
+_POOL = """\
 [[pool]]  # workers that are alike; one more [[pool]] for workers that differ
 name = "gpu"
 workers = {workers}
 work_time = {{ law = "gamma", mean = "250ms", cv = 0.3 }}  # a law, or a bare time such as "250ms"
+"""
+_POPULATION = """\
+[[pool]]  # clients that are called anew for every gradient; one more [[pool]] for workers, or other clients
+name = "gpu"
+concurrency = 8  # at work at a time
+#pull = "2s"  # the wire of this pool, where it differs from [network]
+#push = "2s"
+
+[[pool.population]]  # clients that are alike; one more [[pool.population]] for clients that differ
+name = "fast"
+clients = 800
+work_time = { law = "lognormal", mean = "30s", cv = 0.5 }  # a law, or a bare time such as "30s"
+#availability = 0.3  # chance that an idle one can be called; if left out: 1
+#stays = { law = "exponential", mean = "5min" }  # who goes before the gradient has arrived takes it along
+#pull = "1s"  # the wire of this class, where it differs from the pool's
+#push = "1s"
+
+[[pool.population]]
+name = "slow"
+clients = 200
+work_time = { law = "lognormal", mean = "2min", cv = 0.5 }
+
+[network]  # the wire of the pools that say nothing of theirs
+#pull = "2s"  # a time or a law
+#push = "2s"
+#version_fixed = "pull_end"  # which end of a pull fixes the version; if left out: pull_start
+
+#[server]  # one first-come-first-served queue; if left out: updates take no time
+#service_time = { law = "exponential", mean = "100ms" }
+#seats = 1  # gradients served at once
+
+[protocol]
+kind = "k-batch-async"
+k = 4  # gradients in each update
 """
 _FAILURE = """\
 #failure = { after = "6h", repair = "4min" }  # of a machine, after so much computing; what it computes is lost
@@ -128,7 +164,8 @@ seed = 1  # the same seed gives the same run
 
 
 def starter(kind: str = "asynchronous") -> str:
-    """The text of a commented scenario file of a protocol ``kind``, valid as it is and with every key in use.
+    """The text of a commented scenario file of a protocol ``kind``, or of a "population" of clients under buffered
+    updates, valid as it is and with every key in use.
 
     Raises :class:`~asyncq.errors.ScenarioError` for an unknown kind, with the nearest known one."""
     from pydantic_core import PydanticCustomError
@@ -136,6 +173,11 @@ def starter(kind: str = "asynchronous") -> str:
     from asyncq.mistakes import shown
     from asyncq.scenario import known_kind
 
+    if kind == "population":
+        tries = "asyncq check FILE, asyncq simulate FILE, asyncq simulate FILE --set gpu.concurrency=16"
+        summary = "Clients called from classes; every K-th push is an update"
+        title = _TITLE.format(kind=kind, summary=summary, commands=tries)
+        return title + _POPULATION + _OPTIMIZER + _RUN.replace("gpu.workers", "gpu.concurrency").replace("2h", "30d")
     try:
         known_kind(kind)
     except PydanticCustomError as error:
@@ -144,7 +186,9 @@ def starter(kind: str = "asynchronous") -> str:
     summary = ALL_KINDS[kind].summary
     tries = "asyncq timeline FILE" if kind in EXACT_KINDS else "asyncq simulate FILE --set gpu.workers=16"
     commands = f"asyncq check FILE, asyncq simulate FILE, {tries}"
-    head = _HEAD.format(kind=kind, summary=summary[0].upper() + summary[1:], workers=WORKERS, commands=commands)
+    head = (_TITLE + _POOL).format(
+        kind=kind, summary=summary[0].upper() + summary[1:], workers=WORKERS, commands=commands
+    )
     protocol = f'\n[protocol]\nkind = "{kind}"\n' + "".join(f"{line}\n" for line in _parameters(kind))
     if kind in EXACT_KINDS:  # no route to go, nothing to run
         return head + protocol + _OPTIMIZER

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from asyncq.clients import NOBODY
 from asyncq.engines import Chunk
 from asyncq.engines.process import Cycle, SimpyEngine
 from asyncq.errors import ScenarioError
@@ -33,7 +34,8 @@ class Row(NamedTuple):
 
     With a sharded server: its part of one ``shard``, and ``stalest``, the largest staleness of its parts at the last of
     them and -1 at the others. In gossip: the ``neighbour`` averaged with, and the ``averagings`` by others before.
-    ``last_staleness`` counts from the last version of a sample, where that is another."""
+    ``last_staleness`` counts from the last version of a sample, where that is another. With a population ``client`` is
+    the class of the client that computed it."""
 
     time: float
     worker: int
@@ -45,16 +47,19 @@ class Row(NamedTuple):
     neighbour: int | None = None
     averagings: int | None = None
     last_staleness: int | None = None
+    client: str | None = None
 
 
 class Span(NamedTuple):
-    """What a worker did from ``began`` to ``ended``: one of :data:`STAGES`, and whether it was for nothing."""
+    """What a worker did from ``began`` to ``ended``: one of :data:`STAGES`, whether it was for nothing, and the class
+    of its client where there is one."""
 
     worker: int
     stage: str
     began: float
     ended: float
     cancelled: bool = False
+    client: str | None = None
 
 
 class Gradient(NamedTuple):
@@ -69,6 +74,7 @@ class Gradient(NamedTuple):
     read: int
     staleness: int
     kind: str
+    client: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,13 +96,14 @@ class Timeline:
     cycles: tuple[Cycle, ...]
     waits: tuple[Span, ...]
     rows: tuple[Row, ...]
+    classes: tuple[str, ...] = ()  # of clients, through all pools
 
     @property
     def title(self) -> str:
         """The scenario, its workers and its protocol in one line."""
         s = self.scenario
         shards = "" if s.server is None or s.server.shards == 1 else f" of {s.server.shards} shards"
-        workers = f"{s.workers} worker{'s' * (s.workers > 1)}"
+        workers = s.crew
         if s.groups is not None:
             workers += f" in {s.groups.count} group{'s' * (s.groups.count > 1)}"
         title = f"{s.name}: {workers}, {s.rule}{', server' * (s.server is not None)}{shards}"
@@ -111,11 +118,12 @@ class Timeline:
     def _legs(self, cycle: Cycle) -> Iterator[Span]:
         began = cycle.began
         ends = (cycle.pulled, cycle.worked, cycle.joined, cycle.seated, cycle.ended)
+        client = None if cycle.client == NOBODY else self.classes[cycle.client]
         over = self.seconds if math.isnan(cycle.ended) else cycle.ended
         for stage, end in zip(STAGES[:-2], ends, strict=True):
             ended = over if math.isnan(end) else end
             if ended > began:
-                yield Span(cycle.worker, stage, began, ended, cycle.cancelled)
+                yield Span(cycle.worker, stage, began, ended, cycle.cancelled, client)
             if math.isnan(end):
                 return
             began = ended
@@ -143,7 +151,8 @@ class Timeline:
             starts = began[row.worker]
             left = min(row.time, starts[which + 1])
             stale = row.staleness if row.stalest is None else row.stalest
-            found.append(Gradient(row.worker, starts[which], left, row.time, row.read, stale, row.kind))
+            where = row.worker, starts[which], left, row.time
+            found.append(Gradient(*where, row.read, stale, row.kind, row.client))
         return tuple(found)
 
 
@@ -159,7 +168,7 @@ def timeline(scenario: Scenario, *, updates: int = 20, seed: int | None = None) 
     network = Network.of(scenario)
     cycles: list[Cycle] = []
     engine = SimpyEngine(network, Variates(network.laws, seed=seed), record=cycles.append)
-    rows = _rows(Chunk.join(list(engine.chunks(updates))))
+    rows = _rows(Chunk.join(list(engine.chunks(updates))), network.classes)
     cycles += _under_way(engine, cycles, network.slots)
     whole = [row for row in rows if row.stalest != NOT_LAST]
     if network.is_sharded:
@@ -176,12 +185,15 @@ def timeline(scenario: Scenario, *, updates: int = 20, seed: int | None = None) 
         cycles=tuple(cycles),
         waits=tuple(_waits(cycles, engine.now, network.workers)),
         rows=rows,
+        classes=network.classes,
     )
 
 
-def _rows(chunk: Chunk) -> tuple[Row, ...]:
+def _rows(chunk: Chunk, classes: tuple[str, ...]) -> tuple[Row, ...]:
     columns = (chunk.time, chunk.worker, chunk.read, chunk.staleness, chunk.kind)
-    topology = {name: column.tolist() for name, column in chunk.topology().items()}
+    topology: dict[str, list[Any]] = {name: column.tolist() for name, column in chunk.topology().items()}
+    if "client" in topology:
+        topology["client"] = [classes[client] for client in topology["client"]]
     return tuple(
         Row(time, worker, read, staleness, KIND_NAMES[kind], **{name: topology[name][at] for name in topology})
         for at, (time, worker, read, staleness, kind) in enumerate(

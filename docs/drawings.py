@@ -25,6 +25,8 @@ def case(kind: str, works: tuple[float, ...] = (2, 3, 5), tables: dict[str, Any]
     return {"schema": 1, "pool": pools, "protocol": {"kind": kind, **parameters}, **(tables or {})}
 
 
+STAYS = {"law": "empirical", "values": [3, 9]}
+
 # by the name of the drawing: the scenario and how many updates to draw
 DRAWINGS: dict[str, tuple[dict[str, Any], int]] = {
     "asynchronous": (case("asynchronous"), 12),
@@ -68,6 +70,24 @@ DRAWINGS: dict[str, tuple[dict[str, Any], int]] = {
         10,
     ),
     "outage": (case("asynchronous", tables={"outage": [{"worker": "B", "from": 1.0, "until": 4.0}]}), 8),
+    "population": (
+        {
+            "schema": 1,
+            "pool": [
+                {
+                    "name": "job",
+                    "concurrency": 3,
+                    "population": [
+                        {"name": "fast", "clients": 2, "work_time": 2.0},
+                        {"name": "middle", "clients": 2, "work_time": 3.0},
+                        {"name": "slow", "clients": 2, "work_time": 5.0, "stays": STAYS},
+                    ],
+                }
+            ],
+            "protocol": {"kind": "k-batch-async", "k": 2},
+        },
+        5,
+    ),
     "pipeline": (case("pipeline", (2, 2, 2), stages=3), 7),
 }
 

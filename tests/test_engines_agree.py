@@ -31,6 +31,7 @@ TIES = ({"law": "empirical", "values": [1.0, 2.0, 3.0]}, {"law": "deterministic"
 WORK = (*TIES, LAWS["exponential"], LAWS["gamma"], {"law": "empirical", "values": [0.0, 1.0]})
 SERVICES = (*TIES[:2], {"law": "exponential", "mean": 0.2}, {"law": "deterministic", "value": 0.25})
 WIRES = (None, 0.5, 1.0, {"law": "exponential", "mean": 0.3}, TIES[0])
+STAYS = (2.0, 3.0, TIES[0], WORK[3])
 
 
 def tables(draw, kind: str, shape: tuple[bool, bool, bool, bool] | None = None, most_shards: int = 1) -> dict:
@@ -100,11 +101,11 @@ def befallen(draw, case: dict) -> dict:
 
     def window(**more: float) -> dict[str, object]:
         pool, begins = draw(st.sampled_from(pools)), draw(st.integers(0, 20))
-        one = f"[{draw(st.integers(0, pool['workers'] - 1))}]" if draw(st.booleans()) else ""
+        one = f"[{draw(st.integers(0, pool['workers'] - 1))}]" if "workers" in pool and draw(st.booleans()) else ""
         return {"worker": pool["name"] + one, "from": begins, "until": begins + draw(st.integers(1, 15)), **more}
 
     for pool in pools:
-        if mortal and draw(st.booleans()):
+        if mortal and "workers" in pool and draw(st.booleans()):
             after = draw(st.sampled_from((3.0, *WORK[:5])))
             pool["failure"] = {"after": after, "repair": draw(st.sampled_from(WORK[:5]))}
     factors = st.sampled_from([0.3, 0.5, 2.0, 3.0])
@@ -113,6 +114,31 @@ def befallen(draw, case: dict) -> dict:
     if draw(st.booleans()):
         factor = draw(st.sampled_from(({"law": "empirical", "values": [0.5, 1.0, 2.0]}, WORK[3])))
         case["slowness"] = {"every": draw(st.sampled_from([0.02, 1.0, 2.5])), "factor": factor}
+    return case
+
+
+def peopled(draw, case: dict) -> dict:
+    """The same case with clients in place of the workers of the first pool, and of others; one class of each pool
+    stays, so that there is progress."""
+    for number, pool in enumerate(case["pools"]):
+        if number and draw(st.booleans()):
+            continue
+        many = pool.pop("workers")
+        classes = draw(st.integers(1, 3))
+        pool["concurrency"] = many
+        pool["population"] = [
+            {
+                "name": f"class{one}",
+                "clients": draw(st.integers(1, 4)) + (many if one == 0 else 0),
+                "work_time": pool["work_time"] if one == 0 else draw(st.sampled_from(WORK)),
+                "availability": draw(st.sampled_from([1.0, 0.5, 0.1])),
+                **({"pull": draw(st.sampled_from(WIRES[1:]))} if "pull" in pool and draw(st.booleans()) else {}),
+                **({"push": draw(st.sampled_from([0, *WIRES[1:]]))} if "push" in pool and draw(st.booleans()) else {}),
+                **({"stays": draw(st.sampled_from(STAYS))} if one and draw(st.booleans()) else {}),
+            }
+            for one in range(classes)
+        ]
+        del pool["work_time"]
     return case
 
 
@@ -171,6 +197,20 @@ def test_what_befalls_machines_on_the_full_route(kind):
     check()
 
 
+def test_clients_on_the_full_route():
+    """With gradients of a slot that wait while it goes on, cancellations, and what befalls machines."""
+
+    @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def check(data):
+        shape = (True, True, True, data.draw(st.just(False)))
+        case = befallen(data.draw, peopled(data.draw, tables(data.draw, "k-batch-sync", shape)))
+        case["slowdown"] += [{"worker": "pool0", "from": 0, "until": 9, "factor": 2.0}]  # one kernel for all cases
+        assert_same(case, 400, data.draw(st.integers(0, 99)))
+
+    check()
+
+
 def test_a_group_with_members_that_are_struck():
     pool = {"name": "gpu", "workers": 6, "work_time": TIES[0], "failure": {"after": 5.0, "repair": TIES[0]}}
     slow = [{"worker": "gpu[1]", "from": 4, "until": 40, "factor": 2.0}]
@@ -193,6 +233,23 @@ def test_two_hundred_random_scenarios(half):
     @given(st.data())
     def check(data):
         case = tables(data.draw, data.draw(st.sampled_from(list(KINDS)[half::2])), most_shards=4)
+        if data.draw(st.booleans()):
+            case = befallen(data.draw, case)
+        assert_same(case, 5000, data.draw(st.integers(0, 2**32)))
+
+    check()
+
+
+@pytest.mark.verification
+@pytest.mark.parametrize("half", [0, 1])
+def test_two_hundred_random_populations(half):
+    """With slowdowns and outages in every other case."""
+    kinds = [name for name, kind in KINDS.items() if not kind.peers][half::2]
+
+    @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def check(data):
+        case = peopled(data.draw, tables(data.draw, data.draw(st.sampled_from(kinds))))
         if data.draw(st.booleans()):
             case = befallen(data.draw, case)
         assert_same(case, 5000, data.draw(st.integers(0, 2**32)))

@@ -24,8 +24,8 @@ LAYERS: dict[str, int] = {
     for layer, stems in enumerate(
         (
             "errors",
-            "scenario plan_table mistakes overrides starter protocols state graphs network machines distributions "
-            "staleness spelling estimate",
+            "scenario plan_table mistakes overrides starter protocols state graphs network machines clients "
+            "distributions staleness spelling estimate",
             "engines variates theory",
             "run findings replications timeline statistics",
             "sgd papers verification",

@@ -218,11 +218,11 @@ def test_stay_synchronous_where_work_hardly_varies_and_not_with_a_slow_machine()
     assert even.verdict.decision == "stay synchronous"
     assert even.choice is not None
     assert even.choice.candidate.fresh
-    assert 1.0 < even.verdict.gradients < 1.05  # type: ignore[operator]
+    assert even.verdict.gradients == pytest.approx(1 + 0.02 * 1.02938, abs=3e-4)  # the largest of 4 normals
     assert any(line.startswith("Stay synchronous") for line in even.answers)
     slow = plan(four({"law": "gamma", "mean": 1.0, "cv": 0.02}, last=2.4), confirm_by_replay=False)
     assert slow.verdict.decision == "go asynchronous"
-    assert slow.verdict.gradients == pytest.approx((3 + 1 / 2.4) * 2.4 / 4, rel=0.02)  # twofold
+    assert slow.verdict.gradients == pytest.approx((3 + 1 / 2.4) * 2.4 / 4, rel=1e-3)  # twofold
     assert slow.winner is not None
     assert slow.winner.name == "asynchronous"
 

@@ -32,6 +32,25 @@ work_time = "100ms"
 """
 
 
+CLASS = """
+[[pool.population]]
+name = "slow"
+clients = 5
+work_time = 3
+"""
+PROTOCOL = '[protocol]\nkind = "{}"\n'
+
+
+def called(more: str = "", drop: str = "") -> str:
+    """A good file with a population, one key dropped and some text added to the pool (or to a class)."""
+    lines = ['name = "phones"', "concurrency = 4"]
+    mine = "" if more.startswith("population") else CLASS.replace("slow", "fast")
+    below, beside = (more, "") if more.startswith("\n[[") else ("", more)
+    return "schema = 1\n[[pool]]\n" + "\n".join(
+        [*(line for line in lines if not drop or drop not in line), beside + mine + below, ""]
+    )
+
+
 def pool(line: str, drop: str = "") -> str:
     """The good scenario with a line more in its pool, and without the one that starts with ``drop``."""
     kept = [text for text in GOOD.splitlines() if not (drop and text.startswith(drop))]
@@ -589,7 +608,58 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "",
     ),
     "until": (GOOD + '[run]\nuntil = "0h"\n', "run.until", "must be", ""),
-    "population": (pool("population = {}"), 'pool "gpu" population', "is not yet supported", "remove it"),
+    **{
+        f"a population {name}": (text, key, rule, remedy)
+        for name, text, key, rule, remedy in (
+            ("that is a table", pool("population = {}"), 'pool "gpu" population', "must be a list", "[ ]"),
+            ("of nobody", called("population = []"), 'pool "phones" population', "must not be empty", "at least one"),
+            ("of numbers", called("population = [3]"), "population[0]", "must be a table", "its keys"),
+            ("with workers", called("workers = 2"), 'pool "phones" workers', "does not go with population", "concurr"),
+            ("with work_time", called("work_time = 2"), "work_time", "does not go with population", "of every class"),
+            ("with a failure", called("failure = { after = 1, repair = 1 }"), "failure", "does not go", "stays"),
+            ("with neither", pool("", "workers") + "[run]\n", 'pool "gpu" workers', "is missing", "give the number"),
+            ("without concurrency", called("", "concurrency"), "phones", "is missing", "clients at work at a time"),
+            ("of no concurrency", called("concurrency = 0", "concurrency"), "concurrency", "at least 1", "1 or more"),
+            ("that is too few", called("concurrency = 11", "concurrency"), "concurrency", "at most the num", "lower"),
+            ("of 0.5 at a time", called("concurrency = 0.5", "concurrency"), "concurrency", "whole number", ""),
+            ("of two names", called(CLASS.replace("slow", "fast")), "population", 'has 2 classes named "fast"', "ren"),
+            ("of no clients", called(CLASS.replace("= 5", "= 0")), "population[1].clients", "at least 1", ""),
+            ("of inf clients", called(CLASS.replace("= 5", "= inf")), "population[1].clients", "whole number", ""),
+            ("of too many", called(CLASS.replace("= 5", "= 10_000_000_000_000")), "clients", "must be at most", ""),
+            ("without clients", called(CLASS.replace("clients = 5", "")), "clients", "is missing", "of the class"),
+            ("without work", called(CLASS.replace("work_time = 3", "")), "work_time", "is missing", "a time such as"),
+            ("without a name", called(CLASS.replace('name = "slow"', "")), "population[1].name", "is missing", "name"),
+            ("of unknown keys", called(CLASS + "stay = 3\n"), "population[1].stay", "is not a known key", '"stays"'),
+            ("never there", called(CLASS + "availability = 0\n"), "population[1].availability", "must be above 0", ""),
+            ("always there", called(CLASS + "availability = 1.1\n"), "availability", "must be at most 1", ""),
+            ("there nan times", called(CLASS + "availability = nan\n"), "availability", "must be finite", ""),
+            ("who go at once", called(CLASS + "stays = 0\n"), "population[1].stays", "must have a positive mean", ""),
+            ("who go before", called(CLASS + 'stays = "-1s"\n'), "population[1].stays", "must not be negative", ""),
+            ("in groups", called() + "[groups]\ncount = 2\n", "groups", "does not go with a population", "remove"),
+            ("that gossips", called() + PROTOCOL.format("gossip"), "protocol.kind", "gossip does not go", "choose"),
+            (
+                "in a pipeline",
+                called() + PROTOCOL.format("pipeline") + "stages = 4\n",
+                "protocol.kind",
+                "pipeline does not go with a population",
+                "choose",
+            ),
+            ("and shards", called() + "[server]\nservice_time = 1\nshards = 2\n", "server.shards", "does not go", "1"),
+            (
+                "by number",
+                called() + '[[outage]]\nworker = "phones[1]"\nfrom = 1\nuntil = 2\n',
+                "outage[0].worker",
+                "names one of a population",
+                'name the pool, "phones"',
+            ),
+        )
+    },
+    "concurrency of workers": (
+        pool("concurrency = 8"),
+        'pool "gpu" concurrency',
+        "goes with population only",
+        "write workers",
+    ),
     **{
         f"a graph {name}": (protocol(f'"gossip"\ngraph = {text}'), "protocol.graph", rule, remedy)
         for name, text, rule, remedy in (

@@ -49,6 +49,13 @@ def test_every_starter_is_valid_and_simulates(kind: str, everything: bool) -> No
         assert simulate(scenario, updates=2000).updates >= 2000
 
 
+@pytest.mark.parametrize("everything", [False, True], ids=["as it is", "with every key in use"])
+def test_the_starter_of_a_population_is_valid_and_simulates(everything: bool) -> None:
+    text = uncommented(starter("population")) if everything else starter("population")
+    assert [*validate(tomllib.loads(text))] == []
+    assert simulate(Scenario.from_dict(tomllib.loads(text)), updates=5000).updates >= 5000
+
+
 def test_a_starter_shows_every_key_there_is() -> None:
     data = tomllib.loads(uncommented(starter("bounded")))
     for kind in ALL_KINDS.values():
@@ -64,7 +71,9 @@ def test_a_starter_shows_every_key_there_is() -> None:
         assert set(data[key]) == set(definitions[name]["properties"])
     for key, name in {"slowdown": "Slowdown", "outage": "Outage"}.items():
         assert set(data[key][0]) == set(definitions[name]["properties"])
-    assert set(data["pool"][0]) == set(definitions["Pool"]["properties"])
+    (called,) = tomllib.loads(uncommented(starter("population")))["pool"]
+    assert set(data["pool"][0]) | set(called) == set(definitions["Pool"]["properties"])
+    assert set(called["population"][0]) == set(definitions["Client"]["properties"])
     assert all(f"{key} = " in starter(kind) for kind in ALL_KINDS for key in ALL_KINDS[kind].parameters)
 
 
@@ -208,9 +217,11 @@ def validate(value: Any, schema: dict[str, Any] = SCHEMA, path: str = "") -> lis
                 found += [f"{path}.{key}: unknown" for key in extra]
             elif said is not True:  # keys of the user's own
                 found += [line for key in extra for line in validate(value[key], said, f"{path}.{key}")]
-        elif word in ("items", "minItems"):
+        elif word in ("items", "minItems", "maxItems"):
             if isinstance(value, list) and word == "minItems" and len(value) < said:
                 found.append(f"{path}: too few")
+            elif isinstance(value, list) and word == "maxItems" and len(value) > said:
+                found.append(f"{path}: too many")
             elif isinstance(value, list) and word == "items":
                 found += [line for n, item in enumerate(value) for line in validate(item, said, f"{path}[{n}]")]
         else:

@@ -171,14 +171,14 @@ def test_every_cycle_of_two_sync_with_a_server():
             (1, 6, 6, NAN, NAN, NAN, NAN, False),  # the finisher has read again; A and C are about to
         ],
     )
-    assert shown.waits == ((0, "waiting", 4.0, 6.0, False),)
+    assert shown.waits == ((0, "waiting", 4.0, 6.0, False, None),)
     assert shown.updates == (6.0,)
     assert [tuple(row[:5]) for row in shown.rows] == [
         (6.0, 0, 0, 0, "committed"),
         (6.0, 1, 0, 0, "committed"),
         (6.0, 2, 0, 0, "cancelled"),
     ]
-    assert [tuple(span) for span in shown.spans] == [
+    assert [tuple(span[:5]) for span in shown.spans] == [
         (0, "work", 0, 2, False),
         (0, "service", 2, 4, False),
         (0, "waiting", 4, 6, False),
@@ -214,7 +214,7 @@ def test_who_is_blocked_at_the_end_has_no_cycle_but_waits():
     shown = timeline(three("stale-synchronous", bound=0), updates=2, seed=0)
     assert [(cycle.worker, cycle.ended) for cycle in shown.cycles[:2]] == [(0, 2.0), (1, 3.0)]
     assert [cycle.worker for cycle in shown.cycles[2:]] == [2]
-    assert shown.waits == ((0, "waiting", 2.0, 3.0, False),)
+    assert shown.waits == ((0, "waiting", 2.0, 3.0, False, None),)
 
 
 def test_a_gradient_stands_where_its_worker_was_done_with_it():

@@ -29,7 +29,7 @@ def check(files: tuple[str, ...]) -> None:
         except ScenarioError as error:
             problems.extend(error.problems)
         else:
-            click.echo(f"{file}: ok ({scenario.workers} workers, {scenario.protocol.kind}{planned})")
+            click.echo(f"{file}: ok ({scenario.crew}, {scenario.protocol.kind}{planned})")
     if problems:
         raise ScenarioError(problems)
 
@@ -50,7 +50,7 @@ def _planned(scenario: Scenario) -> str:
 @click.argument("kind", default="asynchronous")
 @click.option("--out", metavar="FILE", help="Write to FILE, which must not exist yet.")
 def init(kind: str, out: str | None) -> None:
-    """Write a commented starter scenario of a protocol KIND (asynchronous if none is given)."""
+    """Write a commented starter scenario of a protocol KIND (asynchronous if none is given), or of a population."""
     from asyncq.starter import starter, write_starter
 
     if out is None:

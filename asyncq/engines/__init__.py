@@ -31,6 +31,8 @@ class Chunk(NamedTuple):
     In gossip, ``neighbour`` is whom the worker averaged with just before it applied the gradient, and ``averagings``
     how often others had averaged with it since it read its copy.
 
+    With a population ``client`` is the number of the class that computed the gradient, through all pools.
+
     With extra slots (a learner) ``busy`` are the seconds they worked. ``last_staleness`` counts the updates
     since the last version that a sample was made with; None where that is the version read.
     """
@@ -48,6 +50,7 @@ class Chunk(NamedTuple):
     neighbour: NDArray[np.int64] | None = None
     averagings: NDArray[np.int64] | None = None
     last_staleness: NDArray[np.int64] | None = None
+    client: NDArray[np.int64] | None = None
 
     def topology(self) -> dict[str, NDArray[np.int64]]:
         """The columns that only some topologies have, by name."""
@@ -121,7 +124,7 @@ def check_progress(rows: Chunk, updates: int, now: float) -> None:
     if not updates and rows.kind.size >= HOPELESS and bool((rows.kind == LOST).all()):
         raise DeadlockError(
             f"no progress at {now:g} s: the last {rows.kind.size:,} gradients were all lost, no work outlasts a "
-            "failure; make failure.after longer than work_time"
+            "failure or a client's stay; make failure.after, or stays, longer than work_time"
         )
 
 

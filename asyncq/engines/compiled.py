@@ -25,9 +25,11 @@ from numba.core.compiler import Compiler
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
+from asyncq import clients as clients_module
 from asyncq import machines as machines_module
 from asyncq import protocols, variates
 from asyncq import state as state_module
+from asyncq.clients import Clients, arrives, attribute, call, must_draw
 from asyncq.engines import Chunk, MachineTime, check_progress, why_stuck
 from asyncq.errors import DeadlockError
 from asyncq.graphs import Neighbours
@@ -50,10 +52,9 @@ from asyncq.variates import BLOCK, Variates
 
 __all__ = ["CompiledEngine"]
 
-RESTART, PULL, WORK, PUSH, SERVICE, PARKED, STRUCK, REPAIR = range(8)  # what a worker's pending event ends
+RESTART, PULL, WORK, PUSH, SERVICE, PARKED, STRUCK, REPAIR, GONE = range(9)  # what a worker's pending event ends
 ROWS_FULL, STREAM_EMPTY, TARGET_REACHED, CALENDAR_EMPTY, TIME_UP = range(5)  # why the kernel returned
 NEVER = np.uint64(0x7FF0_0000_0000_0000)  # the bits of infinity: keys from here on are empty slots
-LAST = np.uint64(0xFFFF_FFFF_FFFF_FFFF)  # after any key
 
 
 class Calendar(NamedTuple):
@@ -117,6 +118,7 @@ class Shards(NamedTuple):
     totals: Any  # float64 [shards, 2] as in Queue
     sitting: Any  # int64 [shards * seats] who sits there
     since: Any  # float64 [shards * seats]
+    where: Any  # int64 [shards * seats] the shard of a seat
     spare: Any  # int64 [shards, seats]
 
 
@@ -163,7 +165,7 @@ def _compiled(function: Callable[..., Any]) -> Any:
 
 def _fingerprint(rule: Callable[..., Any]) -> str:
     """Changes whenever a source file does that the kernel is made of: the disk cache would not see that by itself."""
-    modules = machines_module, protocols, state_module, variates
+    modules = clients_module, machines_module, protocols, state_module, variates
     sources = {__file__, rule.__code__.co_filename, *(str(module.__file__) for module in modules)}
     return hashlib.sha256(b"".join(Path(source).read_bytes() for source in sorted(sources))).hexdigest()
 
@@ -190,6 +192,7 @@ def _finish_compiled(rule: Any, state: Any, worker: Any) -> Callable[..., None] 
 
 _start, _read_shards, _apply_part = _compiled(start), _compiled(read_shards), _compiled(apply_part)
 _lose = _compiled(lose)
+_arrives, _attribute, _call_client, _must_draw = (_compiled(one) for one in (arrives, attribute, call, must_draw))
 _ends, _struck, _used, _back_in_service = _jit(ends), _jit(struck), _jit(used), _jit(back_in_service)
 
 
@@ -213,17 +216,16 @@ def _climb(calendar: Calendar, slot: int, key: np.uint64) -> None:
     """Let a slot's new key play its matches, from its leaf to the root."""
     tree, mask = calendar.tree, calendar.mask
     node = np.uint64(tree.size >> 1) + np.uint64(slot)
-    winner, others, closest = key, LAST, LAST
+    first, closest = key, NEVER
     tree[node] = key
     while node > np.uint64(1):
         other = tree[node ^ np.uint64(1)]
-        closest = min(closest, other ^ winner)
-        others = min(others, other)  # found before the key is known: a variate later
-        winner = min(others, key)
+        closest = min(closest, other ^ key)
+        key = min(other, key)
         node >>= np.uint64(1)
-        tree[node] = winner
+        tree[node] = key
     if closest <= mask:
-        _climb_exactly(calendar, slot, key)
+        _climb_exactly(calendar, slot, first)
 
 
 @_jit
@@ -407,6 +409,18 @@ def _is_away(calendar: Calendar, streams: Streams, machines: Machines, workers: 
 
 
 @_inlined
+def _call(streams: Streams, clients: Clients, workers: Workers, worker: int, choice: int, now: float) -> None:
+    """The slot calls a client, who stays until he goes."""
+    uniform = 0.0
+    if _must_draw(clients, worker):
+        uniform = _draw(streams, choice)
+    _call_client(clients, worker, uniform, workers.work, workers.pull, workers.push)
+    stays, clients.leaves[worker] = clients.stays[clients.serving[worker]], NO_TIME
+    if stays >= 0:
+        clients.leaves[worker] = now + _draw(streams, stays)
+
+
+@_inlined
 def _sit(calendar: Calendar, streams: Streams, shards: Shards, first: int, seat: int, worker: int, stream: int) -> None:
     """The worker's part is served in a seat, from now on; ``first`` is the slot of the first seat of all."""
     now = calendar.now[0]
@@ -436,7 +450,7 @@ def _part_served(
 ) -> int:  # fmt: skip
     """A seat's service has ended: the part is applied, the seat taken by the next; the worker, if that was its last."""
     now, row, seat = calendar.now[0], state.sizes[ROWS], slot - state.workers
-    shard, worker = seat // shards.spare.shape[1], shards.sitting[seat]
+    shard, worker = shards.where[seat], shards.sitting[seat]
     counts, totals = shards.counts[shard], shards.totals[shard]
     seated = shards.since[seat]
     counts[3] += 1
@@ -475,12 +489,13 @@ def _kernel(
     meets: bool,
     disturbed: bool,
     alike: bool,
+    called: bool,
 ) -> Any:
     """The kernel for one rule and one shape of route. The arguments are constants of its code and of its cache key."""
 
     def advance(  # type: ignore[no-untyped-def]
-        state, calendar, streams, workers, queue, columns, shards, neighbours, machines, service, choice, target, rows,
-        until, horizon,
+        state, calendar, streams, workers, queue, columns, shards, neighbours, machines, clients, service, choice,
+        target, rows, until, horizon,
     ):
         fingerprint  # noqa: B018  part of the cache key
         sizes = state.sizes
@@ -511,9 +526,11 @@ def _kernel(
             if disturbed and slot < state.workers and stage in (WORK, STRUCK):
                 _used(machines, slot, now)
             leg, stream = PARKED, 0  # what the worker does next
-            if disturbed and stage == STRUCK:
+            if (disturbed and stage == STRUCK) or (called and stage == GONE):
                 written = sizes[ROWS]
                 _lose(state, worker)
+                if called:
+                    _attribute(clients, state, written)
                 for i in range(written, sizes[ROWS]):
                     columns.time[i] = now
                     if serves:
@@ -526,8 +543,11 @@ def _kernel(
                         columns.busy[i] = shards.totals[state.row_shard[i], 1]
                     if extras:
                         columns.busy[i] = workers.extras[0]
-                _is_away(calendar, streams, machines, workers, slot)
-                continue
+                if disturbed and stage == STRUCK:
+                    _is_away(calendar, streams, machines, workers, slot)
+                    continue
+                workers.spent[7] += now - workers.began[worker]
+                stage = RESTART  # with another client
             if pulls and stage == PULL:
                 workers.pulled[worker] = now
                 if reads_late:
@@ -577,9 +597,13 @@ def _kernel(
                     if meets:
                         at = neighbours.first[worker] + int(_draw(streams, choice) * neighbours.degree[worker])
                         state.neighbour[0] = (slot + neighbours.offsets[np.uintp(at)]) % state.workers
+                    if called and slot < state.workers:
+                        _arrives(clients, slot)
                     sizes[RELEASED] = 0  # emptied here, so that for simple rules nothing is left of the loops below
                     sizes[CANCELLED_WORKERS] = 0
                     _finish(rule, state, worker)
+                    if called:
+                        _attribute(clients, state, written)
                     _fill(columns.time, written, sizes[ROWS], now)
                     if extras and slot >= state.workers:
                         workers.extras[0] += now - began
@@ -643,6 +667,10 @@ def _kernel(
                     _start(state, worker)
                     if sharded:
                         _read_shards(state, slot)
+                    if called and slot < state.workers:
+                        _call(streams, clients, workers, slot, choice, now)
+                        if disturbed:
+                            machines.work[worker] = workers.work[worker]
                     workers.began[worker] = now
                     if pulls:
                         workers.pulled[worker] = now
@@ -652,12 +680,19 @@ def _kernel(
                         leg, stream = WORK, workers.work[home]
             if disturbed and leg == WORK and slot < state.workers:
                 _computes(calendar, streams, machines, workers, slot)
+                if called and clients.leaves[worker] < calendar.due[worker]:
+                    workers.stage[worker] = GONE
+                    _put(calendar, worker, clients.leaves[worker])
                 continue
             workers.stage[worker] = leg
             if leg == PARKED:
                 _clear(calendar, worker)
-            else:
-                _put(calendar, worker, now + _draw(streams, stream))
+                continue
+            due = now + _draw(streams, stream)
+            if called and leg != SERVICE and slot < state.workers and clients.leaves[worker] < due:
+                workers.stage[worker] = GONE
+                due = clients.leaves[worker]
+            _put(calendar, worker, due)
 
     try:
         return _jit(advance, cache=True, pipeline_class=_NothingAliases)
@@ -719,19 +754,24 @@ class CompiledEngine:
             totals=np.zeros((many, 2)),
             sitting=integers(many * seats, 0),
             since=np.zeros(many * seats),
+            where=np.repeat(np.arange(many), seats),
             spare=seat,
         )
         rule = network.kind.joined if sharded else network.kind.finish
         assert rule is not None
         number = _rules().index(rule)  # kinds may share a rule
-        pulls, pushes = bool((network.pull >= 0).any()), bool((network.push >= 0).any())
+        places = count + len(self.state.pending_read)
+        self._clients = None if network.clients is None else network.clients.copy(room, places)
+        routes = network.clients or network
+        pulls, pushes = bool((routes.pull >= 0).any()), bool((routes.push >= 0).any())
         serves, disturbed = network.has_server and not sharded, network.machines is not None
         late = pulls and network.read_at_pull_end
         self._neighbours = network.neighbours or Neighbours(*(integers(1, 0) for _ in range(3)))
-        alike = all((leg == leg[0]).all() for leg in network.routes)
-        shape = pulls, pushes, serves, late, bool(extras), sharded, network.kind.peers, disturbed, alike
+        called = self._clients is not None
+        alike = not called and all((leg == leg[0]).all() for leg in network.routes)
+        shape = pulls, pushes, serves, late, bool(extras), sharded, network.kind.peers, disturbed, alike, called
         parts = (self.state, self._calendar, self._streams, self._workers, self._queue, self._columns, self._shards)
-        self._parts = (*parts, self._neighbours, self.machines, network.service, network.choice)
+        self._parts = (*parts, self._neighbours, self.machines, self._clients, network.service, network.choice)
         limits = 0, self._rows, NO_TIME, NO_TIME
         kernel = _kernel(number, _fingerprint(rule), *shape)
         self._advance = kernel.compile(tuple(map(numba.typeof, self._parts + limits)))  # no look at types at every call
@@ -777,6 +817,8 @@ class CompiledEngine:
         if self.network.is_sharded:
             station = (*station, state.row_shard, state.row_stalest)
         chunk = Chunk(*(column[:rows] for column in columns + station))
+        if self._clients is not None:
+            chunk = chunk._replace(client=self._clients.row_client[:rows])
         if self.network.neighbours is not None:
             return chunk._replace(neighbour=state.row_neighbour[:rows], averagings=state.row_averagings[:rows])
         if self.network.extras:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from heapq import heappush
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
+from asyncq.clients import NOBODY, arrives, attribute, call, must_draw
 from asyncq.engines import Chunk, MachineTime, check_progress, why_stuck
 from asyncq.errors import DeadlockError
 from asyncq.machines import NEVER, back_in_service, ends, struck, used
@@ -45,7 +47,8 @@ class Cycle(NamedTuple):
     seated: float
     ended: float
     cancelled: bool
-    lost: bool = False  # with its machine, at ``ended``: cancelled, too
+    lost: bool = False  # with its machine or its client, at ``ended``: cancelled, too
+    client: int = NOBODY  # the class of the client that computed, through all pools
 
 
 class _Station:
@@ -174,6 +177,10 @@ class SimpyEngine:
         self._streams = streams = variates.hand_out()
         self._block = variates.block
         self.machines = None if network.machines is None else network.machines.copy(variates.block)
+        self._clients = None
+        if network.clients is not None:
+            places = network.workers + len(self.state.pending_read)
+            self._clients = network.clients.copy(len(self.state.row_worker), places)
         self._in_repair = [False] * network.workers
         self._ended: float | None = None  # where the clock, not the updates, ended the run
         self._station: _Station | None = None
@@ -206,9 +213,9 @@ class SimpyEngine:
         choose, neighbours = streams[network.choice], network.neighbours
         legs = (leg[worker] for leg in self._routes)
         work, pull, push = (None if number == NO_STREAM else streams[number] for number in legs)
-        assert work is not None
         with_extras, is_extra = bool(network.extras), worker >= network.workers
-        machines = None if is_extra else self.machines
+        machines, clients = (None, None) if is_extra else (self.machines, self._clients)
+        lasts = timeout if clients is None else partial(self._lasts, worker)
         record = self.record
         began = pulled = worked = joined = NOT_YET
         self._so_far[worker] = lambda: (began, pulled, worked, joined)
@@ -218,23 +225,26 @@ class SimpyEngine:
             start(state, worker)
             if shards:
                 read_shards(state, worker)
+            if clients is not None:
+                work, pull, push = self._call(worker)  # from other streams
             began_at[worker] = began = pulled = env.now
             worked = joined = NOT_YET
             if pull is not None:
                 pulled = NOT_YET
-                if (yield timeout(pull())) is THROWN_AWAY:
+                if (yield lasts(pull())) is THROWN_AWAY:
                     continue
                 pulled = env.now
                 if network.read_at_pull_end:
                     read[worker] = state.version[0]
                     if shards:
                         read_shards(state, worker)
+            assert work is not None
             if machines is None:
-                if (yield timeout(work())) is THROWN_AWAY:
+                if (yield lasts(work())) is THROWN_AWAY:
                     continue
             else:
                 end, strike = self._computes(worker)
-                thrown = (yield self._at(min(end, strike))) is THROWN_AWAY
+                thrown = (yield self._until(worker, min(end, strike))) is THROWN_AWAY
                 used(machines, worker, env.now)
                 if thrown:
                     continue
@@ -243,7 +253,7 @@ class SimpyEngine:
                     continue
             now = worked = env.now
             if push is not None:
-                if (yield timeout(push())) is THROWN_AWAY:
+                if (yield lasts(push())) is THROWN_AWAY:
                     continue
                 now = env.now
             joined = seated = now
@@ -262,11 +272,15 @@ class SimpyEngine:
                 seated = self.seated_at[worker]
 
             if record is not None:
-                record(Cycle(worker, began, pulled, worked, joined, seated, now, False))
+                record(Cycle(worker, began, pulled, worked, joined, seated, now, False, client=self._class_of(worker)))
             written = sizes[ROWS]
             if neighbours is not None:
                 state.neighbour[0] = neighbours.pick(worker, choose())
+            if clients is not None:
+                arrives(clients, worker)
             finish(state, worker)
+            if self._clients is not None:
+                attribute(self._clients, state, written)
             for i in range(written, sizes[ROWS]):
                 row_time[i] = now
             if is_extra:
@@ -298,6 +312,37 @@ class SimpyEngine:
         heappush(self.env._queue, (time, simpy.events.NORMAL, next(self.env._eid), event))
         return event
 
+    def _until(self, worker: int, end: float) -> simpy.Event:
+        """An event at the ``end`` of a leg, or when the worker's client goes before that."""
+        if self._clients is None or self._clients.leaves[worker] >= end:
+            return self._at(end)
+        event = self._at(float(self._clients.leaves[worker]))
+        event._value = THROWN_AWAY
+
+        def goes(event: simpy.Event) -> None:
+            if self._processes[worker].target is event:  # else it was cancelled meanwhile
+                self._loses(worker)
+
+        event.callbacks.append(goes)
+        return event
+
+    def _lasts(self, worker: int, seconds: float) -> simpy.Event:
+        return self._until(worker, self.env.now + seconds)
+
+    def _call(self, worker: int) -> list[Callable[[], float] | None]:
+        """The worker's slot calls a client; where its work, pull and push come from."""
+        c, streams = self._clients, self._streams
+        assert c is not None
+        uniform = streams[self.network.choice]() if must_draw(c, worker) else 0.0
+        call(c, worker, uniform, *self._routes)
+        if (stays := c.stays[c.serving[worker]]) != NO_STREAM:
+            c.leaves[worker] = self.env.now + streams[stays]()
+        else:
+            c.leaves[worker] = NEVER
+        if self.machines is not None:
+            self.machines.work[worker] = c.work[c.serving[worker]]
+        return [None if leg[worker] == NO_STREAM else streams[leg[worker]] for leg in self._routes]
+
     def _computes(self, worker: int) -> tuple[float, float]:
         """When the work that the worker begins now would end, and when one of its machines is struck."""
         m, now = self.machines, float(self.env.now)
@@ -313,20 +358,9 @@ class SimpyEngine:
 
     def _is_away(self, worker: int) -> Walk:
         """One of the worker's machines has been struck: the gradient is lost, and it waits until all are back."""
-        m, state, now = self.machines, self.state, self.env.now
+        m, now = self.machines, self.env.now
         assert m is not None
-        if self.record is not None:
-            self.record(self.latest(worker)._replace(cancelled=True, lost=True))
-        written = state.sizes[ROWS]
-        lose(state, worker)
-        for i in range(written, state.sizes[ROWS]):
-            self._row_time[i] = now
-            station = self._shards[state.row_shard[i]] if self._shards else self._station
-            if station is not None:
-                self._row_station[i] = (station.visits, station.waited, station.busy)
-        if self.network.extras:
-            self._book_rows(written)
-        self._spent[7] += now - self.began_at[worker]
+        self._loses(worker)
         self.began_at[worker] = now
         back = now
         for machine in range(m.first[worker], m.first[worker + 1]):
@@ -338,6 +372,24 @@ class SimpyEngine:
         yield self._at(back)
         self._in_repair[worker] = False
         self._spent[8] += self.env.now - now
+
+    def _loses(self, worker: int) -> None:
+        """The worker's gradient is lost, with its machine or its client."""
+        state, now = self.state, self.env.now
+        if self.record is not None:
+            self.record(self.latest(worker)._replace(cancelled=True, lost=True))
+        written = state.sizes[ROWS]
+        lose(state, worker)
+        if self._clients is not None:
+            attribute(self._clients, state, written)
+        for i in range(written, state.sizes[ROWS]):
+            self._row_time[i] = now
+            station = self._shards[state.row_shard[i]] if self._shards else self._station
+            if station is not None:
+                self._row_station[i] = (station.visits, station.waited, station.busy)
+        if self.network.extras:
+            self._book_rows(written)
+        self._spent[7] += now - self.began_at[worker]
 
     def _book_rows(self, written: int) -> None:
         """With extra slots: their time beside the new rows; and the work of what was dropped is work no more."""
@@ -404,9 +456,15 @@ class SimpyEngine:
             seated = joined == joined and not any(worker in shard.queue for shard in self._shards)
         else:
             seated = self._station is not None and worker in self._station.seated
-        return Cycle(
-            worker, began, pulled, worked, joined, self.seated_at[worker] if seated else NOT_YET, self.env.now, False
-        )
+        when = self.seated_at[worker] if seated else NOT_YET
+        ends = began, pulled, worked, joined, when, self.env.now
+        return Cycle(worker, *ends, False, client=self._class_of(worker))
+
+    def _class_of(self, worker: int) -> int:
+        """That of the client that the worker called last."""
+        if self._clients is None or worker >= self.network.workers:
+            return NOBODY
+        return int(self._clients.serving[worker])
 
     # -- rows -----------------------------------------------------------------------------------------------------
 
@@ -447,6 +505,8 @@ class SimpyEngine:
             read=column(state.row_read, int),
             kind=column(state.row_kind, int),
         )
+        if self._clients is not None:
+            chunk = chunk._replace(client=self._clients.row_client[:rows].copy())
         if self.network.neighbours is not None:
             neighbour, averagings = column(state.row_neighbour, int), column(state.row_averagings, int)
             chunk = chunk._replace(neighbour=neighbour, averagings=averagings)

@@ -96,7 +96,8 @@ def candidates(scenario: Scenario) -> tuple[list[Candidate], list[str]]:
 def _synchronous(scenario: Scenario, base: dict[str, Any], found: list[Candidate]) -> Candidate:
     """Everybody behind a barrier, on the most machines that any candidate has."""
     most = max(found, key=lambda candidate: candidate.workers)
-    picked: dict[str, Any] = {path: value for path, value in most.values.items() if path.endswith(".workers")}
+    many = ".workers", ".concurrency"
+    picked: dict[str, Any] = {path: value for path, value in most.values.items() if path.endswith(many)}
     picked["protocol"] = {"kind": "synchronous"}
     bare = {key: value for key, value in base.items() if key != "groups"}
     name = ", ".join(_words(path, value) for path, value in picked.items())
@@ -124,9 +125,7 @@ def _candidate(
     assert scenario.plan is not None
     if scenario.plan.hold == "samples_per_update" and gradients * batches > 1:
         factor = 1.0 / (gradients * batches)
-        pools = tuple(
-            pool.model_copy(update={"work_time": Scaled(factor=factor, of=pool.work_time)}) for pool in made.pool
-        )
+        pools = tuple(pool.with_work(lambda law: Scaled(factor=factor, of=law)) for pool in made.pool)
         made = made.model_copy(update={"pool": pools})
         network, batches = Network.of(made), batches * factor
     groups = made.groups.count if made.groups else None

@@ -16,13 +16,14 @@ from asyncq.errors import ScenarioError
 from asyncq.estimate import Estimate
 from asyncq.planner import decision
 from asyncq.planner.candidates import Candidate, candidates, lone_cycles
-from asyncq.planner.confirmation import LONGEST, Confirmation, confirm, horizon
+from asyncq.planner.confirmation import LONGEST, Confirmation, confirm, horizon, quantile
 from asyncq.planner.hardware import Hardware, hardware, relative_error, to_dict
 from asyncq.planner.problem import Problem
 from asyncq.planner.regimes import Regimes, regimes
 from asyncq.planner.sensitivity import Sensitivity, sensitivity
-from asyncq.planner.tuning import Tuned, best_step, model_of, tune
+from asyncq.planner.tuning import HIGHEST, LOWEST, Tuned, best_step, model_of, tune
 from asyncq.scenario import Scenario
+from asyncq.staleness import StalenessLaw
 from asyncq.theory.exponential import exponential_workers
 from asyncq.theory.time_to_target import ExactLoss, UnequalLoss
 from asyncq.variates import chosen_seed
@@ -32,10 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "Row", "plan"]
 
-CANNOT_WIN = 2.0  # times the best theory so far: not replayed
+CANNOT_WIN = 2.0  # times the best so far: not replayed
 KEPT_ROWS = 200_000  # of a trace, while other candidates are looked at
 EXACT_MOMENTS = 20_000  # updates of unequal workers that are followed exactly
-Z = 1.96
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +148,7 @@ class Plan:
             "contest": self.contest.to_dict(),
             "verdict": self.verdict.to_dict(),
             "problem": self.problem.to_dict(),
-            "one_worker": self.one_worker,
+            "one_worker": {key: _finite(value) for key, value in self.one_worker.items()},
             "candidates": [row.to_dict(self.problem.batch) for row in self.rows],
             "left_out": list(self.left_out),
             "regimes": self.regimes.to_dict(),
@@ -206,10 +206,12 @@ def plan(
     for i, candidate in enumerate(found):
         tell(i, f"tuning {candidate.name}")
         seen = hardware(candidate, seed=seed, engine=engine)
-        judged.append((candidate, _light(seen), tuner.tuned(candidate, seen)))
-    best = min((tuned.updates / seen.throughput.mean for _, seen, tuned in judged), default=math.inf)
-    rows: list[Row] = []
-    for i, (candidate, seen, tuned) in enumerate(judged):
+        judged.append((candidate, _light(seen), tuner.tuned(candidate, seen.law)))
+    best = math.inf  # time to the target of those looked at so far, in the order that theory puts them in
+    by_theory = [tuned.updates / seen.throughput.mean for _, seen, tuned in judged]
+    made: dict[int, Row] = {}
+    for i, place in enumerate(sorted(range(len(judged)), key=by_theory.__getitem__)):
+        candidate, seen, tuned = judged[place]
         tell(len(found) + i, f"replaying {candidate.name}")
         why, confirmation = "", None
         if stopped or not confirm_by_replay:
@@ -218,8 +220,8 @@ def plan(
             why = "not replayed: nothing is stale, theory is exact"
         elif not math.isfinite(tuned.updates):
             why = "never reaches the target"
-        elif tuned.updates / seen.throughput.mean > CANNOT_WIN * best:
-            why = f"cannot win: {tuned.updates / seen.throughput.mean / best:.1f} times the best by theory"
+        elif by_theory[place] > CANNOT_WIN * best:
+            why = f"cannot win: by theory {by_theory[place] / best:.1f} times the best's time"
         elif tuned.updates > LONGEST:
             why = f"not replayed: more than {LONGEST:,} updates"
         else:
@@ -230,7 +232,9 @@ def plan(
             quadratic = problem.quadratic.averaged(candidate.batches)
             confirmation = confirm(seen.run, tuned, quadratic, seed=seed)
         seen = replace(seen, run=replace(seen.run, trace=None))
-        rows.append(_row(candidate, seen, tuned, confirmation, why, problem, one[2], lone, scenario))
+        row = _row(candidate, seen, tuned, confirmation, why, problem, one[2], lone, scenario)
+        made[place], best = row, min(best, row.time.mean)
+    rows = [made[place] for place in range(len(judged))]
     tell(2 * len(found), "comparing")
     winner, contest = decision.contest(rows)
     verdict = decision.verdict(rows)
@@ -265,20 +269,25 @@ class Tuner:
         self.problem, self.reserve = problem, reserve
         self._known: dict[Any, Tuned] = {}
 
-    def tuned(self, candidate: Candidate, seen: Hardware, near: Tuned | None = None) -> Tuned:
-        """The best setting of a candidate; with a known one of a similar problem, the best step at its momentum."""
-        model, basis = model_of(candidate, seen.law, self.problem.quadratic)
+    def tuned(
+        self, candidate: Candidate, law: StalenessLaw, near: Tuned | None = None, shifts: tuple[float, ...] = (0.0,)
+    ) -> Tuned:
+        """The best setting of a candidate; with a known one of a similar problem, the best step at its momentum
+        shifted by ``shifts`` in atanh."""
+        model, basis = model_of(candidate, law, self.problem.quadratic)
         key = (
             (model.pool, candidate.batches, candidate.gradients)
             if isinstance(model, ExactLoss)
-            else (seen.law.pmf.tobytes(), candidate.batches, candidate.gradients, basis)
+            else (law.pmf.tobytes(), candidate.batches, candidate.gradients, basis)
         )
         if key not in self._known:
             if near is None or near.step <= 0:
                 mu, step, updates = tune(model, reserve=self.reserve, prefer=self.problem.momentum)
             else:
-                mu = near.momentum
-                step, updates = best_step(model, mu, self.reserve, near.step)
+                middle = math.atanh(near.momentum)
+                momenta = {min(max(math.tanh(middle + shift), LOWEST), HIGHEST) for shift in shifts}
+                tried = [(m, *best_step(model, m, self.reserve, near.step)) for m in sorted(momenta)]
+                mu, step, updates = min(tried, key=lambda found: found[2])
             margin = model.threshold(mu) / step if step > 0 else math.inf
             if isinstance(model, UnequalLoss):
                 if updates <= EXACT_MOMENTS:
@@ -300,12 +309,12 @@ def _row(
     lone: float,
     scenario: Scenario,
 ) -> Row:
-    updates, source, error = tuned.updates, tuned.basis, 0.0
+    updates, source, error, degrees = tuned.updates, tuned.basis, 0.0, math.inf
     if confirmation is not None:
         tuned = confirmation.tuned
         if source != "exact" or confirmation.lowered:
             updates, source = confirmation.updates, "replay"
-            error = decision.standard_error(confirmation)
+            error, degrees = decision.standard_error(confirmation), confirmation.by_group.size - 1
     pace = seen.throughput
     error = math.hypot(error, relative_error(pace))
     exact = source == "exact" and pace.exact
@@ -314,7 +323,8 @@ def _row(
     def estimate(value: float, unit: str) -> Estimate:
         known = not exact and source == "replay" and math.isfinite(value) and math.isfinite(error)
         known = known or (source == "exact" and not pace.exact and math.isfinite(error))
-        ends = (value * math.exp(-Z * error), value * math.exp(Z * error)) if known else None
+        half = quantile(0.975, degrees) * error if known else math.nan
+        ends = (value * math.exp(-half), value * math.exp(half)) if known else None
         return Estimate(value, ends, unit, exact=exact)
 
     price, unit = _price(candidate, scenario)

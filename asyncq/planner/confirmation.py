@@ -18,18 +18,19 @@ from asyncq.run import Run
 from asyncq.sgd.objectives import NoisyQuadratic
 from asyncq.sgd.replay import replay
 from asyncq.staleness import StalenessLaw
+from asyncq.state import DOWNWEIGHTED
 from asyncq.theory.time_to_target import Quadratic, fresh_loss
 
-__all__ = ["LONGEST", "Confirmation", "confirm", "horizon"]
+__all__ = ["LONGEST", "Confirmation", "confirm", "horizon", "quantile"]
 
 Real = NDArray[np.float64]
 
 WORK = 1_000_000  # updates replayed for one candidate, all replications together
-FEWEST, MOST = 24, 192  # replications
+MOST = 8  # replications of a group
 LONGEST = 60_000  # updates to a target that are still replayed
-GROUPS = 24  # of replications, for intervals
-FEWEST_GROUPS = 8  # windows of the trace, below which groups share windows and intervals are of the noise alone
+GROUPS = 24  # of replications, for intervals; no two of them share a window of the trace
 POINTS = 240
+NEAR = 0.15  # of the updates to the target, either side, over which the curve is smoothed
 AGREE = 0.05
 SMALLER = (0.7, 0.5, 0.35, 0.25)  # of the step, where the trace does not bear it
 
@@ -37,8 +38,8 @@ SMALLER = (0.7, 0.5, 0.35, 0.25)  # of the step, where the trace does not bear i
 @dataclass(frozen=True, eq=False)
 class Confirmation:
     """What the replay showed: ``updates`` to the target (infinite: not reached), the 95 % interval, and ``by_group``
-    its logarithm as each group of replications would have it. ``tuned`` is the setting that was replayed:
-    with a smaller step than theory's if ``lowered``."""
+    its logarithm as each group of replications would have it (jackknife; a single one: no interval). ``tuned`` is the
+    setting that was replayed: with a smaller step than theory's if ``lowered``."""
 
     updates: float
     ci95: tuple[float, float] | None
@@ -69,12 +70,14 @@ def confirm(run: Run, tuned: Tuned, quadratic: Quadratic, *, seed: int, threads:
 
     def curves(steps: list[float], updates: int) -> tuple[Real, NDArray[np.int64]]:
         updates = min(updates if updates <= POINTS else -(-updates // POINTS) * POINTS, run.updates)
-        replications = int(np.clip(WORK // updates, FEWEST, MOST))
+        windows = run.updates // updates
+        replications = GROUPS * int(np.clip(WORK // updates // GROUPS, 1, MOST))
+        cut = _cut(run, updates * (windows - windows % GROUPS)) if windows > GROUPS else run
         alike: dict[str, Any] = {
             "step": [step / quadratic.sharpness for step in steps], "momentum": tuned.momentum, "updates": updates,
             "replications": replications, "points": POINTS, "seed": seed, "threads": threads,
         }  # fmt: skip
-        shown = replay(objective, run, **alike)
+        shown = replay(objective, cut, **alike)
         loss = shown.loss[:, 0]
         if np.any(quadratic.noise > 0):
             averaged = quadratic.averaged(run.network.rows_per_update)
@@ -94,17 +97,28 @@ def confirm(run: Run, tuned: Tuned, quadratic: Quadratic, *, seed: int, threads:
             return Confirmation(float("inf"), None, np.full(GROUPS, np.nan), used.shape[0], tuned, True)
         used, lowered = loss[i], True
         tuned = replace(tuned, step=tuned.step * SMALLER[i], margin=tuned.margin / SMALLER[i])
-    windows = max(1, run.updates // int(at[-1]))
-    group = np.arange(used.shape[0]) % windows  # replications of one window are of one group
-    group = group % GROUPS if windows >= FEWEST_GROUPS else np.arange(used.shape[0]) % GROUPS
-    value, by_group = _by_group(used, at, level, group)
+    group = np.arange(used.shape[0]) % min(GROUPS, run.updates // int(at[-1]))
+    value, by_group = _reached(used, at, level, group)
     ci95 = None
-    if np.all(np.isfinite(by_group)):
-        from scipy.special import stdtrit
-
-        half = float(stdtrit(by_group.size - 1, 0.975)) * float(np.std(by_group, ddof=1)) / by_group.size**0.5
+    if by_group.size > 1 and np.all(np.isfinite(by_group)):
+        half = quantile(0.975, by_group.size - 1) * float(np.std(by_group, ddof=1)) / by_group.size**0.5
         ci95 = (value * float(np.exp(-half)), value * float(np.exp(half)))
     return Confirmation(value, ci95, by_group, used.shape[0], tuned, lowered)
+
+
+def _cut(run: Run, updates: int) -> Run:
+    """The run with the first ``updates`` of its trace."""
+    assert run.trace is not None
+    rows = run.trace.pick(np.flatnonzero(run.trace.kind <= DOWNWEIGHTED))  # applied
+    version = rows.read + rows.staleness
+    return replace(run, trace=rows.pick(np.flatnonzero(version < version[0] + updates)))
+
+
+def quantile(probability: float, degrees: float) -> float:
+    """Of Student's t; with infinite degrees of freedom, of the normal law."""
+    from scipy.special import ndtri, stdtrit
+
+    return float(ndtri(probability) if np.isinf(degrees) else stdtrit(degrees, probability))
 
 
 def _controlled(loss: Real, fresh: Real, expected: Real) -> Real:
@@ -118,23 +132,32 @@ def _controlled(loss: Real, fresh: Real, expected: Real) -> Real:
     return np.asarray(loss - weight * (fresh - expected))
 
 
-def _by_group(loss: Real, at: NDArray[np.int64], level: float, group: NDArray[np.int64]) -> tuple[float, Real]:
-    """Updates to the target from all replications, and its logarithm as each group of them would move it: by its loss
-    about there, over the slope of the mean (the delta method; not a number where the mean does not fall)."""
-    mean = loss.mean(axis=0)
-    value = _reaches(mean, at, level)
-    near = np.abs(at / value - 1.0) <= 0.3 if value > 0 else at == 0
+def _reached(loss: Real, at: NDArray[np.int64], level: float, group: NDArray[np.int64]) -> tuple[float, Real]:
+    """Updates to the target from all replications, and its logarithm as each group of them would have it: the
+    pseudo-values of the jackknife, because the curve bends where the target lies near the noise floor."""
     groups = int(group.max()) + 1
-    if near.sum() < 3:
-        return value, np.full(groups, np.log(max(value, 1e-300)))
-    slope = float(np.polyfit(at[near].astype(np.float64), mean[near], 1)[0])
-    if slope >= 0:
-        return value, np.full(groups, np.nan)
-    here = np.abs(at / value - 1.0) <= 0.05
-    here[int(np.argmin(np.abs(at - value)))] = True
-    about = loss[:, here].mean(axis=1)
-    late = np.array([about[group == g].mean() for g in range(groups)]) - about.mean()
-    return value, np.log(value) - late / (slope * value)
+    value = _smoothed(loss.mean(axis=0), at, level)
+    if groups == 1 or value == 0:
+        return value, np.full(1, np.log(max(value, 1e-300)))
+    without = np.array([_smoothed(loss[group != g].mean(axis=0), at, level) for g in range(groups)])
+    return value, groups * np.log(value) - (groups - 1) * np.log(without)
+
+
+def _smoothed(mean: Real, at: NDArray[np.int64], level: float) -> float:
+    """When the curve reaches the level: isotonic regression says about when, a parabola there exactly."""
+    value = _reaches(mean, at, level)
+    if not np.isfinite(value) or value == 0:
+        return value
+    x = at / value - 1.0
+    near = np.abs(x) <= NEAR
+    if near.sum() < 8:
+        return value
+    square, slope, offset = np.polyfit(x[near], mean[near] / level - 1.0, 2).tolist()
+    inside = slope * slope - 4.0 * square * offset
+    if slope >= 0 or inside < 0:
+        return value
+    root = 2.0 * offset / (-slope + inside**0.5)  # the one where the parabola falls
+    return value * (1.0 + root) if abs(root) <= NEAR else value
 
 
 def _reaches(mean: Real, at: NDArray[np.int64], level: float) -> float:

@@ -15,7 +15,7 @@ from asyncq.staleness import StalenessLaw
 from asyncq.theory.exact import staleness_law
 from asyncq.theory.throughput import throughput
 
-__all__ = ["PRECISION", "Hardware", "hardware", "known", "relative_error", "to_dict"]
+__all__ = ["PRECISION", "Hardware", "hardware", "known", "pace", "relative_error", "to_dict"]
 
 ROWS = 40_000  # simulated at first
 MOST_ROWS = 1_600_000
@@ -66,6 +66,15 @@ def hardware(candidate: Candidate, *, seed: int, engine: str, updates: int | Non
             break
         wanted = min(4 * wanted, most)
     return _seen(candidate, run, rate or run.throughput, law)
+
+
+def pace(candidate: Candidate, *, seed: int, engine: str) -> tuple[float, StalenessLaw]:
+    """Updates per second and the staleness law alone: simulated only where theory does not know them."""
+    rate, law = known(candidate)
+    if rate is not None and law is not None:
+        return rate.mean, law
+    seen = hardware(candidate, seed=seed, engine=engine)
+    return seen.throughput.mean, seen.law
 
 
 def known(candidate: Candidate) -> tuple[Estimate | None, StalenessLaw | None]:

@@ -38,8 +38,9 @@ class Regimes:
 
     ``updates`` to the target over one worker's, with the plan's noise, without any, and with ten times as much;
     ``time`` to the target over one worker's, with the queue at the server. ``critical`` is the number of workers at
-    which the updates have doubled, ``useful`` the one from which a doubling saves less than a tenth of the time (None:
-    beyond the last that was tried); ``additive`` what mu_S = mu* says ([AbM] section 2.1).
+    which the updates have doubled, ``useful`` the one from which on no doubling saves a tenth of the time (None:
+    beyond the last that was tried; 1 where no number does); ``additive`` what mu_S = mu* says ([AbM] section 2.1).
+    Infinite where the target is never reached.
     """
 
     workers: tuple[int, ...]
@@ -54,8 +55,8 @@ class Regimes:
     additive: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
+        """As JSON: infinite figures are null."""
+        return {key: _finite(value) for key, value in asdict(self).items()}
 
 
 def regimes(scenario: Scenario, problem: Problem, reserve: float) -> Regimes:
@@ -73,9 +74,8 @@ def regimes(scenario: Scenario, problem: Problem, reserve: float) -> Regimes:
             momenta.append(mu)
             updates.append(value)
         found.append((np.array(updates), np.array(momenta)))
-    levels = [values / values[0] for values, _ in found]
+    levels = [values / values[0] if np.isfinite(values[0]) else values for values, _ in found]
     time = levels[0] / (_pace(scenario) / _pace(scenario)[0])
-    doubling = time[1:] / time[:-1]
     return Regimes(
         workers=WORKERS,
         updates=_plain(levels[0]),
@@ -85,7 +85,7 @@ def regimes(scenario: Scenario, problem: Problem, reserve: float) -> Regimes:
         momentum=_plain(found[0][1]),
         critical=_crosses(levels[0], DOUBLED),
         critical_without_noise=_crosses(levels[1], DOUBLED),
-        useful=_crosses(doubling, WORTH),
+        useful=_useful(time),
         additive=largest_useful_workers(problem.momentum),
     )
 
@@ -105,13 +105,32 @@ def _pace(scenario: Scenario) -> Real:
 def _crosses(values: Real, level: float) -> float | None:
     """The number of workers at which ``values`` first exceed the level, interpolated in its logarithm."""
     above = np.flatnonzero(values > level)
-    if not above.size:
+    if not above.size or not np.isfinite(values[0]):
         return None
     i = int(above[0])
     if i == 0:
         return 1.0
     part = np.log(level / values[i - 1]) / np.log(values[i] / values[i - 1])
     return float(WORKERS[i - 1] * 2.0**part)
+
+
+def _useful(time: Real) -> float | None:
+    """Where the time, doubling after doubling, stops falling by a tenth; None if it still does at the last."""
+    if not np.isfinite(time[0]) or time.min() > WORTH * time[0]:
+        return 1.0
+    with np.errstate(invalid="ignore"):
+        doubling = time[1:] / time[:-1]
+    last = int(np.flatnonzero(doubling <= WORTH)[-1])
+    if last == doubling.size - 1:
+        return None
+    part = np.log(WORTH / doubling[last]) / np.log(doubling[last + 1] / doubling[last])
+    return float(WORKERS[last] * 2.0**part)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _plain(values: Real) -> tuple[float, ...]:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from asyncq.distributions import Gamma, Law, Scaled
 from asyncq.network import Network
 from asyncq.planner.candidates import Candidate
-from asyncq.planner.hardware import Hardware, hardware
+from asyncq.planner.hardware import pace
 from asyncq.planner.problem import Problem
-from asyncq.planner.tuning import Tuned
 from asyncq.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -21,19 +20,24 @@ if TYPE_CHECKING:
 __all__ = ["Sensitivity", "sensitivity"]
 
 CONTENDERS = 3
+SHIFTS = (0.0, -0.25, 0.25)  # of the momentum (atanh), where the problem changes: its best moves with it
 SPREAD_OF_NONE = 0.2  # cv to which work that never varies is raised
 
 
 @dataclass(frozen=True)
 class Sensitivity:
     """One input changed: the ``winner`` then, and ``lead``, the best rival's time over the winner-as-planned's (below
-    1: the decision changes), where it was ``lead_before``. By theory, retuned."""
+    1: another wins), where it was ``lead_before``. ``choice`` is what to use then, ``choice_before`` what to use now:
+    the winner, or the best synchronous candidate where asynchrony saves too little. By theory, between the contenders,
+    retuned."""
 
     input: str
     change: str
     winner: str
     lead: float
     lead_before: float
+    choice: str
+    choice_before: str
 
     @property
     def swing(self) -> float:
@@ -42,8 +46,8 @@ class Sensitivity:
 
     @property
     def flips(self) -> bool:
-        """Whether another contender wins."""
-        return self.lead < 1.0 <= self.lead_before
+        """Whether another contender is chosen."""
+        return self.choice != self.choice_before
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -55,6 +59,7 @@ def sensitivity(
 ) -> tuple[Sensitivity, ...]:
     """Halve and double gradient noise, condition number, the cv of the work and the service time."""
     from asyncq.planner.comparison import Tuner
+    from asyncq.planner.decision import WORTHWHILE
 
     ranked = sorted((row for row in rows if math.isfinite(row.time.mean)), key=lambda row: row.time.mean)
     if len(ranked) < 2:
@@ -63,21 +68,27 @@ def sensitivity(
     other = [row for row in ranked if row.candidate.fresh != first.candidate.fresh][:1]
     contenders = [first, *dict.fromkeys([*other, *ranked[1:]])][:CONTENDERS]
 
-    def times(new: Tuner, changed: dict[str, tuple[Candidate, Hardware]]) -> dict[str, float]:
+    def times(new: Tuner, changed: dict[str, Candidate]) -> dict[str, float]:
         out = {}
         for row in contenders:
-            candidate, seen = changed.get(row.name, (row.candidate, row.hardware))
-            tuned: Tuned = new.tuned(candidate, seen, row.tuned)
-            out[row.name] = tuned.updates / seen.throughput.mean
+            candidate, rate, law = row.candidate, row.hardware.throughput.mean, row.hardware.law
+            if row.name in changed:
+                candidate = changed[row.name]
+                rate, law = pace(candidate, seed=seed, engine=engine)
+            out[row.name] = new.tuned(candidate, law, row.tuned, (0.0,) if changed else SHIFTS).updates / rate
         return out
 
-    def lead(found: dict[str, float]) -> tuple[str, float]:
-        rivals = {name: value for name, value in found.items() if name != first.name}
-        best = min(rivals.values())
-        winner = min(found, key=lambda name: found[name])
-        return winner, best / found[first.name] if math.isfinite(best) else math.inf
+    synchronous = {row.name for row in contenders if row.candidate.fresh}
 
-    before = lead(times(tuner, {}))[1]
+    def judged(found: dict[str, float]) -> tuple[str, float, str]:
+        """The winner, the lead and the choice."""
+        best = min(value for name, value in found.items() if name != first.name)
+        winner = min(found, key=lambda name: found[name])
+        fresh = min(synchronous, key=lambda name: found[name], default=winner)
+        chosen = winner if found[winner] < (1.0 - WORTHWHILE) * found[fresh] else fresh
+        return winner, best / found[first.name] if math.isfinite(best) else math.inf, chosen
+
+    _, before, choice = judged(times(tuner, {}))
     out = []
     for factor, word in ((2.0, "doubled"), (0.5, "halved")):
         for name, other_problem in (
@@ -88,14 +99,11 @@ def sensitivity(
                 continue
             if name == "condition number" and problem.condition_number * factor <= 1:
                 continue
-            out.append((name, word, lead(times(Tuner(other_problem, tuner.reserve), {}))))
+            out.append((name, word, judged(times(Tuner(other_problem, tuner.reserve), {}))))
         for name, change in _machines(scenario, factor):
-            changed = {}
-            for row in contenders:
-                candidate = change(row.candidate)
-                changed[row.name] = (candidate, hardware(candidate, seed=seed, engine=engine))
-            out.append((name, word, lead(times(Tuner(problem, tuner.reserve), changed))))
-    made = (Sensitivity(name, word, winner, value, before) for name, word, (winner, value) in out)
+            changed = {row.name: change(row.candidate) for row in contenders}
+            out.append((name, word, judged(times(Tuner(problem, tuner.reserve), changed))))
+    made = (Sensitivity(name, word, winner, lead, before, then, choice) for name, word, (winner, lead, then) in out)
     usable = [item for item in made if math.isfinite(item.lead) and item.lead > 0 and math.isfinite(before)]
     return tuple(sorted(usable, key=lambda item: -item.swing))
 
@@ -110,9 +118,7 @@ def _machines(scenario: Scenario, factor: float) -> Iterator[tuple[str, Any]]:
 
 
 def _with_work(candidate: Candidate, factor: float) -> Candidate:
-    pools = tuple(
-        pool.model_copy(update={"work_time": _spread(pool.work_time, factor)}) for pool in candidate.scenario.pool
-    )
+    pools = tuple(pool.with_work(lambda law: _spread(law, factor)) for pool in candidate.scenario.pool)
     return _changed(candidate, candidate.scenario.model_copy(update={"pool": pools}))
 
 
@@ -129,6 +135,8 @@ def _changed(candidate: Candidate, scenario: Scenario) -> Candidate:
 
 def _spread(law: Law, factor: float) -> Law:
     """A law of the same mean and another cv: of its own family where that has one, else a gamma."""
+    if law.is_constant and factor < 1:
+        return law
     cv = law.cv * factor or SPREAD_OF_NONE
     if "cv" in type(law).model_fields:
         return law.model_copy(update={"cv": cv})

@@ -6,7 +6,7 @@ grids refined around their best points. Nothing is drawn at random.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,7 @@ def exponential_pool(candidate: Candidate) -> ExponentialWorkers | None:
         return exponential_workers(1)
     laws = [network.laws[number] for number in network.work]
     wires = bool(np.any(network.pull >= 0) or np.any(network.push >= 0))
-    plain = not (network.has_server or wires or network.machines is not None)
+    plain = not (network.has_server or wires or network.machines is not None or network.calls_differ)
     if not plain or not all(law.is_exponential for law in laws):
         return None
     rates = [1.0 / law.mean for law in laws]
@@ -104,9 +104,12 @@ def _search(
     kept: dict[float, tuple[float, float]] = {}  # by atanh of the momentum
 
     def at(x: float, guess: float | None) -> float:
-        if x not in kept:
-            kept[x] = best_step(model, float(np.tanh(x)), reserve, guess)
-        return kept[x][1]
+        return float(together([x], guess)[0])
+
+    def together(points: Sequence[float], guess: float | None) -> Real:
+        new = [x for x in points if x not in kept]
+        kept.update(zip(new, _best_steps(model, [float(np.tanh(x)) for x in new], reserve, guess), strict=True))
+        return np.array([kept[x][1] for x in points])
 
     low, high = float(np.arctanh(LOWEST)), float(np.arctanh(HIGHEST))
     rough = isinstance(model, LawLoss)
@@ -115,15 +118,16 @@ def _search(
     else:
         middle = float(np.clip(np.arctanh(near[0]), low, high))
         grid, guess = np.unique(np.clip(middle + np.array([-0.25, 0.0, 0.25]), low, high)), near[1]
-    last: tuple[float, float] | None = None
-    for x in map(float, grid):
-        if rough and near is None and last is not None:  # steps go about with the threshold
-            guess = last[1] * model.threshold(float(np.tanh(x))) / model.threshold(float(np.tanh(last[0])))
-        if np.isfinite(at(x, guess)):
-            last = (x, kept[x][0])
-    if last is None:
+    if rough and near is None:
+        last: tuple[float, float] | None = None
+        for x in grid.tolist():
+            if last is not None:  # steps go about with the threshold
+                guess = last[1] * model.threshold(float(np.tanh(x))) / model.threshold(float(np.tanh(last[0])))
+            if np.isfinite(at(x, guess)):
+                last = (x, kept[x][0])
+    values = together(grid.tolist(), guess)
+    if not np.any(np.isfinite(values)):
         return 0.0, 0.0, float("inf")
-    values = np.array([kept[float(x)][1] for x in grid])
     width = 0.25 if near is not None else float(grid[1] - grid[0])
     best = float(grid[int(np.argmin(values))])
     while near is not None and low < best < high and best in (min(kept), max(kept)):  # the optimum has moved far
@@ -134,9 +138,9 @@ def _search(
     while width > (0.3 if rough and near is None else 0.04):
         width *= 0.5
         before = kept[best][1]
-        for x in (best - width, best + width):
-            if low <= x <= high and at(x, kept[best][0]) < kept[best][1]:
-                best = x
+        beside = [x for x in (best - width, best + width) if low <= x <= high]
+        together(beside, kept[best][0])
+        best = min([best, *beside], key=lambda x: kept[x][1])
         if width < 0.1 and kept[best][1] > before * (1.0 - FLAT):
             break
     if rough and near is None:
@@ -154,6 +158,33 @@ def _search(
 
 def best_step(model: LossModel, momentum: float, reserve: float, guess: float | None = None) -> tuple[float, float]:
     """(step, updates) of the best step at one momentum."""
+    return _best_steps(model, [momentum], reserve, guess)[0]
+
+
+def _best_steps(
+    model: LossModel, momenta: Sequence[float], reserve: float, guess: float | None
+) -> list[tuple[float, float]]:
+    """The same at several momenta, whose searches go side by side: what they ask is answered at once."""
+    searches = {i: _search_steps(model, mu, reserve, guess) for i, mu in enumerate(momenta)}
+    asked = {i: next(search) for i, search in searches.items()}
+    found: dict[int, tuple[float, float]] = {}
+    while asked:
+        each = np.repeat([momenta[i] for i in asked], [steps.size for steps in asked.values()])
+        values = model.updates(np.concatenate(list(asked.values())), each)
+        answers = np.split(values, np.cumsum([steps.size for steps in asked.values()])[:-1])
+        for i, answer in zip(list(asked), answers, strict=True):
+            try:
+                asked[i] = searches[i].send(answer)
+            except StopIteration as end:
+                del asked[i]
+                found[i] = end.value
+    return [found[i] for i in range(len(momenta))]
+
+
+Search = Generator[Real, Real, tuple[float, float]]  # asks for the updates at some steps; ends with the best of them
+
+
+def _search_steps(model: LossModel, momentum: float, reserve: float, guess: float | None) -> Search:
     top = model.threshold(momentum) * (1.0 - reserve) * (1.0 - 1e-9)
     q = model.quadratic
     # the floor at small steps is no more than the floor: no step above this can reach the target
@@ -162,19 +193,19 @@ def best_step(model: LossModel, momentum: float, reserve: float, guess: float | 
         top = min(top, model.averaged * q.target / drift)
     wide = guess is None or guess > top * 2.0
     steps = top * STEPS if guess is None or wide else np.unique(np.minimum(guess * np.geomspace(0.5, 2.0, 5), top))
-    best, value = _least(lambda x: model.updates(x, momentum), steps)
+    best, value = _least(steps, (yield steps))
     while not wide and best == steps.min() and np.isfinite(value) and best > top * 1e-6:  # it has moved far
         steps = best * np.geomspace(0.2, 0.7, 3)
-        found, low = _least(lambda x: model.updates(x, momentum), steps)
+        found, low = _least(steps, (yield steps))
         if low >= value:
             break
         best, value = found, low
     if not wide and not np.isfinite(value):
-        return best_step(model, momentum, reserve)
+        return (yield from _search_steps(model, momentum, reserve, None))
     ratio = 10.0**0.5 if wide else 2.0**0.5
     while np.isfinite(value) and ratio > 1.1:
-        spread = np.minimum(best * ratio ** np.array([-0.5, 0.5]), top)
-        found, low = _least(lambda x: model.updates(x, momentum), np.unique(spread))
+        spread = np.unique(np.minimum(best * ratio ** np.array([-0.5, 0.5]), top))
+        found, low = _least(spread, (yield spread))
         gained = low < value * (1.0 - FLAT)
         if low < value:
             best, value = found, low
@@ -184,7 +215,6 @@ def best_step(model: LossModel, momentum: float, reserve: float, guess: float | 
     return best, value
 
 
-def _least(of: Callable[[Real], Real], steps: Real) -> tuple[float, float]:
-    values = of(steps)
-    i = int(np.argmin(values))
-    return float(steps[i]), float(values[i])
+def _least(steps: Real, updates: Real) -> tuple[float, float]:
+    i = int(np.argmin(updates))
+    return float(steps[i]), float(updates[i])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from asyncq.planner import Plan, Row
 
 if TYPE_CHECKING:
@@ -153,6 +155,9 @@ def _scales(axes: Axes, *, log: bool = False) -> None:
     """Powers of two along, and figures that read as numbers."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
+    if not any(np.size(line.get_xdata()) for line in axes.lines):  # nothing to scale
+        axes.text(0.5, 0.5, "no candidate reaches the target", ha="center", fontsize=8, transform=axes.transAxes)
+        return
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     if log:

@@ -186,7 +186,7 @@ def _system(run: Run) -> str:
     """The scenario, its workers and its protocol in one line."""
     scenario = run.scenario
     protocol = " ".join([scenario.protocol.kind, *(f"{k}={v}" for k, v in scenario.parameters.items())])
-    return f"{scenario.name}: {scenario.workers} workers, {protocol}"
+    return f"{scenario.name}: {scenario.crew}, {protocol}"
 
 
 def timeline(timeline: Timeline) -> Figure:
@@ -216,7 +216,7 @@ def timeline(timeline: Timeline) -> Figure:
         if gradient.worker >= lines:
             continue
         if gradient.left - gradient.began > 0.045 * seconds:
-            _version_read(axes, gradient.began, gradient.worker, gradient.read)
+            _version_read(axes, gradient.began, gradient.worker, gradient.read, gradient.client)
         if gradient.kind in MARKS:
             disc, number, words = MARKS[gradient.kind]
             known[words] = _disc(axes, gradient.left, gradient.worker, gradient.staleness, disc, number, words)
@@ -268,10 +268,11 @@ def schedule(schedule: Schedule) -> Figure:
     return figure
 
 
-def _version_read(axes: Axes, time: float, line: int, version: int) -> None:
+def _version_read(axes: Axes, time: float, line: int, version: int, client: str | None) -> None:
     look: dict[str, Any] = {"va": "center", "ha": "left", "fontsize": 7, "color": "#333333"}
     look["bbox"] = {"boxstyle": "square,pad=0.1", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
-    axes.annotate(f"v{version}", (time, line), xytext=(8 if time else 2, 0), textcoords="offset points", **look)
+    words = f"v{version}" if client is None else f"v{version} {client}"
+    axes.annotate(words, (time, line), xytext=(8 if time else 2, 0), textcoords="offset points", **look)
 
 
 def _disc(axes: Axes, time: float, line: int, staleness: int, colour: str, ink: str, words: str) -> Line2D:

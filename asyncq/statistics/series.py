@@ -12,6 +12,7 @@ from asyncq.estimate import Estimate
 from asyncq.network import Network
 from asyncq.state import DOWNWEIGHTED
 from asyncq.statistics.accumulate import Accumulator
+from asyncq.statistics.classes import ByClass
 from asyncq.statistics.intervals import ratio_of_batches
 from asyncq.statistics.steady_state import warm_up
 
@@ -21,7 +22,8 @@ __all__ = ["Series", "mean_of"]
 class Series:
     """Chunks of rows dealt to accumulators: ``shards``, one for each (the only one without shards), and ``beside``,
     which takes the second count for a staleness (that of a gradient's stalest part, the averagings of its worker's
-    copy, or that from the last version of a sample); None where there is none."""
+    copy, or that from the last version of a sample), and ``classes``, where clients are called; None where there is
+    none."""
 
     def __init__(self, network: Network, *, warmup: int, compiled: bool = False) -> None:
         def fresh() -> Accumulator:
@@ -30,10 +32,14 @@ class Series:
         self.shards = [fresh() for _ in range(network.shards)]
         self.beside = fresh() if network.is_sharded or network.kind.peers or network.reads_on else None
         self.averages = network.kind.peers
+        self.classes = None if network.clients is None else ByClass(network)
         self._whole = 0  # gradients that every shard has applied
 
     def fold(self, chunk: Chunk) -> None:
         """Take one chunk in; chunks come in order, each once."""
+        if self.classes is not None:
+            self.classes.fold(chunk)
+            chunk = chunk._replace(client=None)
         if self.beside is None or chunk.shard is None:
             self.shards[0].fold(chunk)
             if self.beside is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,6 +74,8 @@ def mean_staleness(scenario: Scenario) -> float | None:
         return 0.0
     if _reads_late(network):
         return None
+    if network.clients is not None and (kind == "tree" or bool((network.clients.stays != NO_STREAM).any())):
+        return None
     if network.is_sharded:
         return _sharded_mean(network) if kind == "asynchronous" else None
     if kind in ("asynchronous", "gossip", "round-robin") or (kind == "bounded" and network.weight is not None):
@@ -119,7 +122,10 @@ def batched(law: StalenessLaw, k: int) -> StalenessLaw:
 
 
 def pools_of(network: Network) -> list[RenewalPool]:
-    """The routes of a network's workers, a pool each; with a seat for everybody the service is one more leg."""
+    """The routes of a network's workers, a pool each; with a seat for everybody the service is one more leg.
+
+    Raises :class:`~asyncq.errors.NoExactLaw` where a worker's route changes with the client that it calls."""
+    _calls_alike(network)
     lasting = network.laws[network.service] if network.has_server and network.seats >= network.workers else None
     if lasting is not None and network.is_sharded:  # until the slowest shard is done
         lasting = Maximum(of=lasting, count=network.shards)
@@ -146,8 +152,18 @@ def _sharded_mean(network: Network) -> float | None:
     return (network.workers - 1.0) * (1.0 - (slowest - service.mean) / cycle)
 
 
+def _calls_alike(network: Network) -> None:
+    if network.calls_differ:
+        raise NoExactLaw(
+            "a gradient's client is one of those that are idle, so that its work depends on who is busy with others",
+            "workers whose work_time is a mixture of the classes' laws, weighted by clients times availability: the "
+            "limit for many more clients than concurrency, if nobody goes",
+        )
+
+
 def _reads_late(network: Network) -> bool:
-    return network.read_at_pull_end and bool((network.pull != NO_STREAM).any())
+    routes = network.clients or network
+    return network.read_at_pull_end and bool((routes.pull != NO_STREAM).any())
 
 
 def _has_wires(network: Network) -> bool:
@@ -163,8 +179,9 @@ def _all_exponential_alike(network: Network) -> bool:
 
 
 def _asynchronous(network: Network, tolerance: float) -> StalenessLaw:
+    _calls_alike(network)
     if not network.has_server or network.seats >= network.workers:
-        return independent_workers(pools_of(network), tolerance=tolerance)
+        return _independent(tuple(pools_of(network)), tolerance)
     service = network.laws[network.service]
     seats = f"a server with {network.seats} seat{'s' if network.seats > 1 else ''}"
     nearest = "the same with exponential service, exponential work alike for all, no pull or push; or with no server"
@@ -180,6 +197,12 @@ def _asynchronous(network: Network, tolerance: float) -> StalenessLaw:
     )
 
 
+@lru_cache(maxsize=8)
+def _independent(pools: tuple[RenewalPool, ...], tolerance: float) -> StalenessLaw:
+    """Remembered: candidates of a plan that differ in the batch have it in common, and it may take seconds."""
+    return independent_workers(pools, tolerance=tolerance)
+
+
 def _k_batch_async(network: Network, tolerance: float) -> StalenessLaw:
     return batched(_asynchronous(network, tolerance), network.rows_per_update)
 
@@ -190,6 +213,7 @@ def _k_async(network: Network, tolerance: float) -> StalenessLaw:
         return _asynchronous(network, tolerance)
     if k == network.workers:
         return StalenessLaw.constant(0)
+    _calls_alike(network)
     if network.has_server or _has_wires(network) or not _all_exponential_alike(network):
         raise NoExactLaw(
             f"of k-async with k = {k} the law is known for exponential work alike for all, no pull, push or server",
@@ -200,6 +224,8 @@ def _k_async(network: Network, tolerance: float) -> StalenessLaw:
 
 
 def _round_robin(network: Network, tolerance: float) -> StalenessLaw:
+    if network.clients is not None and (network.clients.stays != NO_STREAM).any():
+        _calls_alike(network)
     if _reads_late(network):
         raise NoExactLaw(
             "in round robin with the version fixed at the end of a pull the law depends on how pulls overlap",

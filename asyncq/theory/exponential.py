@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asyncq.staleness import StalenessLaw
+from asyncq.theory.bracketing import bracketed_root
 
 __all__ = ["ExponentialWorkers", "exponential_workers"]
 
@@ -80,42 +81,47 @@ class ExponentialWorkers:
 
     # -- equal workers: seven numbers -------------------------------------------------------------------------------
 
-    def matrix(self, step: ArrayLike, momentum: float = 0.0, *, curvature_variance: float = 0.0) -> Real:
-        """T, the exact recursion of [E w^2, wv, v^2, w u_m, v u_m, u_m^2, u_m u_n] at alpha h = ``step``; shape
-        (..., 7, 7), or (..., 6, 6) for one worker. Equal workers only."""
+    def matrix(self, step: ArrayLike, momentum: ArrayLike = 0.0, *, curvature_variance: float = 0.0) -> Real:
+        """T, the exact recursion of [E w^2, wd, d^2, w e_m, d e_m, e_m^2, e_m e_n] at alpha h = ``step``, d = w - v the
+        last update and e_m = w - u_m how far worker m is behind; shape (..., 7, 7), or (..., 3, 3) where nobody
+        ever is (K = M). In w, v and u themselves it would be the same, but ill-conditioned for a large momentum. Equal
+        workers only."""
         if not self.homogeneous:
             raise ValueError("the seven moments close for equal workers only")
         _check_momentum(momentum)
-        c = np.asarray(step, dtype=np.float64)
-        m, k, mu, b = self.workers, self.contributors, momentum, 1.0 + momentum
-        p = k / m
-        p2 = k * (k - 1) / (m * (m - 1)) if m > 1 else 0.0
-        p1 = 2.0 * k * (m - k) / (m * (m - 1)) if m > 1 else 0.0
-        one, nil = np.ones_like(c), np.zeros_like(c)
-        square = c * c * (1.0 + curvature_variance) / k
-        r1 = [b * b * one, -2 * b * mu * one, mu * mu * one, -2 * b * c, 2 * mu * c, square, c * c * (1 - 1 / k)]
-        r2 = [b * one, -mu * one, nil, -c, nil, nil, nil]
-        ro = [nil, nil, nil, b * one, -mu * one, nil, -c]
+        c, mu = np.broadcast_arrays(np.asarray(step, dtype=np.float64), np.asarray(momentum, dtype=np.float64))
+        k = self.contributors
+        late, both = self._not_among()
+        nil = np.zeros_like(c)
+        own, pair = c * c * (1.0 + curvature_variance) / k, c * c * (1.0 - 1.0 / k)
+        # the next update is D = mu d - c mean(w - e_m): its products with w and e_m, and its square
+        with_w = [-c, mu, nil, c, nil, nil, nil]
+        with_e = [nil, nil, nil, -c, mu, nil, c]
+        square = [own + pair, -2 * mu * c, mu * mu, -2 * (own + pair), 2 * mu * c, own, pair]
+        ww, we, dd = (np.stack(row, axis=-1) for row in (with_w, with_e, square))
         unit = np.eye(7)
-        first, second, other = (np.stack(row, axis=-1) for row in (r1, r2, ro))
         rows = [
-            first,
-            second,
-            np.broadcast_to(unit[0], first.shape),
-            p * first + (1 - p) * other,
-            p * second + (1 - p) * unit[3],
-            p * first + (1 - p) * unit[5],
-            p2 * first + p1 * other + (1 - p1 - p2) * unit[6],
+            unit[0] + 2 * ww + dd,
+            ww + dd,
+            dd,
+            late * (unit[3] + ww + we + dd),
+            late * (we + dd),
+            late * (unit[5] + 2 * we + dd),
+            both * (unit[6] + 2 * we + dd),
         ]
         full = np.stack(rows, axis=-2)
-        return full[..., :6, :6] if m == 1 else full
+        return full[..., :3, :3] if late == 0 else full
 
     def noise_moments(self) -> Real:
         """What gradient noise of unit alpha^2 s^2 adds to the moments of :meth:`matrix` in one update."""
+        late, both = self._not_among()
+        vector = np.array([1.0, 1.0, 1.0, late, late, late, both]) / self.contributors
+        return vector[:3] if late == 0 else vector
+
+    def _not_among(self) -> tuple[float, float]:
+        """The probabilities that one worker, and that both of two, are not among the contributors."""
         m, k = self.workers, self.contributors
-        p2 = k * (k - 1) / (m * (m - 1)) if m > 1 else 0.0
-        vector = np.array([1.0, 0.0, 0.0, k / m, 0.0, k / m, p2]) / k
-        return vector[:6] if m == 1 else vector
+        return (m - k) / m, (m - k) * (m - k - 1) / (m * (m - 1)) if m > 1 else 0.0
 
     # -- unequal workers: one linear system in (w^2, wv, w u_g) -----------------------------------------------------
 
@@ -275,6 +281,8 @@ class ExponentialWorkers:
         bad = np.flatnonzero(~stable(scan))
         right = float(scan[bad[0]]) if bad.size else most * (1 + 1e-9)
         left = float(scan[bad[0] - 1]) if bad.size and bad[0] > 0 else 0.0 if bad.size else float(scan[-1])
+        if self.homogeneous and left > 0.0:
+            return bracketed_root(lambda c: float(np.log(self.rates(c, mu, curvature_variance=v)[0])), left, right)
         while right - left > 1e-13 * right:
             middle = 0.5 * (left + right)
             left, right = (middle, right) if stable(np.array([middle]))[0] else (left, middle)
@@ -320,7 +328,7 @@ class ExponentialWorkers:
         out = np.empty(updates + 1)
         if self.homogeneous:
             matrix = self.matrix(step, momentum, curvature_variance=curvature_variance)
-            state, drive = np.full(matrix.shape[0], start * start), source * self.noise_moments()
+            state, drive = start * start * np.eye(matrix.shape[0])[0], source * self.noise_moments()
             for t in range(updates + 1):
                 out[t] = state[0]
                 state = matrix @ state + drive
@@ -354,6 +362,6 @@ class ExponentialWorkers:
         return {"counts": list(self.counts), "shares": list(self.shares), "contributors": self.contributors}
 
 
-def _check_momentum(momentum: float) -> None:
-    if not (np.isfinite(momentum) and abs(momentum) < 1):
+def _check_momentum(momentum: ArrayLike) -> None:
+    if not np.all(np.abs(momentum) < 1):
         raise ValueError(f"momentum must lie strictly between -1 and 1 (got {momentum!r})")

@@ -118,7 +118,10 @@ def predict(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Prediction:
     else:
         mean = law.mean if mean is None else mean
         distance = law.total_variation(StalenessLaw.geometric(mean=law.mean))
-    rate = throughput(scenario)
+    try:
+        rate: Estimate | Bounds | None = throughput(scenario)
+    except NoExactLaw:
+        rate = None
     return Prediction(
         scenario=scenario,
         law=law,
@@ -129,7 +132,7 @@ def predict(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Prediction:
         unit=network.unit,
         momentum=None if mean is None else _momentum(scenario, law, mean, distance),
         throughput=rate,
-        gradients=rate.scaled(network.rows_per_update, "gradients per second"),
+        gradients=None if rate is None else rate.scaled(network.rows_per_update, "gradients per second"),
         synchronous=synchronous_throughput(network),
     )
 

@@ -20,6 +20,7 @@ from asyncq.network import NO_STREAM, Network
 from asyncq.theory.closed_network import product_form_throughput
 from asyncq.theory.counting import Duration, edges_of
 from asyncq.theory.exact import network_of, pools_of
+from asyncq.theory.population import calls_of
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
@@ -50,7 +51,8 @@ class Bounds:
 def throughput(scenario: Scenario) -> Estimate | Bounds:
     """Updates per second of a scenario in the long run: an exact ``Estimate``, or ``Bounds`` with the reason.
 
-    Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, whose stages have rates of their own.
+    Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, whose stages have rates of their own, and for clients who
+    differ where slots wait for each other or for a server.
     """
     network = network_of(scenario)
     low, high, reason = _FAMILIES[scenario.protocol.kind](network)
@@ -65,8 +67,10 @@ def synchronous_throughput(network: Network) -> Estimate | None:
 
     None where the maximum has no closed form: with a server, or with a random pull or push. None for compute groups
     as well, whose gradients are not a machine's, and with extra slots, whose time is not the workers', and where
-    something befalls the machines.
+    something befalls the machines or clients are called.
     """
+    if network.clients is not None:
+        return None
     if network.has_server or network.group_size > 1 or network.extras or network.machines is not None:
         return None
     slowest: list[Law] = []
@@ -158,6 +162,9 @@ def _has_queue(network: Network) -> bool:
 
 def _pushes(network: Network) -> Rates:
     """Gradients per second when nobody waits but in the queue."""
+    if network.calls_differ:
+        rate = float(calls_of(network).arrivals.sum())
+        return rate, rate, ""
     workers, cycles = _routes(network)
     if not _has_queue(network):
         rate = sum(n / c.mean for n, c in zip(workers, cycles, strict=True))
