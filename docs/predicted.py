@@ -332,6 +332,18 @@ def cases() -> Iterator[Case]:
         {STALENESS: "(M - 1) A f/(f + g)", SECONDS: "1/(M A f)", WAITING: "nobody waits", WASTE: "A g/(f + g)"},
         {STALENESS: 7 * up * f / (f + g), SECONDS: 1 / (8 * up * f), WAITING: 0.0, WASTE: up * g / (f + g)},
     )
+    formulas, values = at_once("M - 2", 6, "E[W]/(M - 1)", mean / 7)
+    gone = {"outage": [{"worker": "gpu[3]", "from": 0.0, "until": 1e9}]}
+    yield Case("outage", "asynchronous, 8 workers, gamma (cv 0.5), one of them away", {**pool(GAMMA, 8), **gone},
+               formulas, values)  # fmt: skip
+    formulas, values = at_once("M - 1", 7, "1/(4/E[W] + 4/(4 E[W]))", 1 / (4 / mean + 1 / mean))
+    slow = {"slowdown": [{"worker": f"gpu[{i}]", "from": 0.0, "until": 1e9, "factor": 4} for i in range(4)]}
+    yield Case("slowdown", "asynchronous, 8 workers, exponential, four of them 4 times slower",
+               {**pool(EXPONENTIAL, 8), **slow}, formulas, values)  # fmt: skip
+    formulas, values = at_once("M - 1", 7, "E[W]/(M E[1/F])", mean / (8 * (0.5 + 0.5 / 3)))
+    shared = {"slowness": {"every": 0.05, "factor": {"law": "empirical", "values": [1.0, 3.0]}}}
+    yield Case("slowness", "asynchronous, 8 workers, gamma (cv 0.5); F = 1 or 3 for everybody, anew every 50 ms",
+               {**pool(GAMMA, 8), **shared}, formulas, values)  # fmt: skip
     for work, name, seats, service in ((GAMMA, "gamma (cv 0.5)", 1, 0.015), (EXPONENTIAL, "exponential", 2, 0.04)):
         analysis = mean_value_analysis(8, mean, service) if seats == 1 else machine_repair(8, mean, service, seats)
         formula = "mean value analysis" if seats == 1 else "machine repair"

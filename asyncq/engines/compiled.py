@@ -49,13 +49,13 @@ class CompiledEngine:
         self.state.sizes[RELEASED] = 0
         self._calendar = fresh(count + network.shards * seats if sharded else count, starting)
         spare = network.seats + 1  # one event draws at most one service a seat, and one more variate
-        self._machines = None if network.machines is None else network.machines.copy(variates.block)
-        if self._machines is not None:
-            spare += 2 * self._machines.most  # or for each machine its work, and a time to failure
+        self.machines = None if network.machines is None else network.machines.copy(variates.block)
+        if self.machines is not None:
+            spare += 2 * self.machines.most  # or for each machine its work, and a time to failure
         values = np.zeros((len(network.laws), BLOCK + spare))
         self._streams = Streams(values, integers(len(network.laws), BLOCK + spare), np.array([1]))
-        if self._machines is not None and self._machines.slowness >= 0:
-            self._streams.position[self._machines.slowness] = 0  # drawn ahead of time, not of use
+        if self.machines is not None and self.machines.slowness >= 0:
+            self._streams.position[self.machines.slowness] = 0  # drawn ahead of time, not of use
         began, pulled, worked, joined, seated = np.zeros((5, count))
         stage = np.full(count, PARKED, dtype=np.int8)
         stage[:starting] = RESTART
@@ -94,7 +94,7 @@ class CompiledEngine:
         alike = not called and all((leg == leg[0]).all() for leg in network.routes)
         shape = pulls, pushes, serves, late, bool(extras), sharded, network.kind.peers, disturbed, alike, called
         parts = (self.state, self._calendar, self._streams, self._workers, self._queue, self._columns, self._shards)
-        self._parts = (*parts, self._neighbours, self._machines, self._clients, network.service, network.choice)
+        self._parts = (*parts, self._neighbours, self.machines, self._clients, network.service, network.choice)
         limits = 0, self._rows, NEVER, NEVER
         kinds_of = tuple(map(numba.typeof, self._parts + limits))
         self._advance = kernel(number, fingerprint_of(rule), *shape).compile(kinds_of)  # looks at types no more
@@ -102,7 +102,7 @@ class CompiledEngine:
     def chunks(self, updates: int, until: float = NEVER) -> Iterator[Chunk]:
         """Advance until ``updates`` updates have been applied in all, or all that happens by ``until`` (seconds) has;
         hand out rows as they fill a chunk, whose arrays are reused by the next."""
-        sizes, machines = self.state.sizes, self._machines
+        sizes, machines = self.state.sizes, self.machines
         before = self.version
         while self.version < updates and self._ended is None:
             horizon = NEVER if machines is None else machines.horizon
