@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
+import re
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 from asyncq import __version__
@@ -42,7 +43,8 @@ def render(plan: Plan, *, ascii_only: bool = False) -> str:
                  for i, (cell, width) in enumerate(zip(cells, widths, strict=True))]  # fmt: skip
         lines.append(gap.join(words).rstrip())
     lines += ["", f"cost in {_cost_unit(plan)}", *NOTES]
-    lines += [f"left out: {text}" for text in plan.left_out]
+    for text in _left_out(plan):
+        lines += textwrap.wrap(f"left out: {text}", WIDTH, subsequent_indent="  ")
     return "\n".join(lines) + "\n"
 
 
@@ -55,7 +57,7 @@ def markdown(plan: Plan) -> str:
     for row in plan.ranked:
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(row)) + " |")
     lines += ["", f"Cost in {_cost_unit(plan)}. Seed {plan.seed}, asyncq {__version__}.", "", *NOTES]
-    lines += [f"\nLeft out: {text}." for text in plan.left_out]
+    lines += [f"\nLeft out: {text}." for text in _left_out(plan)]
     return "\n".join(lines) + "\n"
 
 
@@ -67,10 +69,8 @@ def write(plan: Plan, folder: Path) -> None:
         path.write_text(json.dumps(plan.to_dict(), allow_nan=False, indent=1) + "\n", encoding="utf-8")
     with written(folder / "plan.md") as path:
         path.write_text(markdown(plan), encoding="utf-8")
-    with written(folder / "plan.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([word or "source" for word in HEAD])
-        writer.writerows(_cells(row) for row in plan.ranked)
+    with written(folder / "plan.csv") as path:
+        plan.frame().to_csv(path, index=False, lineterminator="\n")
     for name in figures.FIGURES:
         figure = getattr(figures, name)(plan)
         for suffix in ("png", "svg"):
@@ -101,6 +101,18 @@ def _cells(row: Row) -> tuple[str, ...]:
         interval,
         _number(row.cost.mean),
     )
+
+
+def _left_out(plan: Plan) -> Iterator[str]:
+    """What is impossible for the same reason but for its numbers, in one text."""
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for text in plan.left_out:
+        name, _, reason = text.partition(": ")
+        alike.setdefault(re.sub(r"\d+", "", reason), []).append((name, reason))
+    for found in alike.values():
+        names = "; ".join(name for name, _ in found[:3])
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        yield f"{names}{more}: {found[0][1]}"
 
 
 def _cost_unit(plan: Plan) -> str:

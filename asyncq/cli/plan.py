@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from asyncq.cli.terminal import INTERRUPTED, ascii_only, output_folder, steps_bar, stop_on_interrupt
+from asyncq.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from asyncq.scenario import Scenario
 
 __all__ = ["plan"]
 
@@ -44,6 +50,7 @@ def plan(
     from asyncq.scenario import Scenario
 
     scenario = Scenario.from_toml(file, overrides=overrides)
+    _heard(scenario, overrides)
     folder = None if out is None else output_folder(out)
     with stop_on_interrupt() as stopped, steps_bar() as show:
 
@@ -60,3 +67,20 @@ def plan(
     click.echo(summary or plan_report.render(found, ascii_only=ascii_only()), nl=as_json)
     if found.interrupted:
         sys.exit(INTERRUPTED)
+
+
+def _heard(scenario: Scenario, overrides: Sequence[str]) -> None:
+    """Raises ``ScenarioError`` for an override of what the plan varies: every candidate would take it back."""
+    from asyncq.plan_table import varied
+
+    if scenario.plan is None:
+        return
+    for text in overrides:
+        path, _, value = (part.strip() for part in text.partition("="))
+        for other, _ in varied(scenario.plan.vary):
+            ours, theirs = (f"{one.removeprefix('pool.')}." for one in (path, other))
+            if ours.startswith(theirs) or theirs.startswith(ours):
+                raise ScenarioError(
+                    f"--set {path}: is varied by the plan ({other}); "
+                    f"give the values to try, --set 'plan.vary.{other}=[{value}]'"
+                )

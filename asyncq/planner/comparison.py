@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "Row", "plan"]
 
 CANNOT_WIN = 2.0  # times the best so far: not replayed
+REPLAYED = 2_400_000  # updates to the target of all that is replayed: the fastest by theory come first
 KEPT_ROWS = 200_000  # of a trace, while other candidates are looked at
 EXACT_MOMENTS = 20_000  # updates of unequal workers that are followed exactly
 
@@ -210,6 +211,7 @@ def plan(
     best = math.inf  # time to the target of those looked at so far, in the order that theory puts them in
     by_theory = [tuned.updates / seen.throughput.mean for _, seen, tuned in judged]
     made: dict[int, Row] = {}
+    left = REPLAYED
     for i, place in enumerate(sorted(range(len(judged)), key=by_theory.__getitem__)):
         candidate, seen, tuned = judged[place]
         tell(len(found) + i, f"replaying {candidate.name}")
@@ -222,16 +224,19 @@ def plan(
             why = "never reaches the target"
         elif by_theory[place] > CANNOT_WIN * best:
             why = f"cannot win: by theory {by_theory[place] / best:.1f} times the best's time"
-        elif tuned.updates > LONGEST:
-            why = f"not replayed: more than {LONGEST:,} updates"
+        elif tuned.updates > min(LONGEST, left):
+            why = f"too long: {tuned.updates:,.0f} updates to replay"
         else:
+            left -= int(tuned.updates)
             wanted = 16 * horizon(tuned.updates)
-            if seen.run.trace is None or seen.run.updates < wanted:
-                most = max(2 * horizon(tuned.updates), 1_000_000 // candidate.gradients)
+            if seen.run is None or seen.run.trace is None or seen.run.updates < wanted:
+                most = max(8 * horizon(tuned.updates), 1_000_000) // candidate.gradients
+                most = max(most, 2 * horizon(tuned.updates))
                 seen = hardware(candidate, seed=seed, engine=engine, updates=min(wanted, most))
             quadratic = problem.quadratic.averaged(candidate.batches)
+            assert seen.run is not None
             confirmation = confirm(seen.run, tuned, quadratic, seed=seed)
-        seen = replace(seen, run=replace(seen.run, trace=None))
+        seen = _light(seen, rows=0)
         row = _row(candidate, seen, tuned, confirmation, why, problem, one[2], lone, scenario)
         made[place], best = row, min(best, row.time.mean)
     rows = [made[place] for place in range(len(judged))]
@@ -366,12 +371,12 @@ def _check_prices(scenario: Scenario) -> None:
             )
 
 
-def _light(seen: Hardware) -> Hardware:
-    """Without its trace, where that is long: it is simulated again if it is replayed."""
-    trace = seen.run.trace
-    if trace is None or trace.time.size <= KEPT_ROWS:
+def _light(seen: Hardware, *, rows: int = KEPT_ROWS) -> Hardware:
+    """Without its trace, where that is longer: it is simulated again if it is replayed."""
+    run = seen.run
+    if run is None or run.trace is None or run.trace.time.size <= rows:
         return seen
-    return replace(seen, run=replace(seen.run, trace=None))
+    return replace(seen, run=replace(run, trace=None))
 
 
 def _engine(engine: str) -> str:

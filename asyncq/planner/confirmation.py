@@ -27,7 +27,7 @@ Real = NDArray[np.float64]
 
 WORK = 1_000_000  # updates replayed for one candidate, all replications together
 MOST = 8  # replications of a group
-LONGEST = 60_000  # updates to a target that are still replayed
+LONGEST = 600_000  # updates to a target that are still replayed
 GROUPS = 24  # of replications, for intervals; no two of them share a window of the trace
 POINTS = 240
 NEAR = 0.15  # of the updates to the target, either side, over which the curve is smoothed

@@ -91,7 +91,8 @@ def contest(rows: list[Row]) -> tuple[Row | None, Contest]:
     able = sorted((row for row in rows if math.isfinite(row.time.mean)), key=lambda row: row.time.mean)
     if not able:
         return None, Contest(())
-    pairs = len(able) * (len(able) - 1) // 2  # any of them could have been the winner and its rival
+    sampled = sum(row.source != "model" for row in able)
+    pairs = max(1, sampled * (sampled - 1) // 2)  # any of them could have been the winner and its rival
     return able[0], Contest(tuple(_rival(able[0], row, pairs) for row in able[1:]))
 
 
@@ -284,6 +285,14 @@ def _evidence(rows: list[Row], seen: Contest, interrupted: bool) -> Iterator[str
     if replayed:
         agree = sum(row.agrees is True for row in replayed)
         yield f"Replay on the simulated trace and theory agree for {agree} of {len(replayed)} candidates replayed."
+    stale = [row for row in rows if not row.candidate.fresh and math.isfinite(row.time.mean)]
+    long = [row for row in stale if row.dropped_early.startswith("too long")]
+    if long:
+        least = min(row.updates for row in long)
+        yield (
+            f"{len(long)} of {len(stale)} stale candidates rest on theory alone: {least:,.0f} updates and more are too "
+            "many to replay beside the others. A smaller plan.target.loss_reduction needs fewer."
+        )
     dropped = sum(row.dropped_early.startswith("cannot win") for row in rows)
     if dropped:
         yield f"{dropped} of {len(rows)} candidates were not replayed: by theory they take over twice the best's time."

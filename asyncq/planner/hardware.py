@@ -9,6 +9,7 @@ import numpy as np
 
 from asyncq.errors import NoExactLaw
 from asyncq.estimate import Estimate
+from asyncq.network import NO_STREAM
 from asyncq.planner.candidates import Candidate
 from asyncq.run import Run, simulate
 from asyncq.staleness import StalenessLaw
@@ -21,6 +22,9 @@ ROWS = 40_000  # simulated at first
 MOST_ROWS = 1_600_000
 PRECISION = 0.01  # half-width of a simulated throughput, relative
 BUSY = 0.9
+ASYNCHRONOUS = ("asynchronous", "k-batch-async")  # nobody waits but at the server
+BARRIERS = ("synchronous", "round-robin")  # everybody comes equally often
+KEPT = (*ASYNCHRONOUS, *BARRIERS, "k-async", "stale-synchronous")  # no gradient is thrown away
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +34,8 @@ class Hardware:
     ``throughput`` (updates per second) is exact where theory knows it, else simulated; so is ``law``. ``waiting`` is
     the share of all machine time spent in queues, behind barriers and for slower members of a group, ``wasted`` that
     of work cancelled, dropped or lost; ``dropped`` and ``cancelled`` are shares of the gradients. ``stations`` are
-    shares of machine time by station; ``bottleneck`` names one, ``busy`` is how busy it is.
+    shares of machine time by station; ``bottleneck`` names one, ``busy`` is how busy it is. Where everything follows
+    from the throughput (``shares_are_exact``) nothing was simulated and ``run`` is None, unless a replay wants it.
     """
 
     throughput: Estimate
@@ -43,7 +48,9 @@ class Hardware:
     stations: dict[str, float]
     bottleneck: str
     busy: float
-    run: Run
+    utilisation: Estimate | None  # of the server
+    shares_are_exact: bool
+    run: Run | None
 
     @property
     def stale99(self) -> int:
@@ -53,9 +60,11 @@ class Hardware:
 
 def hardware(candidate: Candidate, *, seed: int, engine: str, updates: int | None = None) -> Hardware:
     """Exact throughput and law where they are known; the rest from one simulation, made longer until its throughput is
-    known to ``PRECISION`` or ``MOST_ROWS`` are simulated. ``updates``: at least so many."""
+    known to ``PRECISION`` or ``MOST_ROWS`` are simulated. ``updates``: simulate, at least so many."""
     scenario = candidate.scenario
     rate, law = known(candidate)
+    if updates is None and rate is not None and law is not None and (shares := _shares(candidate, rate)) is not None:
+        return _by_utilisation(candidate, shares, rate, law)
     wanted = max(2000, ROWS // candidate.gradients, updates or 0)
     most = max(wanted, MOST_ROWS // candidate.gradients)
     plain = scenario.run.model_copy(update={"precision": None, "warmup": "auto", "until": None})
@@ -93,36 +102,98 @@ def known(candidate: Candidate) -> tuple[Estimate | None, StalenessLaw | None]:
     return rate, law
 
 
+def _shares(candidate: Candidate, rate: Estimate) -> dict[str, float] | None:
+    """Shares of the machine time by the utilisation law (throughput times mean time), as in ``MachineTime``; None where
+    gradients are thrown away, workers differ in how often they come, or barrier and queue cannot be told apart."""
+    network, kind = candidate.network, candidate.scenario.protocol.kind
+    if kind not in KEPT or network.is_sharded or network.clients is not None or network.machines is not None:
+        return None
+    queued = network.has_server and network.seats < network.workers
+    together = kind in BARRIERS
+    if queued and kind not in ASYNCHRONOUS:
+        return None
+    legs = {
+        name: np.array([0.0 if stream == NO_STREAM else network.laws[stream].mean for stream in leg])
+        for name, leg in (("pull", network.pull), ("work", network.work), ("push", network.push))
+    }
+    service = network.laws[network.service].mean if network.has_server else 0.0
+    cycle = np.sum(list(legs.values()), axis=0) + service
+    alike = bool(np.all(cycle == cycle[0]))
+    if not (alike or together or (kind in ASYNCHRONOUS and not queued)):
+        return None
+    each = rate.mean * candidate.gradients / network.workers
+    often = np.full(network.workers, each) if alike or together else 1.0 / cycle
+    share = {name: float(np.mean(often * means)) for name, means in legs.items()}
+    share["service"] = float(np.mean(often)) * service
+    left = max(0.0, 1.0 - sum(share.values()))
+    return {**share, "queue": left if queued else 0.0, "blocked": 0.0 if queued else left}
+
+
+def _by_utilisation(candidate: Candidate, share: dict[str, float], rate: Estimate, law: StalenessLaw) -> Hardware:
+    network, server = candidate.network, candidate.scenario.server
+    utilisation = None
+    if server is not None:
+        gradients = rate.mean * candidate.gradients
+        utilisation = Estimate(gradients * server.service_time.mean / server.seats, None, "", exact=True)
+    stations = _stations(share, network.group_efficiency)
+    name, busy = _bottleneck(stations, utilisation)
+    return Hardware(
+        throughput=rate,
+        law=law,
+        law_is_exact=True,
+        waiting=share["queue"] + stations["waiting for others"],
+        wasted=0.0,
+        dropped=0.0,
+        cancelled=0.0,
+        stations=stations,
+        bottleneck=name,
+        busy=busy,
+        utilisation=utilisation,
+        shares_are_exact=True,
+        run=None,
+    )
+
+
+def _stations(share: dict[str, float], own: float) -> dict[str, float]:
+    """Shares of the machine time by station; ``own`` is a machine's work as a share of its group's."""
+    return {
+        "workers": share["work"] * own,
+        "network": share["pull"] + share["push"],
+        "server": share["queue"] + share["service"],
+        "waiting for others": share["blocked"] + share["work"] * (1.0 - own),
+        "thrown away": share.get("cancelled", 0.0) + share.get("dropped", 0.0) + share.get("lost", 0.0),
+        "repair": share.get("repair", 0.0),
+    }
+
+
+def _bottleneck(stations: dict[str, float], utilisation: Estimate | None) -> tuple[str, float]:
+    if utilisation is not None and utilisation.mean >= BUSY:
+        return "server", utilisation.mean
+    name = max(stations, key=lambda key: stations[key])
+    return name, stations[name]
+
+
 def _seen(candidate: Candidate, run: Run, rate: Estimate, law: StalenessLaw | None) -> Hardware:
     spent = run.machine_time._asdict()
     total = sum(spent.values()) or 1.0
     share = {stage: seconds / total for stage, seconds in spent.items()}
-    own = candidate.network.group_efficiency
-    barrier = share["blocked"] + share["work"] * (1.0 - own)
-    stations = {
-        "workers": share["work"] * own,
-        "network": share["pull"] + share["push"],
-        "server": share["queue"] + share["service"],
-        "waiting for others": barrier,
-        "thrown away": share["cancelled"] + share["dropped"] + share["lost"],
-        "repair": share["repair"],
-    }
-    name = max(stations, key=lambda key: stations[key])
-    busy = stations[name]
-    if run.server is not None and run.server.utilisation.mean >= BUSY:
-        name, busy = "server", run.server.utilisation.mean
+    stations = _stations(share, candidate.network.group_efficiency)
+    utilisation = None if run.server is None else run.server.utilisation
+    name, busy = _bottleneck(stations, utilisation)
     decided = sum(run.kinds.values())
     return Hardware(
         throughput=rate,
         law=run.staleness.law if law is None else law,
         law_is_exact=law is not None,
-        waiting=share["queue"] + barrier,
+        waiting=share["queue"] + stations["waiting for others"],
         wasted=stations["thrown away"],
         dropped=run.kinds["dropped"] / decided,
         cancelled=run.kinds["cancelled"] / decided,
         stations=stations,
         bottleneck=name,
         busy=busy,
+        utilisation=utilisation,
+        shares_are_exact=False,
         run=run,
     )
 
@@ -150,7 +221,8 @@ def to_dict(seen: Hardware, candidate: Candidate, batch: float | None) -> dict[s
         "stations": seen.stations,
         "bottleneck": seen.bottleneck,
         "busy": seen.busy,
-        "server_utilisation": None if seen.run.server is None else seen.run.server.utilisation.to_dict(),
+        "shares_are_exact": seen.shares_are_exact,
+        "server_utilisation": None if seen.utilisation is None else seen.utilisation.to_dict(),
     }
 
 
