@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isnan
 
 __all__ = ["Estimate"]
 
@@ -11,7 +12,8 @@ __all__ = ["Estimate"]
 class Estimate:
     """An exact result, or an estimate with its 95 % confidence interval.
 
-    ``ci95`` is None for an exact result, and for an estimate from too few data to have an interval.
+    ``ci95`` is None for an exact result, and for an estimate from too few data to have an interval. ``mean`` is nan
+    where there was nothing to estimate it from: null in JSON.
     """
 
     mean: float
@@ -34,4 +36,4 @@ class Estimate:
     def to_dict(self) -> dict[str, object]:
         """As the JSON report has it."""
         ci95 = None if self.ci95 is None else list(self.ci95)
-        return {"mean": self.mean, "ci95": ci95, "unit": self.unit, "exact": self.exact}
+        return {"mean": None if isnan(self.mean) else self.mean, "ci95": ci95, "unit": self.unit, "exact": self.exact}

@@ -261,13 +261,16 @@ class Called:
 
 @dataclass(frozen=True)
 class Pool:
-    """One pool's part: mean staleness of its gradients, and gradients per second committed by all its workers; the
-    ``classes`` of its clients where there are populations (of a pool without one: itself)."""
+    """One pool's part: mean staleness of its gradients, and gradients per second committed by all its workers, with
+    95 % intervals, None where nothing was committed, or too little for an interval; the ``classes`` of its clients
+    where there are populations (of a pool without one: itself)."""
 
     name: str
     workers: int
     staleness: float | None
     throughput: float
+    staleness_ci95: tuple[float, float] | None
+    throughput_ci95: tuple[float, float] | None
     classes: tuple[Called, ...] = ()
 
     @classmethod
@@ -278,19 +281,34 @@ class Pool:
         committed = np.bincount(network.pool_of, weights=collected.per_worker[0])
         sums = np.bincount(network.pool_of, weights=collected.per_worker[1])
         rate = float(rows) / float(seconds) / collected.rows if seconds > 0 else 0.0
+        if sizes.size == 1:
+            every, late, _, lasted, *_ = collected.batches.T
+            counts, ages, smallest = every[:, None], late[:, None], collected.cycle
+        else:
+            counts, ages = collected.pool_parts.astype(float).transpose(1, 0, 2)
+            lasted, smallest = collected.part_seconds, 1
+
+        def about(mean: float, above: NDArray[np.float64], below: NDArray[np.float64]) -> tuple[float, float] | None:
+            half = ratio_of_batches(above, below, unit="", smallest=smallest).half_width
+            return (mean - half, mean + half) if np.isfinite(half) else None
+
         classes: list[list[Called]] = [[] for _ in sizes]
         if series.classes is not None and network.clients is not None:
             called = Called.all_of(series.classes.after(collected.warmup), network)
             for number, one in zip(network.clients.pool.tolist(), called, strict=True):
                 classes[number].append(one)
-        return tuple(
-            cls(name, int(size), float(total / n) if n else None, float(n * rate), tuple(own))
-            for name, size, n, total, own in zip(network.pools, sizes, committed, sums, classes, strict=True)
-        )
+        found = []
+        for pool, (name, size, n, total) in enumerate(zip(network.pools, sizes, committed, sums, strict=True)):
+            mean, own = float(total / n) if n else None, float(n * rate)
+            interval = None if mean is None else about(mean, ages[:, pool], counts[:, pool])
+            often = about(own, counts[:, pool], lasted)
+            found.append(cls(name, int(size), mean, own, interval, often, tuple(classes[pool])))
+        return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
         """As the JSON report has it."""
-        return {**vars(self), "classes": [one.to_dict() for one in self.classes]}
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        return {**plain, "classes": [one.to_dict() for one in self.classes]}
 
 
 @dataclass(frozen=True)

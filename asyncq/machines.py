@@ -54,7 +54,7 @@ class Machines(NamedTuple):
     left: Any  # [machines] computing time left before it fails; below 0: to be drawn
     fails: Any  # [machines] when it fails if it computes until then
     factors: Any  # [2 BLOCK] of the intervals from `factors_from[0]` on
-    factors_from: Any  # [1]
+    factors_from: Any  # [2] and whether some work went on beyond all of them
 
     @property
     def horizon(self) -> float:
@@ -75,10 +75,15 @@ class Machines(NamedTuple):
             left=np.full(len(self.work), -1.0),
             fails=np.full(len(self.work), NEVER),
             factors=np.ones(2 * BLOCK if self.every else 1),
-            factors_from=np.array([-2 * BLOCK]),
+            factors_from=np.array([-2 * BLOCK, 0]),
         )
         fresh.draw_ahead(block, 0.0)
         return fresh
+
+    @property
+    def met_again(self) -> bool:
+        """Whether some work lasted so many slow intervals that it met factors twice."""
+        return bool(self.factors_from[1])
 
     @property
     def most(self) -> int:
@@ -108,8 +113,10 @@ def ends(m: Machines, machine: int, now: float, work: float) -> float:
         if m.every > 0.0:
             while (interval + 1) * m.every <= time:
                 interval += 1
-            # work longer than all that is drawn ahead meets the same factors again
-            factor *= m.factors[(interval - m.factors_from[0]) % len(m.factors)]
+            ahead = interval - m.factors_from[0]
+            if ahead >= len(m.factors):  # longer than all that is drawn ahead: it meets the same factors again
+                m.factors_from[1] = 1
+            factor *= m.factors[ahead % len(m.factors)]
             edge = min(edge, (interval + 1) * m.every)
         done = time + left * factor
         if done <= edge:

@@ -36,10 +36,11 @@ def render(plan: Plan, *, ascii_only: bool = False) -> str:
     table = [HEAD, *(_cells(row) for row in plan.ranked)]
     widths = [max(len(cells[i]) for cells in table) for i in range(len(HEAD))]
     lines.append("")
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
     for cells in table:
         words = [cell.ljust(width) if i == 0 else cell.rjust(width)
                  for i, (cell, width) in enumerate(zip(cells, widths, strict=True))]  # fmt: skip
-        lines.append("  ".join(words).rstrip())
+        lines.append(gap.join(words).rstrip())
     lines += ["", f"cost in {_cost_unit(plan)}", *NOTES]
     lines += [f"left out: {text}" for text in plan.left_out]
     return "\n".join(lines) + "\n"
@@ -88,7 +89,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{seen.throughput.mean:.3g}",
         f"{seen.law.mean:.3g}",
         f"{seen.stale99}",
-        f"{100 * seen.waiting:.0f} %",
+        f"{100 * seen.waiting:.0f}%",
         f"{row.hardware_efficiency:.3g}",
         _number(row.statistical_efficiency),
         f"{row.tuned.momentum:+.2f}",
@@ -103,7 +104,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _cost_unit(plan: Plan) -> str:
-    return plan.rows[0].cost.unit
+    return plan.rows[0].cost.unit.removeprefix("in ")
 
 
 def _number(value: float, *, whole: bool = False) -> str:

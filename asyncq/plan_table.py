@@ -9,13 +9,15 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from asyncq.distributions import as_number, broken_rule
 
-__all__ = ["PlanTable", "Target", "varied"]
+__all__ = ["HUGE", "TINY", "PlanTable", "Target", "varied"]
 
 HELD = ("schema", "plan", "run", "optimizer")  # what candidates cannot differ in
 
-Positive = Annotated[float, Field(gt=0), BeforeValidator(as_number)]
-AboveOne = Annotated[float, Field(gt=1), BeforeValidator(as_number)]
-NotNegative = Annotated[float, Field(ge=0), BeforeValidator(as_number)]
+HUGE, TINY = 1e12, 1e-12  # beyond, squares of rates and noise leave the range of numbers
+
+Positive = Annotated[float, Field(ge=TINY, le=HUGE), BeforeValidator(as_number)]
+AboveOne = Annotated[float, Field(gt=1, le=HUGE), BeforeValidator(as_number)]
+NotNegative = Annotated[float, Field(ge=0, le=HUGE), BeforeValidator(as_number)]
 
 
 def _vary(vary: dict[str, Any]) -> dict[str, Any]:

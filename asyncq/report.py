@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from math import isnan
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from asyncq import __version__
 from asyncq.estimate import Estimate
 
 if TYPE_CHECKING:
-    from asyncq.findings import Called, Server
+    from asyncq.findings import Called, Learner, Server
     from asyncq.papers.claim import Claim, Comparison, Reproduction
     from asyncq.replications import Replications
     from asyncq.run import Run
@@ -41,7 +42,7 @@ SCREEN = 24  # lines
 PHASES = 8  # that are listed
 BARS, FEWEST_BARS = 8, 4
 BAR_WIDTH = 40
-WIDTH = 80
+WIDTH, WIDEST = 80, 104  # columns of sentences, and of lines with many numbers
 CLASSES = 4  # of clients that are listed
 STAGES = 10  # stages of a pipeline that are listed, and the last
 
@@ -50,7 +51,7 @@ def render(run: Run, *, ascii_only: bool = False) -> str:
     """The report of a run, at most 80 columns wide but for long names."""
     above, below = [*_heading(run), "", *_flow(run), ""], ["", *_advice(run), *_ceiling(run.recommendation)]
     if run.over_time is not None and 1 < len(run.over_time.phases) <= PHASES:
-        below += ["", *_phases(run.over_time)]
+        below += ["", *_phases(run.over_time, sharded=run.shards is not None)]
     staleness = list(_staleness(run))
     bars = max(FEWEST_BARS, min(BARS, SCREEN - len(above) - len(staleness) - len(below)))
     lines = [*above, *staleness, *_histogram(run.staleness.law, "#" if ascii_only else "█", bars), *below]
@@ -64,15 +65,14 @@ def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
     scenario, law, mean = found.scenario, found.law, found.mean
     lines = [system(scenario), f"predicted, no simulation; asyncq {__version__}", ""]
     if found.throughput is None or found.gradients is None:
-        lines += ["throughput   only by simulation", "", "staleness    only by simulation", ""]
-        lines += _wrapped(f"law          not known: {found.no_law}")
-        return "\n".join([*lines, *_wrapped(f"             nearest scenario with one: {found.nearest}")]) + "\n"
-    lines.append(f"throughput   {_rate(found.throughput)} {found.throughput.unit}{_says(found.throughput)}")
-    whose = "gradients" if scenario.groups is None else "gradients of groups"
-    ratio = _ratio(found.gradients, found.synchronous)
-    lines.append(f"             {_rate(found.gradients)} {whose} per second{ratio}")
-    if not isinstance(found.throughput, Estimate):
-        lines.append(f"             {found.throughput.reason}")
+        lines.append("throughput   only by simulation")
+    else:
+        lines.append(f"throughput   {_rate(found.throughput)} {found.throughput.unit}{_says(found.throughput)}")
+        whose = "gradients" if scenario.groups is None else "gradients of groups"
+        ratio = _ratio(found.gradients, found.synchronous)
+        lines.append(f"             {_rate(found.gradients)} {whose} per second{ratio}")
+        if not isinstance(found.throughput, Estimate):
+            lines.append(f"             {found.throughput.reason}")
     lines.append("")
     if law is not None:
         quantiles = ", ".join(f"{name} {value}" for name, value in found.quantiles.items())
@@ -85,7 +85,8 @@ def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
             lines.append(f"             {found.distance:.2g} from the geometric law of that mean")
     else:
         known = "mean not known" if mean is None else f"mean {mean:.5g} {found.unit} (exact, by counting)"
-        lines.append(f"staleness    {known}; its law only by simulation")
+        nothing = mean is None and found.throughput is None
+        lines.append(f"staleness    {'' if nothing else f'{known}; its law '}only by simulation")
         lines += ["", *_wrapped(f"law          not known: {found.no_law}")]
         lines += _wrapped(f"             nearest scenario with one: {found.nearest}")
     if found.momentum is not None:
@@ -121,6 +122,8 @@ def render_replications(seen: Replications, *, ascii_only: bool = False) -> str:
         ends = stale.quantile_intervals[name]
         interval = "" if ends is None else f" [{ends[0]}, {ends[1]}]"
         lines.append(f"  {name:<11}{quantile}{interval} {stale.unit}")
+    if first.learner is not None:
+        lines.append(f"  {'stalest':<11}{stale.maximum}: {_budget(first.learner)}")
     if seen.server is not None:
         lines += _server(seen.server)
     lines += ["", *_histogram(stale.law, "#" if ascii_only else "█", BARS)]
@@ -200,11 +203,12 @@ def _heading(run: Run) -> Iterator[str]:
         yield f"WARNING {warning}"
 
 
-def _phases(seen: OverTime) -> Iterator[str]:
-    yield f"{'time':<15}{'updates per second':<30}{'mean staleness':<26}what is on"
+def _phases(seen: OverTime, *, sharded: bool) -> Iterator[str]:
+    whose = "at shard 0" if sharded else ""
+    yield f"{'time':<15}{'updates per second':<30}{'mean staleness ' + whose:<26}what is on"
     for phase in seen.phases:
         rate, mean = _estimate(phase.throughput), _estimate(phase.staleness)
-        on = ", ".join(phase.what)
+        on = ", ".join([*phase.what[:3], *([f"{len(phase.what) - 3} more"] if len(phase.what) > 3 else [])])
         yield f"  from {_seconds(phase.begins):<8}{rate:<30}{mean:<26}{on}".rstrip()
 
 
@@ -245,14 +249,17 @@ def _flow(run: Run) -> Iterator[str]:
     total = sum(spent.values()) or 1.0
     shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]
     whose = "groups" if run.groups is not None else "workers" if run.learner is None else "generators"
-    yield f"{whose:<12} {', '.join(shares)} of their time"
+    yield from _wrapped(f"{whose:<12} {', '.join(shares)} of their time", width=WIDEST)
     if run.groups is not None:
         share = f"{run.groups.efficiency:.1%}"
         yield f"  in groups  a machine's own work is {share} of its group's (exact); the rest it waits"
     if len(run.pools) > 1:
         for pool in run.pools:
-            stale = "no gradient committed" if pool.staleness is None else f"mean staleness {pool.staleness:.4g}"
-            yield f"  {pool.name:<10} {pool.workers} workers, {pool.throughput:.4g} gradients per second, {stale}"
+            often = _estimate(Estimate(pool.throughput, pool.throughput_ci95, "gradients per second"))
+            stale = "no gradient committed"
+            if pool.staleness is not None:
+                stale = f"mean staleness {_estimate(Estimate(pool.staleness, pool.staleness_ci95, run.network.unit))}"
+            yield f"  {pool.name:<10} {pool.workers} workers, {often} gradients/s, {stale}"
     yield from _heard([one for pool in run.pools for one in pool.classes])
 
 
@@ -290,8 +297,7 @@ def _staleness(run: Run) -> Iterator[str]:
         often = _estimate(run.averagings)
         yield f"  averaged   {often} times by others between a gradient's read and its application"
     if run.learner is not None:
-        most = f"the stalest was {s.maximum}"
-        yield f"             the budget of {run.learner.budget} bounds the mean, not each sample's: {most}"
+        yield f"             {_budget(run.learner)}: the stalest was {s.maximum}"
         if run.learner.last is not None:
             late = run.learner.last
             interval = "" if late.ci95 is None else f" [{late.ci95[0]:.5g}, {late.ci95[1]:.5g}]"
@@ -310,6 +316,10 @@ def _staleness(run: Run) -> Iterator[str]:
         who = ", ".join(f"{stale.name} ({stale.ratio:.2f} times)" for stale in named[:3])
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         yield f"             staler than the others: {who}{more}"
+
+
+def _budget(learner: Learner) -> str:
+    return f"the budget of {learner.budget} bounds the mean, not each sample's"
 
 
 def _agreement(exact: Agreement) -> str:
@@ -337,11 +347,17 @@ def _histogram(law: StalenessLaw, bar: str, bars: int) -> Iterator[str]:
 
 
 def _laws(run: Run) -> Iterator[str]:
-    yield "laws         by BIC, above that of the first; distance is total variation"
+    yield "laws         by BIC, above that of the first; total variation; parameters (standard errors)"
     best = run.laws[0].bic
     for law in run.laws:
         more = f"{law.bic - best:+.1f}" if law.bic < float("inf") else "impossible"
-        yield f"  {law.family:<26} {more:>12}  distance {law.gof.total_variation:<8.2g} {law.verdict}"
+        errors = law.standard_errors or {}
+        values = [
+            f"{name}\xa0{value:.4g}" + (f"\xa0({errors[name]:.2g})" if name in errors else "")  # not to be broken
+            for name, value in law.parameters.items()
+        ]
+        line = f"  {law.family:<25} {more:>10}  {law.gof.total_variation:<7.2g}{law.verdict:<8}  {', '.join(values)}"
+        yield from (part.replace("\xa0", " ") for part in _wrapped(line, 57, WIDEST))
 
 
 def _advice(run: Run) -> Iterator[str]:
@@ -395,14 +411,14 @@ def _ceiling(look: FirstLook | None) -> Iterator[str]:
 
 def _ratio(gradients: Estimate | Bounds, synchronous: Estimate | None) -> str:
     """How many times as fast as behind a barrier, where both are known."""
-    if synchronous is None or not isinstance(gradients, Estimate):
+    if synchronous is None or not isinstance(gradients, Estimate) or isnan(gradients.mean):
         return ""
     return f": {gradients.mean / synchronous.mean:.3g} times synchronous ({synchronous.mean:.4g}, exact)"
 
 
-def _wrapped(text: str, indent: int = 13) -> list[str]:
+def _wrapped(text: str, indent: int = 13, width: int = WIDTH) -> list[str]:
     """A long sentence, its further lines indented: under its heading unless told."""
-    return wrap(text, WIDTH, subsequent_indent=" " * indent, break_long_words=False)
+    return wrap(text, width, subsequent_indent=" " * indent, break_long_words=False)
 
 
 def _rate(value: Estimate | Bounds) -> str:
@@ -414,6 +430,8 @@ def _says(value: Estimate | Bounds) -> str:
 
 
 def _estimate(value: Estimate, digits: int = 4) -> str:
+    if isnan(value.mean):
+        return "none"
     interval = "" if value.ci95 is None else f" [{value.ci95[0]:.{digits}g}, {value.ci95[1]:.{digits}g}]"
     return f"{value.mean:.{digits}g}{interval}"
 

@@ -16,7 +16,7 @@ from asyncq.estimate import Estimate
 from asyncq.findings import Groups, Learner, Pool, Server, Shards, Staleness, Tree
 from asyncq.machines import NEVER
 from asyncq.network import Network
-from asyncq.state import KIND_NAMES
+from asyncq.state import KIND_NAMES, LOST
 from asyncq.statistics.accumulate import Collected
 from asyncq.statistics.agreement import Agreement, agreement
 from asyncq.statistics.dependence import Dependence, dependence
@@ -30,7 +30,7 @@ from asyncq.statistics.workers import WhoIsStale, who_is_stale
 from asyncq.theory.first_look import FirstLook, first_look
 from asyncq.theory.momentum import MomentumLine, is_momentum
 from asyncq.theory.throughput import synchronous_throughput
-from asyncq.variates import Variates, chosen_seed
+from asyncq.variates import BLOCK, Variates, chosen_seed
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
@@ -216,13 +216,16 @@ def simulate(
             interrupted = True
             break
         if rule is not None:
-            enough = rule.reached(series.shards[0])
+            enough = rule.reached(series.shards)
             if on_precision is not None:
                 on_precision(rule.now)
             if enough:
                 break
     if machine.version == 0 and until < NEVER and not interrupted:
-        raise ScenarioError(f"{scenario.name}: run.until must leave time for an update (got {until:g} s); end it later")
+        lost = int(series.shards[0].collected().kinds[LOST])
+        remedy = f"; {lost:,} gradients were lost, see failure.after" if lost else ""
+        how = f"run.until must leave time for an update (got {until:g} s); end it later{remedy}"
+        raise ScenarioError(f"{scenario.name}: {how}")
     if not series.rows:
         raise TooShortError(f"nothing to report: {machine.version} updates do not outlast the warm-up "
                             f"of {warmup}")
@@ -311,17 +314,20 @@ def _summarise(
         warm_up=found,
         precision=None,
         over_time=None,
-        warnings=_warnings(found, network),
+        warnings=_warnings(found, network, machine),
         network=network,
         collected=collected,
     )
 
 
-def _warnings(found: WarmUp | None, network: Network) -> tuple[str, ...]:
-    if found is None or found.enough is None:
-        return ()
-    enough = -(-found.enough // network.rows_per_update)
-    return (f"too short to have settled ({found.series}); {enough:,} updates would do",)
+def _warnings(found: WarmUp | None, network: Network, machine: Engine) -> tuple[str, ...]:
+    warnings = []
+    if found is not None and found.enough is not None:
+        enough = -(-found.enough // network.rows_per_update)
+        warnings.append(f"too short to have settled ({found.series}); {enough:,} updates would do")
+    if machine.machines is not None and machine.machines.met_again:
+        warnings.append(f"work lasted more than {BLOCK:,} slow intervals and met factors twice; make every longer")
+    return tuple(warnings)
 
 
 def _momentum(scenario: Scenario, law: StalenessLaw, geometric: bool, rows: int) -> MomentumLine:

@@ -347,11 +347,17 @@ class _Window(Table):
 class Slowdown(_Window):
     """Work takes ``factor`` times as long, work in progress too; the factors of several at a time are multiplied."""
 
-    factor: Annotated[float, Field(gt=0), BeforeValidator(as_number)]
+    factor: Annotated[float, Field(ge=1e-9, le=1e9), BeforeValidator(as_number)]
 
 
 class Outage(_Window):
     """The machine is away: what it computes is lost when it goes, and its worker reads again when it is back."""
+
+
+def _without_unit(value: Any) -> Any:
+    if isinstance(value, str):
+        raise broken_rule("must be a number or a law", "a factor has no unit: write it without quotes")
+    return value
 
 
 class Slowness(Table):
@@ -359,7 +365,7 @@ class Slowness(Table):
     drawn for each of them."""
 
     every: PositiveSeconds
-    factor: PositiveLaw
+    factor: Annotated[PositiveLaw, BeforeValidator(_without_unit)]
 
 
 class RunTable(Table):
@@ -589,7 +595,9 @@ class Scenario(Table):
     def rule(self) -> str:
         """The protocol's kind and its parameters in a few words."""
         brief = {key: value if isinstance(value, int | str) else f"{len(value)} edges"
-                 for key, value in self.parameters.items()}  # fmt: skip
+                 for key, value in self.parameters.items() if (key, value) != ("read", "start")}  # fmt: skip
+        if "staleness_budget" in brief:
+            brief["staleness_budget"] = f"{brief['staleness_budget']} (of the mean)"
         return " ".join([self.protocol.kind, *(f"{key}={value}" for key, value in brief.items())])
 
     @property

@@ -19,7 +19,11 @@ from contenders import WORKLOADS, Workload
 
 from asyncq import Scenario, simulate
 from asyncq.engines import compiled
+from asyncq.engines.calendar import following, fresh, put
+from asyncq.engines.machine_code import compiled_rule, jit
 from asyncq.network import CHUNK_ROWS, Network
+from asyncq.protocols import KINDS
+from asyncq.state import start
 from asyncq.statistics.accumulate import Accumulator
 from asyncq.variates import BLOCK, Variates
 
@@ -67,15 +71,14 @@ def parts_of_a_run(workload: Workload, updates: int) -> dict[str, float]:
 def _loops(kind: int) -> tuple[Any, Any, Any]:
     """Everybody put into an empty calendar; then next event, and the slot put back with the next of the given times;
     then the same and the rule of the protocol with its rows."""
-    put, following = compiled._put, compiled._next
-    finish, start = compiled._compiled(list(compiled.KINDS.values())[kind].finish), compiled._start
+    finish, begin = compiled_rule(list(KINDS.values())[kind].finish), compiled_rule(start)
 
-    @compiled._jit
+    @jit
     def fill(calendar, times, slots):  # type: ignore[no-untyped-def]
         for slot in range(slots):
             put(calendar, slot, times[slot % times.size])
 
-    @compiled._jit
+    @jit
     def calendar_only(calendar, times, updates):  # type: ignore[no-untyped-def]
         at = 0
         for _ in range(updates):
@@ -85,7 +88,7 @@ def _loops(kind: int) -> tuple[Any, Any, Any]:
             put(calendar, worker, now + times[at])
             at = (at + 1) & (times.size - 1)
 
-    @compiled._jit
+    @jit
     def with_rule(calendar, times, updates, state):  # type: ignore[no-untyped-def]
         sizes, at = state.sizes, 0
         for _ in range(updates):
@@ -96,7 +99,7 @@ def _loops(kind: int) -> tuple[Any, Any, Any]:
             calendar.now[0] = now
             finish(state, worker)
             sizes[1] = 0
-            start(state, worker)
+            begin(state, worker)
             put(calendar, worker, now + times[at])
             at = (at + 1) & (times.size - 1)
 
@@ -112,9 +115,9 @@ def stand_ins(workload: Workload, updates: int) -> dict[str, float]:
     def integers(size: int, fill: int, bits: int) -> Any:
         return np.full(size, fill, dtype=np.int64)
 
-    kind = list(compiled.KINDS.values()).index(network.kind)
+    kind = list(KINDS.values()).index(network.kind)
     fill, calendar_only, with_rule = _loops(kind)
-    calendar = compiled._calendar(workload.workers)
+    calendar = fresh(workload.workers)
     calendar.ring_ends[:] = 0  # of those who are due at once, which is everybody at the start
     fill(calendar, times, workload.workers)
     state = network.kind.state(workload.workers, network.parameters, CHUNK_ROWS, integers)

@@ -6,6 +6,7 @@ seed. Predictions are formulas of theory.md sections 2 and 3, written out here; 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -331,6 +332,18 @@ def cases() -> Iterator[Case]:
         {STALENESS: "(M - 1) A f/(f + g)", SECONDS: "1/(M A f)", WAITING: "nobody waits", WASTE: "A g/(f + g)"},
         {STALENESS: 7 * up * f / (f + g), SECONDS: 1 / (8 * up * f), WAITING: 0.0, WASTE: up * g / (f + g)},
     )
+    formulas, values = at_once("M - 2", 6, "E[W]/(M - 1)", mean / 7)
+    gone = {"outage": [{"worker": "gpu[3]", "from": 0.0, "until": 1e9}]}
+    yield Case("outage", "asynchronous, 8 workers, gamma (cv 0.5), one of them away", {**pool(GAMMA, 8), **gone},
+               formulas, values)  # fmt: skip
+    formulas, values = at_once("M - 1", 7, "1/(4/E[W] + 4/(4 E[W]))", 1 / (4 / mean + 1 / mean))
+    slow = {"slowdown": [{"worker": f"gpu[{i}]", "from": 0.0, "until": 1e9, "factor": 4} for i in range(4)]}
+    yield Case("slowdown", "asynchronous, 8 workers, exponential, four of them 4 times slower",
+               {**pool(EXPONENTIAL, 8), **slow}, formulas, values)  # fmt: skip
+    formulas, values = at_once("M - 1", 7, "E[W]/(M E[1/F])", mean / (8 * (0.5 + 0.5 / 3)))
+    shared = {"slowness": {"every": 0.05, "factor": {"law": "empirical", "values": [1.0, 3.0]}}}
+    yield Case("slowness", "asynchronous, 8 workers, gamma (cv 0.5); F = 1 or 3 for everybody, anew every 50 ms",
+               {**pool(GAMMA, 8), **shared}, formulas, values)  # fmt: skip
     for work, name, seats, service in ((GAMMA, "gamma (cv 0.5)", 1, 0.015), (EXPONENTIAL, "exponential", 2, 0.04)):
         analysis = mean_value_analysis(8, mean, service) if seats == 1 else machine_repair(8, mean, service, seats)
         formula = "mean value analysis" if seats == 1 else "machine repair"
@@ -388,6 +401,7 @@ def cases() -> Iterator[Case]:
 
     yield from actor_learners()
     yield from trees()
+    yield from populations()
 
 
 def actor_learners() -> Iterator[Case]:
@@ -461,6 +475,44 @@ def trees() -> Iterator[Case]:
     what = "8 workers, L = 2, k = 2, 2 messages, uniform, F the same, 4 buffers"
     given = tables(UNIFORM, leaves=2, leaf_k=2, root_k=2, forward=UNIFORM, buffers=4)
     yield Case("tree", what, given, formulas, values)
+
+
+def populations() -> Iterator[Case]:
+    """Few clients, of whom the busy cannot be called; many, whose calls are independent; and clients that go."""
+
+    def clients(*classes: tuple[str, int, Any, dict[str, Any]], concurrency: int) -> dict[str, Any]:
+        population = [{"name": name, "clients": n, "work_time": work, **more} for name, n, work, more in classes]
+        return {"pool": [{"name": "phones", "concurrency": concurrency, "population": population}]}
+
+    few = ("fast", 6, {**GAMMA, "mean": 0.05}, {"availability": 0.5}), ("slow", 4, {**UNIFORM, "low": 0.1}, {})
+    means, chances, counts = (0.05, 0.125), (0.5, 1.0), (6, 4)
+    weight = {
+        busy: math.prod(
+            math.comb(n, b) * (a * m) ** b for n, a, m, b in zip(counts, chances, means, busy, strict=True)
+        )
+        for busy in ((6 - slow, slow) for slow in range(5))
+    }
+    rate = sum(w * (b[0] / means[0] + b[1] / means[1]) for b, w in weight.items()) / sum(weight.values())
+    formulas, values = at_once("M - 1", 5, "1/(sum of E[b_c]/E[W_c]), product form", 1 / rate)
+    what = "asynchronous, 6 of 10 clients: 6 fast (50 ms, gamma, half of the time available), 4 slow (125 ms, uniform)"
+    yield Case("population", what, clients(*few, concurrency=6), formulas, values)
+
+    many = ("fast", 600_000_000, {**LOGNORMAL, "mean": 0.05}, {}), ("slow", 400_000_000, {**LOGNORMAL, "mean": 0.3}, {})
+    mean = 0.6 * 0.05 + 0.4 * 0.3
+    formulas, values = at_once("(M - 1)/K", 31 / 4, "K E[W]/M, W of a mixture", 4 * mean / 32)
+    what = "k-batch-async, K = 4, 32 of 10^9 clients: fast (60 %, 50 ms) and slow (300 ms), lognormal (cv 0.8)"
+    tables = {**clients(*many, concurrency=32), **protocol("k-batch-async", k=4)}
+    yield Case("population", what, tables, formulas, values)
+
+    f, g = 10.0, 4.0
+    going = ("phone", 1000, EXPONENTIAL, {"stays": {"law": "exponential", "mean": 1 / g}})
+    yield Case(
+        "population",
+        "asynchronous, 8 of 1000 clients, exponential (rate f), who go at rate g = 4/s",
+        clients(going, concurrency=8),
+        {STALENESS: "(M - 1) f/(f + g)", SECONDS: "1/(M f)", WAITING: "nobody waits", WASTE: "g/(f + g)"},
+        {STALENESS: 7 * f / (f + g), SECONDS: 1 / (8 * f), WAITING: 0.0, WASTE: g / (f + g)},
+    )
 
 
 # -- simulating -------------------------------------------------------------------------------------------------------

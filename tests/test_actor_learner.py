@@ -13,13 +13,16 @@ from cases import LAWS, scenario
 from test_textbook import CHANCE, compare, differing
 from textbook import Figure, from_interval, ratio
 
-from asyncq import Run, simulate
+from asyncq import Run, replicate, simulate
 from asyncq.engines import Chunk
 from asyncq.engines.process import SimpyEngine
 from asyncq.network import Network
+from asyncq.report import render, render_prediction, render_replications
 from asyncq.state import COMMITTED, DROPPED
 from asyncq.theory.exact import mean_staleness, staleness_law
+from asyncq.theory.prediction import predict
 from asyncq.theory.throughput import throughput
+from asyncq.timeline import timeline
 from asyncq.variates import Variates
 
 EXPONENTIAL, GAMMA, LOGNORMAL = LAWS["exponential"], LAWS["gamma"], LAWS["lognormal"]
@@ -225,3 +228,15 @@ def test_the_report_says_what_the_budget_bounds():
     assert told["last"]["maximum"] <= 4
     assert 0 < told["wasted_samples"] < told["wasted_time"] < told["utilisation"]["mean"]
     assert run.synchronous is None
+
+
+def test_wherever_the_budget_is_printed_it_is_said_to_be_of_the_mean():
+    case = actors(staleness_budget=2)
+    words = "staleness_budget=2 (of the mean)"
+    seen = replicate(case, replications=2, updates=200, seed=1)
+    assert words in render(seen.runs[0])
+    assert "bounds the mean, not each sample's: the stalest was" in render(seen.runs[0])
+    assert words in (text := render_replications(seen))
+    assert f"stalest    {seen.staleness.maximum}: the budget of 2 bounds the mean, not each sample's" in text
+    assert words in render_prediction(predict(case))
+    assert words in timeline(case, updates=2).title

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from asyncq import Scenario, replicate
 from asyncq.cli import main
+from asyncq.cli.terminal import stop_on_interrupt
 
 ROOT = Path(__file__).parents[1]
 SCENARIOS = sorted((ROOT / "scenarios").glob("*.toml"))
@@ -33,6 +34,7 @@ def test_every_shipped_scenario_runs_and_fits_one_screen(path):
     result = call("simulate", path, "--updates", 3000, "--seed", 1)
     assert result.exit_code == 0
     assert len(result.output.splitlines()) <= 24
+    assert max(map(len, result.output.splitlines())) <= 104
     assert "throughput" in result.output
 
 
@@ -279,3 +281,17 @@ def test_no_progress_bar_without_a_terminal():
 
 def test_the_help_names_the_engines():
     assert "auto, simpy or compiled" in " ".join(call("simulate", "--help").output.split())
+
+
+def test_an_interrupt_that_a_compiler_swallows_is_kept():
+    """Before the first chunk Ctrl-C ends the program; if that goes unheard, the run ends with its first chunk."""
+    with stop_on_interrupt() as stopped:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert stopped()
+    with stop_on_interrupt() as stopped:
+        assert not stopped()
+        signal.raise_signal(signal.SIGINT)  # under way: asks only
+        assert stopped()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

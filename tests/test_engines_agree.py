@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 
 import asyncq
 from asyncq import simulate
-from asyncq.engines import Chunk, compiled
-from asyncq.engines.compiled import CompiledEngine, _calendar, _clear, _next, _put, _restart
+from asyncq.engines import Chunk
+from asyncq.engines.calendar import clear, following, fresh, put, restart
+from asyncq.engines.compiled import CompiledEngine
+from asyncq.engines.kernel import fingerprint_of
 from asyncq.engines.process import SimpyEngine
 from asyncq.network import Network
 from asyncq.protocols import KINDS, PARAMETERS
@@ -276,10 +278,10 @@ def test_summaries_are_equal_too(protocol, shards):
 )
 def test_the_calendar_orders_by_time_and_then_by_scheduling(slots, actions):
     """Against sorting; times that differ in the last bit only, where a key has no room to tell them apart."""
-    calendar = _calendar(slots)
+    calendar = fresh(slots)
     pending = {slot: (0.0, slot) for slot in range(slots)}
     for _ in range(slots):  # as in the kernel: everybody's first event is taken before it is put again
-        slot = _next(calendar)
+        slot = following(calendar)
         assert pending.pop(slot) == min([(0.0, slot), *pending.values()])
     restarting = set()
     for slot, time in actions:
@@ -290,21 +292,21 @@ def test_the_calendar_orders_by_time_and_then_by_scheduling(slots, actions):
             continue  # nobody takes a restart back
         if time is None:
             pending.pop(slot, None)
-            _clear(calendar, slot)
+            clear(calendar, slot)
         elif time == 0.0:
             pending[slot] = (now, number)
             restarting.add(slot)
-            _clear(calendar, slot)
-            _restart(calendar, slot, now)
+            clear(calendar, slot)
+            restart(calendar, slot, now)
         elif now <= time:
             pending[slot] = (time, number)
-            _put(calendar, slot, time)
+            put(calendar, slot, time)
     while pending:
-        slot = _next(calendar)
+        slot = following(calendar)
         assert slot == min(pending, key=pending.__getitem__)
         del pending[slot]
-        _clear(calendar, slot)
-    assert _next(calendar) == -1
+        clear(calendar, slot)
+    assert following(calendar) == -1
 
 
 def python(code: str, **environment: str) -> str:
@@ -345,14 +347,18 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path):
     assert python(QUICK + "print(run.engine)", **paths(NUMBA_CACHE_DIR=str(nowhere / "x"))) == "compiled"
 
 
-@pytest.mark.parametrize("module", ["engines.compiled", "machines", "protocols", "state", "variates"])
+IN_THE_KERNEL = "calendar", "kernel", "machine_code", "stages"
+BELOW_IT = "clients", "machines", "protocols", "state", "variates"
+
+
+@pytest.mark.parametrize("module", [*(f"engines.{name}" for name in IN_THE_KERNEL), *BELOW_IT])
 def test_an_edit_of_any_source_of_the_kernel_changes_its_key(module, tmp_path, monkeypatch):
     source = importlib.import_module(f"asyncq.{module}")
-    before = compiled._fingerprint(KINDS["asynchronous"].finish)
+    before = fingerprint_of(KINDS["asynchronous"].finish)
     edited = tmp_path / "edited.py"
     edited.write_text(Path(str(source.__file__)).read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
     monkeypatch.setattr(source, "__file__", str(edited))
-    assert compiled._fingerprint(KINDS["asynchronous"].finish) != before
+    assert fingerprint_of(KINDS["asynchronous"].finish) != before
 
 
 def test_an_edited_rule_is_seen_by_the_next_process(tmp_path):

@@ -6,6 +6,7 @@ worker, version read, staleness, kind).
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +21,7 @@ from asyncq.engines.process import Cycle, SimpyEngine
 from asyncq.errors import DeadlockError, NoExactLaw, ScenarioError
 from asyncq.network import Network
 from asyncq.protocols import KINDS
+from asyncq.report import render
 from asyncq.state import CANCELLED, COMMITTED, LOST
 from asyncq.theory import staleness_law
 from asyncq.timeline import timeline
@@ -285,6 +287,62 @@ def test_work_that_outlasts_a_block_of_factors():
     factors = np.concatenate([variates.block(network.machines.slowness) for _ in range(4)])
     work = np.append(0.0, np.cumsum(0.001 / factors))
     assert rows(case, 1)[0][0] == pytest.approx(np.interp(25.0, work, 0.001 * np.arange(work.size)), rel=1e-9)
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize(("work", "warned"), [(15.0, False), (40.0, True)])
+def test_factors_that_are_met_twice_are_told(engine, work, warned):
+    """32,768 intervals of 1 ms are drawn from time 0 on. Two works of 15 s stay within them, one of 40 s does not."""
+    case = scenario(work, workers=1, slowness={"every": 0.001, "factor": 1.0}, run={"warmup": "none"})
+    run = simulate(case, updates=1, seed=0, engine=engine)
+    assert run.seconds == pytest.approx(work)
+    assert any("met factors twice" in warning for warning in run.warnings) == warned
+
+
+@pytest.mark.parametrize("factor", [0, -1, 1e-10, 1e10, float("nan"), float("inf"), "3", True, None])
+def test_a_slowdown_has_a_factor_within_reason(factor):
+    with pytest.raises(ScenarioError, match=r"slowdown\[0\]\.factor"):
+        scenario(slowdown=[window("gpu", 0, 1, factor=factor)])
+
+
+@pytest.mark.parametrize("factor", ["2h", "3", -1, 0, float("nan"), True, None])
+def test_shared_slowness_has_a_factor_without_a_unit(factor):
+    with pytest.raises(ScenarioError, match=r"slowness\.factor"):
+        scenario(slowness={"every": 1.0, "factor": factor})
+
+
+def test_a_run_that_only_loses_gradients_says_so():
+    pool = {"name": "spot", "workers": 3, "work_time": 1.0, "failure": {"after": 0.5, "repair": 1.0}}
+    case = scenario(pools=[pool], run={"until": 10.0})  # each fails at 0.5, 2, 3.5, ..., 9.5
+    with pytest.raises(ScenarioError, match=r"run\.until .* \(got 10 s\); end it later; 21 gradients were lost"):
+        simulate(case, seed=1)
+
+
+# -- what is shown of it ----------------------------------------------------------------------------------------------
+
+
+def test_a_phase_in_which_nothing_is_applied_has_no_staleness():
+    """Everybody is away from 0 to 2: no update, and nothing to take a mean of."""
+    case = scenario(1.0, workers=2, outage=[window("gpu", 0, 2)], run={"until": 9.5, "warmup": "none"})
+    run = simulate(case, seed=1)
+    away, back = json.loads(json.dumps(run.to_dict(), allow_nan=False))["phases"]
+    assert (away["updates"], away["staleness"]["mean"], away["throughput"]["mean"]) == (0, None, 0.0)
+    assert (back["updates"], back["staleness"]["mean"]) == (14, 13 / 14)  # two at a time, at 3, 4, ..., 9
+    assert "from 0 s     0 [0, 0]                      none                      gpu away\n" in render(run)
+
+
+def test_a_run_over_in_no_time_says_so():
+    case = scenario({"law": "empirical", "values": [0.0, 1.0]}, run={"until": 5.0, "updates": 1, "warmup": "none"})
+    run = simulate(case, seed=0)
+    assert run.seconds == 0  # one of eight workers had no work to do
+    json.dumps(run.to_dict(), allow_nan=False)
+    assert "throughput   none updates per second\n" in render(run)
+
+
+def test_slow_and_fast_are_told_once_each():
+    windows = [window("gpu[0]", 0, 5, factor=0.5), window("gpu[1]", 0, 5, factor=3), window("gpu[1]", 0, 4, factor=3)]
+    run = simulate(scenario(LAWS["gamma"], slowdown=windows, run={"until": 9.0, "warmup": "none"}), seed=1)
+    assert run.over_time.phases[0].what == ("gpu[0] 2 times faster", "gpu[1] 3 times slower")
 
 
 # -- a preemption -----------------------------------------------------------------------------------------------------

@@ -37,7 +37,12 @@ LAYERS: dict[str, int] = {
     for stem in stems.split()
 }
 HEAVY = ("numba", "statsmodels", "matplotlib", "scipy.stats", "joblib", "rich", "pandas")
-MAY_BE_HEAVY = {("asyncq.engines.compiled", "numba"), ("asyncq.sgd.kernels", "numba")}
+MAY_BE_HEAVY = {
+    ("asyncq.engines.compiled", "numba"),
+    ("asyncq.engines.kernel", "numba"),
+    ("asyncq.engines.machine_code", "numba"),
+    ("asyncq.sgd.kernels", "numba"),
+}
 
 
 @dataclass(frozen=True)

@@ -566,8 +566,8 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "slow-factor": (
         GOOD + '[[slowdown]]\nworker = "gpu"\nfrom = 1\nuntil = 2\nfactor = 0\n',
         "slowdown[0].factor",
-        "must be above 0 (got 0)",
-        "give a larger number",
+        "must be at least 1e-09 (got 0)",
+        "give 1e-09 or more",
     ),
     "slow-nan": (
         GOOD + '[[slowdown]]\nworker = "gpu"\nfrom = 1\nuntil = 2\nfactor = nan\n',

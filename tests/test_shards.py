@@ -15,13 +15,18 @@ from test_textbook import differing, figures
 from textbook import ratio
 
 from asyncq import Run, Scenario, simulate
+from asyncq.engines.process import SimpyEngine
 from asyncq.errors import NoExactLaw
 from asyncq.files import write_run
+from asyncq.network import Network
 from asyncq.report import render
 from asyncq.sgd.schedule import schedule_of
+from asyncq.statistics.precision import PrecisionRule
+from asyncq.statistics.series import Series
 from asyncq.theory.exact import mean_staleness, staleness_law
 from asyncq.theory.throughput import throughput
 from asyncq.timeline import timeline
+from asyncq.variates import Variates
 
 SHIPPED = Path(__file__).parents[1] / "scenarios" / "sharded.toml"
 KINDS = ({"kind": "asynchronous"}, {"kind": "stale-synchronous", "bound": 1})
@@ -259,3 +264,18 @@ def test_a_precision_and_a_warm_up_are_kept_to():
     assert run.warmup == 300
     assert run.precision <= 0.05
     assert sum(run.kinds.values()) == pytest.approx(run.updates - 300, abs=8)
+
+
+def test_the_precision_is_that_of_the_worst_shard():
+    """The widest interval of any shard, each looked at by itself."""
+    network = Network.of(scenario(server={"service_time": SERVICE, "shards": 3}))
+    series = Series(network, warmup=0)
+    for chunk in SimpyEngine(network, Variates(network.laws, seed=4)).chunks(5000):
+        series.fold(chunk)
+    widths = []
+    for shards in (*([one] for one in series.shards), series.shards):
+        rule = PrecisionRule(1e-9, network.unit, warmup=0)
+        assert not rule.reached(shards)
+        widths.append(rule.now)
+    assert len(set(widths[:3])) == 3
+    assert widths[3] == max(widths[:3])

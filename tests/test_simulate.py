@@ -115,3 +115,41 @@ def test_a_run_stopped_within_its_warm_up_has_nothing_to_report():
 def test_a_run_without_a_seed_records_the_one_it_drew():
     run = simulate(scenario(), updates=2000)
     assert simulate(scenario(), updates=2000, seed=run.seed).throughput == run.throughput
+
+
+def test_fitted_laws_are_shown_with_parameters_and_standard_errors():
+    """The mean of a Poisson law is estimated by that of the rows, whose interval the report has anyway."""
+    run = simulate(scenario(), updates=5000, seed=1)
+    poisson = next(law for law in run.laws if law.family == "poisson")
+    assert poisson.parameters["mean"] == pytest.approx(run.staleness.mean)
+    shown = " ".join(render(run).split())
+    for law in run.laws:
+        for name, value in law.parameters.items():
+            error = "" if law.standard_errors is None else f" ({law.standard_errors[name]:.2g})"
+            assert f" {name} {value:.4g}{error}" in shown
+    assert max(map(len, render(run).splitlines())) <= 104
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_pools_have_intervals(engine):
+    """Independent exponential workers: a pool of n makes n / E[W] gradients a second, and while one works the others
+    make E[W] times their own rate. 5 standard errors of Student's t (16 batches or more): false alarm 2e-4 each."""
+    pools = [{"name": name, "workers": 4, "work_time": {"law": "exponential", "mean": mean}}
+             for name, mean in (("fast", 0.05), ("slow", 0.2))]  # fmt: skip
+    run = simulate(scenario(pools=pools), updates=20_000, seed=3, engine=engine)
+    for pool, rate, stale in zip(run.pools, (80.0, 20.0), (0.05 * 80, 0.2 * 95), strict=True):
+        for mean, ci95, exact in (
+            (pool.throughput, pool.throughput_ci95, rate), (pool.staleness, pool.staleness_ci95, stale)
+        ):  # fmt: skip
+            half = (ci95[1] - ci95[0]) / 2
+            assert ci95 == pytest.approx((mean - half, mean + half))
+            assert abs(mean - exact) < 5 / 2.04 * half < 0.15 * exact
+    low, high = (f"{end:.4g}" for end in run.pools[0].throughput_ci95)
+    assert f"4 workers, {run.pools[0].throughput:.4g} [{low}, {high}] gradients/s, mean staleness" in render(run)
+
+
+def test_a_pool_without_gradients_has_no_interval():
+    pools = [{"name": name, "workers": 1, "work_time": work} for name, work in (("a", 1.0), ("b", 1e6))]
+    run = simulate(scenario(pools=pools, run={"warmup": "none"}), updates=50, seed=1)
+    assert run.pools[0].throughput == 1.0
+    assert (run.pools[1].staleness, run.pools[1].staleness_ci95) == (None, None)

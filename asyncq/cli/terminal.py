@@ -55,9 +55,9 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     under_way: list[bool] = []
 
     def ask(number: int, _: object) -> None:
-        if asked or not under_way:
+        asked.append(number)  # first: a compiler may swallow what is raised, and then the first chunk is the last
+        if len(asked) > 1 or not under_way:
             raise KeyboardInterrupt
-        asked.append(number)
 
     def stopped() -> bool:
         under_way[:] = [True]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.errors import DeadlockError
-from asyncq.machines import NEVER
+from asyncq.machines import NEVER, Machines
 from asyncq.state import CLOSED, LOST
 
 __all__ = ["Chunk", "Engine", "MachineTime", "check_progress", "why_stuck"]
@@ -161,3 +161,7 @@ class Engine(Protocol):
     @property
     def machine_time(self) -> MachineTime:
         """Where the workers' time went."""
+
+    @property
+    def machines(self) -> Machines | None:
+        """What befell the machines; None where nothing can."""

@@ -176,7 +176,7 @@ class SimpyEngine:
         self._row_station = [(0, 0.0, 0.0)] * len(self.state.row_worker)
         self._streams = streams = variates.hand_out()
         self._block = variates.block
-        self._machines = None if network.machines is None else network.machines.copy(variates.block)
+        self.machines = None if network.machines is None else network.machines.copy(variates.block)
         self._clients = None
         if network.clients is not None:
             places = network.workers + len(self.state.pending_read)
@@ -214,7 +214,7 @@ class SimpyEngine:
         legs = (leg[worker] for leg in self._routes)
         work, pull, push = (None if number == NO_STREAM else streams[number] for number in legs)
         with_extras, is_extra = bool(network.extras), worker >= network.workers
-        machines, clients = (None, None) if is_extra else (self._machines, self._clients)
+        machines, clients = (None, None) if is_extra else (self.machines, self._clients)
         lasts = timeout if clients is None else partial(self._lasts, worker)
         record = self.record
         began = pulled = worked = joined = NOT_YET
@@ -339,13 +339,13 @@ class SimpyEngine:
             c.leaves[worker] = self.env.now + streams[stays]()
         else:
             c.leaves[worker] = NEVER
-        if self._machines is not None:
-            self._machines.work[worker] = c.work[c.serving[worker]]
+        if self.machines is not None:
+            self.machines.work[worker] = c.work[c.serving[worker]]
         return [None if leg[worker] == NO_STREAM else streams[leg[worker]] for leg in self._routes]
 
     def _computes(self, worker: int) -> tuple[float, float]:
         """When the work that the worker begins now would end, and when one of its machines is struck."""
-        m, now = self._machines, float(self.env.now)
+        m, now = self.machines, float(self.env.now)
         assert m is not None
         m.draw_ahead(self._block, now)
         end, strike = now, NEVER
@@ -358,7 +358,7 @@ class SimpyEngine:
 
     def _is_away(self, worker: int) -> Walk:
         """One of the worker's machines has been struck: the gradient is lost, and it waits until all are back."""
-        m, now = self._machines, self.env.now
+        m, now = self.machines, self.env.now
         assert m is not None
         self._loses(worker)
         self.began_at[worker] = now

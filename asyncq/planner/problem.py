@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from asyncq.errors import ScenarioError
+from asyncq.plan_table import HUGE, TINY
 from asyncq.scenario import Scenario
 from asyncq.theory.minimax import polyak
 from asyncq.theory.time_to_target import Quadratic
@@ -61,6 +62,11 @@ class Problem:
             mu = target if momentum is None or momentum <= 0 else momentum
             sharpness = (1.0 + mu**0.5) ** 2 / rate
             inferred.append(f"sharpness {sharpness:.4g}, from learning rate {rate:g}, as if tuned without noise")
+        if sharpness is not None and not TINY <= sharpness <= HUGE:
+            raise ScenarioError(
+                f"{scenario.source or scenario.name}: optimizer.learning_rate must make a sharpness from {TINY:g} to "
+                f"{HUGE:g} (got {rate!r}, hence {sharpness:.3g}); give the learning rate of today, or plan.sharpness"
+            )
         unit = "learning rate"
         if sharpness is None:
             sharpness, unit = 1.0, "learning rate times sharpness"

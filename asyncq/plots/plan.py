@@ -11,6 +11,7 @@ from asyncq.planner import Plan, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = ["FIGURES", "efficiency", "momentum_budget", "regimes", "time_to_target", "trade_off"]
@@ -18,44 +19,56 @@ __all__ = ["FIGURES", "efficiency", "momentum_budget", "regimes", "time_to_targe
 FIGURES = ("efficiency", "momentum_budget", "time_to_target", "trade_off", "regimes")
 HARDWARE, STATISTICAL, TOTAL, GREY = "#4c72b0", "#c44e52", "#2d2d2d", "#8c8c8c"
 SORTS = ("o", "s", "^", "D", "v", "P", "X")
+STYLES = ("-", "--", "-.", ":")
 
 
 def efficiency(plan: Plan) -> Figure:
     """Hardware, statistical and total efficiency against workers in flight, as in Figure 1 of [AbM]: lower is
-    better."""
-    figure = _figure(3, width=11.0)
-    panels = (
+    better. Candidates that all have as many in flight stand below each other, the fastest first."""
+    panels: tuple[tuple[str, str, Callable[[Row], float]], ...] = (
         ("hardware: T_m / T_1", HARDWARE, lambda row: row.hardware_efficiency),
         ("statistical: I_m / I_1", STATISTICAL, lambda row: row.statistical_efficiency),
-        ("time to target over one worker's", TOTAL, lambda row: row.relative.mean),
+        ("total: time over one worker's", TOTAL, lambda row: row.relative.mean),
     )
+    level = len({_in_flight(row) for row in plan.rows}) == 1
+    rows = [row for row in plan.ranked if row.relative.mean < float("inf")]
+    figure = _figure(3, width=11.0, height=1.6 + 0.32 * max(3, len(rows)) if level else 4.6)
     for axes, (title, colour, value) in zip(figure.axes, panels, strict=True):
-        _by_sort(plan, axes, value, colour)
         axes.set_title(title, fontsize=10)
-        _scales(axes, log=True)
-        axes.set_xlabel(_flight(plan))
-    figure.axes[0].set_ylabel("lower is better")
-    _legend(figure.axes[-1])
+        if level:
+            axes.plot([value(row) for row in rows], range(len(rows)), "o", color=colour, markersize=5)
+            _logarithmic(axes.xaxis)
+            axes.set_yticks(range(len(rows)), [row.name if axes is figure.axes[0] else "" for row in rows], fontsize=8)
+            axes.set_ylim(len(rows) - 0.5, -0.5)
+            axes.set_xlabel("lower is better")
+        else:
+            _by_sort(plan, axes, value, colour)
+            _powers_of_two(axes)
+            _logarithmic(axes.yaxis)
+            axes.set_xlabel(_flight(plan))
+    if not level:
+        figure.axes[0].set_ylabel("lower is better")
+        _legend(figure, figure.axes[-1], columns=4)
     return figure
 
 
 def momentum_budget(plan: Plan) -> Figure:
     """The best explicit momentum against the additive rule's, as in Figures 2 and 3 of [AbM]."""
-    figure = _figure(1)
+    figure = _figure(1, height=5.4)
     axes = figure.axes[0]
     bend = plan.regimes
     target = plan.problem.momentum
     axes.axhline(target, color=GREY, linewidth=1, linestyle="--", label=f"mu* = {target:.2f} (one worker, no noise)")
     implicit = [target - (1.0 - 1.0 / m) for m in bend.workers]
-    axes.plot(bend.workers, implicit, color=HARDWARE, linewidth=1.2, label="additive rule: mu* - (1 - 1/M)")
+    axes.plot(bend.workers, implicit, "-.", color=HARDWARE, linewidth=1.2, label="additive rule: mu* - (1 - 1/M)")
     axes.plot(bend.workers, bend.momentum, ".:", color=STATISTICAL, label="best in mean square, exponential work")
     _by_sort(plan, axes, lambda row: row.tuned.momentum, TOTAL)
     axes.axhline(0.0, color="black", linewidth=0.6)
-    _scales(axes)
+    _powers_of_two(axes)
     axes.set_xlim(0.9, 1.2 * max(2, *(_in_flight(row) for row in plan.rows)))
     axes.set_xlabel(_flight(plan))
     axes.set_ylabel("explicit momentum")
-    _legend(axes)
+    _legend(figure, axes, columns=2)
     return figure
 
 
@@ -65,30 +78,44 @@ def time_to_target(plan: Plan) -> Figure:
     figure = _figure(1, height=1.6 + 0.32 * max(3, len(rows)))
     axes = figure.axes[0]
     for place, row in enumerate(rows):
-        colour = {"exact": TOTAL, "replay": HARDWARE, "model": GREY}[row.source]
-        axes.plot(row.relative.mean, place, "o", color=colour, markersize=5)
+        marker, colour, fill = {
+            "exact": ("o", TOTAL, TOTAL), "replay": ("s", HARDWARE, HARDWARE), "model": ("D", GREY, "white"),
+        }[row.source]  # fmt: skip
+        axes.plot(row.relative.mean, place, marker, color=colour, markerfacecolor=fill, markersize=5)
         if row.relative.ci95 is not None:
             axes.hlines(place, *row.relative.ci95, color=colour, linewidth=2)
     axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("time to target over one worker's\nblack: exact; blue: replayed, 95 %; grey: theory alone")
+    axes.set_xlabel("time to target over one worker's\ndisc: exact; square: replayed, 95 %; open diamond: theory alone")
     return figure
 
 
 def trade_off(plan: Plan) -> Figure:
-    """Samples per second against the 99 % staleness, the marker as large as the share of time wasted or waited."""
-    figure = _figure(1)
+    """Batches per second against the 99 % staleness, the disc as large as the share of time waited or wasted; the
+    numbers are those of the list beside it, the fastest candidate first."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    figure = _figure(1, width=9.0, height=max(4.2, 1.4 + 0.22 * len(plan.rows)))
     axes = figure.axes[0]
-    for row in plan.rows:
+    top = 0.0
+    for number, row in enumerate(plan.ranked, 1):
         lost = row.hardware.waiting + row.hardware.wasted
         samples = row.hardware.throughput.mean * row.candidate.samples
-        axes.scatter(row.hardware.stale99, samples, s=20 + 400 * lost, color=HARDWARE, alpha=0.55, linewidth=0)
-        axes.annotate(row.name, (row.hardware.stale99, samples), fontsize=7, xytext=(4, 4), textcoords="offset points")
+        top = max(top, samples)
+        axes.scatter(row.hardware.stale99, samples, s=20 + 400 * lost, color=HARDWARE, alpha=0.5, edgecolor=TOTAL,
+                     linewidth=0.6, label=f"{number}  {row.name}: {100 * lost:.0f} % lost")  # fmt: skip
+        side = 1 if number % 2 else -1
+        axes.annotate(f"{number}", (row.hardware.stale99, samples), fontsize=8, xytext=(9 * side, 7),
+                      textcoords="offset points", ha="center")  # fmt: skip
     axes.set_xscale("symlog", linthresh=1)
-    axes.margins(0.2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(0.1)
+    axes.set_ylim(0.0, 1.12 * top)
     axes.set_xlabel("staleness that 99 % of the gradients do not exceed (updates)")
     axes.set_ylabel("batches per second")
     axes.set_title("larger discs: more machine time waited or thrown away", fontsize=9)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8, handlelength=0, markerscale=0.0)
     return figure
 
 
@@ -97,21 +124,24 @@ def regimes(plan: Plan) -> Figure:
     figure = _figure(1)
     axes = figure.axes[0]
     bend = plan.regimes
-    for values, colour, name in (
-        (bend.without_noise, STATISTICAL, "no noise"),
-        (bend.updates, TOTAL, "the plan's noise"),
-        (bend.ten_times_noise, HARDWARE, "ten times the noise"),
+    for values, colour, style, name in (
+        (bend.without_noise, STATISTICAL, "^--", "no noise"),
+        (bend.updates, TOTAL, "o-", "the plan's noise"),
+        (bend.ten_times_noise, HARDWARE, "s:", "ten times the noise"),
     ):
-        axes.plot(bend.workers, values, ".-", color=colour, label=name)
+        axes.plot(bend.workers, values, style, color=colour, markersize=4, label=name)
     axes.axhline(2.0, color=GREY, linewidth=0.8, linestyle="--")
     if bend.critical is not None:
         axes.axvline(bend.critical, color=GREY, linewidth=0.8, linestyle=":")
-        axes.annotate(f"doubled at {bend.critical:.3g} workers", (bend.critical, 2.0), fontsize=8, xytext=(4, 6),
-                      textcoords="offset points")  # fmt: skip
-    _scales(axes, log=True)
+        late = bend.critical > 16
+        axes.annotate(f"doubled at {bend.critical:.3g} workers", (bend.critical, 0.97), fontsize=8, va="top",
+                      xycoords=("data", "axes fraction"), xytext=(-4 if late else 4, 0), textcoords="offset points",
+                      ha="right" if late else "left")  # fmt: skip
+    _powers_of_two(axes)
+    _logarithmic(axes.yaxis)
     axes.set_xlabel("asynchronous workers (exponential work, one gradient an update)")
     axes.set_ylabel("updates to the target over one worker's")
-    _legend(axes)
+    _legend(figure, axes, columns=3)
     return figure
 
 
@@ -138,36 +168,46 @@ def _flight(plan: Plan) -> str:
 
 
 def _by_sort(plan: Plan, axes: Axes, value: Callable[[Row], float], colour: str) -> None:
-    """One series for every protocol."""
+    """One series for every protocol, named by what sets it apart."""
+    spelled = [
+        [row.candidate.scenario.protocol.kind]
+        + [f"{key}={part}" for key, part in row.candidate.scenario.protocol.parameters.items()]
+        for row in plan.rows
+    ]
+    common = set.intersection(*map(set, spelled)) if len({tuple(words) for words in spelled}) > 1 else set()
     sorts: dict[str, list[Row]] = {}
-    for row in plan.rows:
-        given = row.candidate.scenario.protocol.parameters
-        words = " ".join([row.candidate.scenario.protocol.kind, *(f"{key}={part}" for key, part in given.items())])
-        sorts.setdefault(words, []).append(row)
+    for row, words in zip(plan.rows, spelled, strict=True):
+        sorts.setdefault(" ".join(word for word in words if word not in common), []).append(row)
     for number, (name, rows) in enumerate(sorts.items()):
         shown = sorted((row for row in rows if value(row) < float("inf")), key=_in_flight)
         points: Sequence[int] = [_in_flight(row) for row in shown]
-        marker = SORTS[number % len(SORTS)]
-        axes.plot(points, [value(row) for row in shown], f"{marker}-", color=colour, markersize=5, label=name)
+        axes.plot(points, [value(row) for row in shown], color=colour, marker=SORTS[number % len(SORTS)],
+                  linestyle=STYLES[number % len(STYLES)], markersize=5, label=name)  # fmt: skip
 
 
-def _scales(axes: Axes, *, log: bool = False) -> None:
-    """Powers of two along, and figures that read as numbers."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+def _powers_of_two(axes: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter
 
     if not any(np.size(line.get_xdata()) for line in axes.lines):  # nothing to scale
         axes.text(0.5, 0.5, "no candidate reaches the target", ha="center", fontsize=8, transform=axes.transAxes)
         return
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    if log:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-        low, high = axes.get_ylim()
-        axes.yaxis.set_minor_formatter(
-            FuncFormatter(lambda y, _: f"{y:.2g}") if high < 12 * low else NullFormatter()
-        )
 
 
-def _legend(axes: Axes) -> None:
-    axes.legend(frameon=False, fontsize=8)
+def _logarithmic(axis: Axis) -> None:
+    """With figures that read as numbers, at 1, 2 and 5, or closer together where that would be fewer than two."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    (axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale)("log")
+    low, high = axis.get_view_interval()
+    wide = high > 6.0 * low
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)) if wide else MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+
+
+def _legend(figure: Figure, axes: Axes, *, columns: int) -> None:
+    """Below the figure, where it covers nothing."""
+    lines, names = axes.get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)

@@ -205,7 +205,7 @@ def timeline(timeline: Timeline) -> Figure:
         if span.worker < lines:
             colour, hatch, words = LOOKS[span.stage]
             if span.cancelled:
-                colour, hatch, words = PALE[span.stage], "xxxx", "for nothing: cancelled"
+                colour, hatch, words = PALE[span.stage], "xxxx", "for nothing: cancelled or lost"
             known[words] = Patch(facecolor=colour, edgecolor="#777777", hatch=hatch, linewidth=0.4, label=words)
             bar = (span.worker, span.ended - span.began, 0.62, span.began)
             axes.barh(*bar, color=colour, edgecolor="#777777", hatch=hatch, linewidth=0.4)

@@ -51,7 +51,9 @@ class Collected:
     ``warmup`` (updates) is when it ended. ``histogram`` counts the staleness of applied rows, without trailing zeros
     (at least one cell). ``batches`` are equal batches of ``batch_rows`` rows in order, shape (batches, 8): rows, sums
     of staleness and its square, then the seconds, updates, visits, seconds waited and seat-seconds that passed.
-    ``parts`` are the histograms of consecutive ``part_rows`` rows (staleness beyond the last column left out);
+    ``parts`` are the histograms of consecutive ``part_rows`` rows (staleness beyond the last column left out), and
+    ``pool_parts``, shape (parts, 2, pools), their rows of every pool and the sums of those rows' staleness (without
+    pools if there is but one), ``part_seconds`` how long each of them took;
     ``sample`` is the staleness of every 2^``finest``-th row; ``blocks`` the staleness and the worker of ``BLOCK_ROWS``
     consecutive rows, or fewer at the run's end, from places spread evenly over the run.
     """
@@ -66,6 +68,8 @@ class Collected:
     batches: NDArray[np.float64]
     part_rows: int
     parts: Integers
+    pool_parts: Integers
+    part_seconds: NDArray[np.float64]
     finest: int
     sample: NDArray[np.unsignedinteger]
     blocks: tuple[tuple[NDArray[np.int32], NDArray[np.int32]], ...]
@@ -99,6 +103,8 @@ class Accumulator:
         self._packed = 0  # rows
         self._part_rows = _whole_updates(network, FIRST_PART)
         self._parts = np.zeros((PARTS, max(64, min(16 * network.workers, DENSE))), dtype=np.int64)
+        self._pool_of = network.pool_of
+        self._pool_parts = np.zeros((PARTS, 2, len(network.pools) if len(network.pools) > 1 else 0), dtype=np.int64)
         self._batch_rows = network.rows_per_update
         # time, version, visits, waited, busy at the end of the warm-up and at the end of every batch
         self._ends = np.zeros((BATCHES + 1, 5))
@@ -157,6 +163,8 @@ class Accumulator:
                 self._fold_sums(here.staleness)
             if self._kernel is None or top >= self._dense or here.busy is not None:
                 self._mark_ends(here)
+            if self._pool_parts.size:
+                self._fold_pools(here)
             self._keep_sample(here.staleness)
             self._keep_blocks(here)
             self.rows += last - first
@@ -181,6 +189,8 @@ class Accumulator:
             for part in range(half):
                 np.add(self._parts[2 * part, seen], self._parts[2 * part + 1, seen], out=self._parts[part, seen])
             self._parts[half:, seen] = 0
+            self._pool_parts[:half] = self._pool_parts[0::2] + self._pool_parts[1::2]
+            self._pool_parts[half:] = 0
             self._part_rows *= 2
         if self.rows == BATCHES * self._batch_rows:
             half = BATCHES // 2
@@ -227,6 +237,17 @@ class Accumulator:
         key = staleness if parts == 1 else staleness + (part - first) * (top + 1)
         counts = np.bincount(key, minlength=parts * (top + 1)).reshape(parts, top + 1)
         self._parts[first : first + parts, : top + 1] += counts
+
+    def _fold_pools(self, chunk: Chunk) -> None:
+        pools, rows = self._pool_parts.shape[2], chunk.staleness.size
+        first, last = self.rows // self._part_rows, (self.rows + rows - 1) // self._part_rows
+        place = self._pool_of[chunk.worker]
+        if last > first:
+            place = place + pools * (np.arange(self.rows, self.rows + rows) // self._part_rows - first)
+        size = pools * (last + 1 - first)
+        for count, weights in enumerate((None, chunk.staleness)):
+            found = np.bincount(place, weights=weights, minlength=size).reshape(-1, pools)
+            self._pool_parts[first : last + 1, count] += found.astype(np.int64)
 
     def _fold_sums(self, value: Integers) -> None:
         rows, size = value.size, self._batch_rows
@@ -299,6 +320,7 @@ class Accumulator:
             counts = np.append(counts, np.zeros(int(beyond[0][-1]) + 1 - counts.size, dtype=np.int64))
             counts[beyond[0]] = beyond[1]
         first, last = -(-after // batch_rows), rows // batch_rows
+        whole, each = slice(-(-after // part_rows), rows // part_rows), part_rows // batch_rows
         sums, ends = self._sums[first:last], self._ends[first : last + 1]
         sample = self._sample[-(-after // self._every) : -(-rows // self._every)]
         return Collected(
@@ -311,7 +333,9 @@ class Accumulator:
             batch_rows=batch_rows,
             batches=np.hstack([np.full((len(sums), 1), float(batch_rows)), sums, np.diff(ends, axis=0)]),
             part_rows=part_rows,
-            parts=self._parts[-(-after // part_rows) : rows // part_rows, seen].copy(),
+            parts=self._parts[whole, seen].copy(),
+            pool_parts=self._pool_parts[whole].copy(),
+            part_seconds=np.diff(self._ends[whole.start * each : whole.stop * each + 1 : each, 0]),
             finest=self._every.bit_length() - 1,
             sample=sample.astype(np.min_scalar_type(sample.max(initial=0))),
             blocks=tuple(self._blocks_after(after)),

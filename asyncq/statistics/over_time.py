@@ -60,8 +60,8 @@ class Phase:
 class OverTime:
     """A run over time, in bins with ``edges`` (seconds), shape (bins + 1,).
 
-    In each of them, shape (bins,): ``throughput`` (updates per second), the ``mean`` staleness of what was applied and
-    its 99 % ``quantile`` (nan where nothing was).
+    In each of them, shape (bins,): ``throughput`` (updates per second; nan if the run took no time), the ``mean``
+    staleness of what was applied and its 99 % ``quantile`` (nan where nothing was).
     """
 
     edges: NDArray[np.float64]
@@ -128,10 +128,11 @@ class TimeBins:
         below = np.cumsum(self._counts[:bins], axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = np.where(rows > 0, self._sums[:bins] / rows, np.nan)
+            throughput = np.where(lasted > 0, self._updates[:bins] / lasted, np.nan)
         quantile = np.where(rows > 0, (below < 0.99 * rows[:, None]).sum(axis=1), np.nan)
         return OverTime(
             edges=edges,
-            throughput=self._updates[:bins] / lasted,
+            throughput=throughput,
             mean=mean,
             quantile=quantile,
             phases=tuple(self._phase(low, high, edges, lasted) for low, high in pairwise(self._phases) if low < ended),
@@ -146,7 +147,7 @@ class TimeBins:
         return Phase(
             begins=low,
             until=min(high, float(edges[-1])),
-            what=tuple(one.what for one in self.befallen if one.begins <= low < one.until),
+            what=tuple(dict.fromkeys(one.what for one in self.befallen if one.begins <= low < one.until)),
             updates=int(updates.sum()),
             throughput=ratio_of_batches(updates, lasted[own], unit=f"{self.unit} per second"),
             staleness=ratio_of_batches(sums, rows, unit=self.unit),
@@ -154,5 +155,8 @@ class TimeBins:
 
 
 def _windows(scenario: Scenario) -> Sequence[tuple[str, Any]]:
-    slow = [(f"{one.worker} {one.factor:g} times slower", one) for one in scenario.slowdown]
+    def pace(factor: float) -> str:
+        return f"{factor:g} times slower" if factor >= 1 else f"{1 / factor:g} times faster"
+
+    slow = [(f"{one.worker} {pace(one.factor)}", one) for one in scenario.slowdown]
     return [*slow, *((f"{one.worker} away", one) for one in scenario.outage)]

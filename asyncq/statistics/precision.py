@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from asyncq.estimate import Estimate
@@ -42,21 +43,25 @@ class PrecisionRule:
     now: float = field(default=float("inf"))
     _next: int = field(default=0)
 
-    def reached(self, accumulator: Accumulator) -> bool:
-        """Look, if it is time to."""
-        if accumulator.rows < max(self._next, FEWEST_CYCLES * accumulator.workers):
+    def reached(self, accumulators: Sequence[Accumulator]) -> bool:
+        """Look, if it is time to: at every shard of a server, of which the worst counts."""
+        rows = min(accumulator.rows for accumulator in accumulators)
+        if rows < max(self._next, FEWEST_CYCLES * accumulators[0].workers):
             return False
-        self._next = int(GROWTH * accumulator.rows)
+        self._next = int(GROWTH * rows)
+        widths = [self._widest(accumulator) for accumulator in accumulators]
+        if None in widths:
+            return False
+        self.now = max(width for width in widths if width is not None)
+        return self.now <= self.goal
+
+    def _widest(self, accumulator: Accumulator) -> float | None:
+        """The widest relative half-width; None before the run has settled."""
         cut = 0
         if self.warmup is None:
             found = warm_up(accumulator)
             cut = found.rows
             if found.enough is not None:
-                return False
-        widths = [
-            estimate.half_width / abs(estimate.mean)
-            for estimate in watched(accumulator.collected(cut), self.unit).values()
-            if estimate.mean
-        ]
-        self.now = max(widths, default=0.0)
-        return self.now <= self.goal
+                return None
+        seen = watched(accumulator.collected(cut), self.unit).values()
+        return max((one.half_width / abs(one.mean) for one in seen if one.mean), default=0.0)

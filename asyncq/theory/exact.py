@@ -74,7 +74,7 @@ def mean_staleness(scenario: Scenario) -> float | None:
         return 0.0
     if _reads_late(network):
         return None
-    if network.clients is not None and (kind == "tree" or bool((network.clients.stays != NO_STREAM).any())):
+    if _clients_go(network) or (kind == "tree" and network.clients is not None):
         return None
     if network.is_sharded:
         return _sharded_mean(network) if kind == "asynchronous" else None
@@ -154,11 +154,18 @@ def _sharded_mean(network: Network) -> float | None:
 
 def _calls_alike(network: Network) -> None:
     if network.calls_differ:
+        reason = "a gradient's client is one of those that are idle, so its work depends on who is busy with others"
+        if _clients_go(network):
+            reason = "clients go before they are done, and which intervals end with an update depends on their length"
         raise NoExactLaw(
-            "a gradient's client is one of those that are idle, so that its work depends on who is busy with others",
+            reason,
             "workers whose work_time is a mixture of the classes' laws, weighted by clients times availability: the "
             "limit for many more clients than concurrency, if nobody goes",
         )
+
+
+def _clients_go(network: Network) -> bool:
+    return network.clients is not None and bool((network.clients.stays != NO_STREAM).any())
 
 
 def _reads_late(network: Network) -> bool:
@@ -224,7 +231,7 @@ def _k_async(network: Network, tolerance: float) -> StalenessLaw:
 
 
 def _round_robin(network: Network, tolerance: float) -> StalenessLaw:
-    if network.clients is not None and (network.clients.stays != NO_STREAM).any():
+    if _clients_go(network):
         _calls_alike(network)
     if _reads_late(network):
         raise NoExactLaw(
