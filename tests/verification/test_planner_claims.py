@@ -52,7 +52,7 @@ def prepared(given: dict[str, Any]) -> tuple[Any, Problem, Tuned]:
     scenario = made(given)
     candidate, problem = candidates(scenario)[0][0], Problem.of(scenario)
     seen = hardware(candidate, seed=1, engine="compiled")
-    return candidate, problem, Tuner(problem, 0.1).tuned(candidate, seen)
+    return candidate, problem, Tuner(problem, 0.1).tuned(candidate, seen.law)
 
 
 def replayed(candidate: Any, problem: Problem, tuned: Tuned, seed: int) -> Any:
