@@ -597,7 +597,7 @@ class Scenario(Table):
         brief = {key: value if isinstance(value, int | str) else f"{len(value)} edges"
                  for key, value in self.parameters.items() if (key, value) != ("read", "start")}  # fmt: skip
         if "staleness_budget" in brief:
-            brief["staleness_budget"] = f"{brief['staleness_budget']} (of the mean)"
+            brief["staleness_budget"] = f"{brief['staleness_budget']} (mean)"
         return " ".join([self.protocol.kind, *(f"{key}={value}" for key, value in brief.items())])
 
     @property

@@ -232,7 +232,7 @@ def test_the_report_says_what_the_budget_bounds():
 
 def test_wherever_the_budget_is_printed_it_is_said_to_be_of_the_mean():
     case = actors(staleness_budget=2)
-    words = "staleness_budget=2 (of the mean)"
+    words = "staleness_budget=2 (mean)"
     seen = replicate(case, replications=2, updates=200, seed=1)
     assert words in render(seen.runs[0])
     assert "bounds the mean, not each sample's: the stalest was" in render(seen.runs[0])
