@@ -23,6 +23,7 @@ HEAD = (
 NOTES = (
     "stale, 99 %: mean and 99 % quantile of the staleness, in updates. waits: share of machine time lost to waiting.",
     "T_m/T_1, I_m/I_1: time per update and updates to the target over one worker's. time: over one worker's.",
+    "rate: learning rate. margin: the largest stable one over it.",
     "updates: x exact; r replayed, theory agrees; m theory alone (independent staleness). R, X: the two differ.",
     "a * marks a learning rate that was lowered because the trace did not bear theory's.",
 )

@@ -72,7 +72,7 @@ def candidates(scenario: Scenario) -> tuple[list[Candidate], list[str]]:
     reasons: dict[tuple[int, int], list[str]] = {}
     for chosen in itertools.product(*(range(len(values)) for _, values in axes)):
         picked = {path: values[i] for (path, values), i in zip(axes, chosen, strict=True)}
-        name = ", ".join(_words(path, value) for path, value in picked.items()) or scenario.name
+        name = ", ".join(_words(path, value) for path, value in picked.items()) or scenario.protocol.kind
         try:
             found.append(_candidate(scenario, base, picked, name))
             possible.update(enumerate(chosen))

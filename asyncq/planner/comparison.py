@@ -21,7 +21,7 @@ from asyncq.planner.hardware import Hardware, hardware, relative_error, to_dict
 from asyncq.planner.problem import Problem
 from asyncq.planner.regimes import Regimes, regimes
 from asyncq.planner.sensitivity import Sensitivity, sensitivity
-from asyncq.planner.tuning import HIGHEST, LOWEST, Tuned, best_step, model_of, tune
+from asyncq.planner.tuning import HIGHEST, LOWEST, Tuned, best_steps, model_of, tune
 from asyncq.scenario import Scenario
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.exponential import exponential_workers
@@ -247,7 +247,8 @@ def plan(
     tell(2 * len(found) + 1, "sensitivity")
     moved = () if stopped else sensitivity(scenario, rows, problem, tuner, seed=seed, engine=engine)
     choice = decision.choice(rows, winner, verdict)
-    answers = decision.answers(rows, winner, choice, contest, verdict, bend, moved, problem, stopped)
+    one_rate = one[1] / problem.quadratic.sharpness
+    answers = decision.answers(rows, winner, choice, contest, verdict, bend, moved, problem, one_rate, stopped)
     return Plan(
         scenario=scenario,
         problem=problem,
@@ -261,7 +262,7 @@ def plan(
         regimes=bend,
         sensitivity=moved,
         left_out=tuple(left_out),
-        one_worker={"momentum": one[0], "learning_rate": one[1] / problem.quadratic.sharpness, "updates": one[2],
+        one_worker={"momentum": one[0], "learning_rate": one_rate, "updates": one[2],
                     "seconds_per_update": lone, "time_to_target": one[2] * lone},
         interrupted=stopped,
     )  # fmt: skip
@@ -290,9 +291,9 @@ class Tuner:
                 mu, step, updates = tune(model, reserve=self.reserve, prefer=self.problem.momentum)
             else:
                 middle = math.atanh(near.momentum)
-                momenta = {min(max(math.tanh(middle + shift), LOWEST), HIGHEST) for shift in shifts}
-                tried = [(m, *best_step(model, m, self.reserve, near.step)) for m in sorted(momenta)]
-                mu, step, updates = min(tried, key=lambda found: found[2])
+                momenta = sorted({min(max(math.tanh(middle + shift), LOWEST), HIGHEST) for shift in shifts})
+                tried = zip(momenta, best_steps(model, momenta, self.reserve, near.step), strict=True)
+                mu, (step, updates) = min(tried, key=lambda found: found[1][1])
             margin = model.threshold(mu) / step if step > 0 else math.inf
             if isinstance(model, UnequalLoss):
                 if updates <= EXACT_MOMENTS:

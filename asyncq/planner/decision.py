@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asyncq.plan_table import varied
 from asyncq.planner.confirmation import Confirmation, quantile
 from asyncq.planner.hardware import relative_error
 from asyncq.planner.problem import Problem
@@ -165,10 +166,11 @@ def answers(
     bend: Regimes,
     moved: tuple[Sensitivity, ...],
     problem: Problem,
+    one_rate: float,
     interrupted: bool,
 ) -> tuple[str, ...]:
-    """The plan in sentences, the most important first."""
-    lines = list(_winner(winner, chosen, contest_, problem))
+    """The plan in sentences, the most important first. ``one_rate`` is one worker's best learning rate."""
+    lines = list(_winner(winner, chosen, contest_, verdict_, problem, one_rate))
     if winner is not None and chosen is not None:
         lines += [_verdict(verdict_), _bottleneck(chosen), _workers(bend), *_regime(bend, problem)]
         lines += _moved(moved, winner)
@@ -177,7 +179,9 @@ def answers(
     return tuple(lines)
 
 
-def _winner(winner: Row | None, chosen: Row | None, seen: Contest, problem: Problem) -> Iterator[str]:
+def _winner(
+    winner: Row | None, chosen: Row | None, seen: Contest, verdict_: Verdict, problem: Problem, one_rate: float
+) -> Iterator[str]:
     if winner is None or chosen is None:
         yield (
             "No candidate reaches the target: gradient noise holds the loss above it, or no step is stable. "
@@ -194,11 +198,15 @@ def _winner(winner: Row | None, chosen: Row | None, seen: Contest, problem: Prob
     shape = f"{c.workers} worker{'s' if c.workers > 1 else ''}{grouped}"
     yield (
         f"Set: {shape}, {c.scenario.protocol.kind}{_parameters(chosen)}, momentum {chosen.tuned.momentum:.2f}, "
-        f"{problem.unit} {chosen.learning_rate:.3g} ({chosen.tuned.margin:.3g} times below instability)."
+        f"{problem.unit} {chosen.learning_rate:.3g} ({chosen.learning_rate / one_rate:.3g} of one worker's best; "
+        f"{chosen.tuned.margin:.3g} times below instability)."
     )
+    if ends := list(_at_an_end(chosen)):
+        yield f"Best at an end of what was tried: {'; '.join(ends)}. Try beyond it."
     if chosen is not winner:
         gap = chosen.time.mean / winner.time.mean
-        yield f"The fastest is {winner.name}, by {100 * (gap - 1):.2g} %: too little to go asynchronous for."
+        why = "too little to go asynchronous for" if verdict_.sure else "not sure enough to go asynchronous for"
+        yield f"The fastest is {winner.name}, by {100 * (gap - 1):.2g} %: {why}."
     if seen.level:
         yield f"Not distinguishable from {winner.name}: {'; '.join(seen.level)}."
     beaten = [rival for rival in seen.rivals if rival.distinguishable and rival.name != chosen.name]
@@ -206,6 +214,18 @@ def _winner(winner: Row | None, chosen: Row | None, seen: Contest, problem: Prob
         next_ = min(beaten, key=lambda rival: rival.factor)
         interval = f" ({_ends(next_.ci95)})" if next_.ci95 else ""
         yield f"The next, {next_.name}, takes {next_.factor:.3g}{interval} times as long as the fastest."
+
+
+def _at_an_end(chosen: Row) -> Iterator[str]:
+    """The smallest or largest values tried that the chosen candidate has, of those that it could go beyond."""
+    scenario = chosen.candidate.scenario
+    tried = {} if scenario.plan is None else dict(varied(scenario.plan.vary))
+    for path, value in chosen.candidate.values.items():
+        values = tried.get(path, ())
+        if len(values) < 3 or not all(isinstance(one, int | float) for one in values):
+            continue
+        if value in (min(values), max(values)) and not (path == "groups.count" and value in (1, scenario.workers)):
+            yield f"{path} = {value:g}, the {'smallest' if value == min(values) else 'largest'}"
 
 
 def _parameters(row: Row) -> str:
@@ -242,10 +262,12 @@ def _bottleneck(winner: Row) -> str:
 
 
 def _workers(bend: Regimes) -> str:
-    useful = f"more than {WORKERS[-1]}" if bend.useful is None else f"{bend.useful:.0f}"
+    useful = f"more than {WORKERS[-1]}: to there every doubling saves a tenth of the time"
+    if bend.useful is not None:
+        useful = f"{bend.useful:.0f}: from there a doubling saves less than a tenth of the time"
     return (
         f"Largest useful number of asynchronous workers, exponential work: {bend.additive:.3g} by the additive rule "
-        f"mu_S = mu*; {useful} in mean square, retuned (from there a doubling saves less than 10 % of the time)."
+        f"mu_S = mu*, which is for curvature without noise; in mean square, retuned, {useful}."
     )
 
 
@@ -266,7 +288,7 @@ def _moved(moved: tuple[Sensitivity, ...], winner: Row) -> Iterator[str]:
         return
     top = moved[0]
     if top.swing < SMALL_SWING:
-        yield "No input matters much: halved or doubled, none moves the lead over the best rival by 2 %."
+        yield "No input matters much: none moves the lead over the best rival by 2 %, halved or doubled."
         return
     yield (
         f"What matters most: the {top.input}; {top.change}, the best rival's time goes from {top.lead_before:.3g} to "

@@ -83,16 +83,18 @@ class Problem:
             inferred=tuple(inferred),
         )
 
-    def with_(self, *, noise: float = 1.0, condition: float = 1.0) -> Problem:
-        """The same with its gradient noise and its condition number multiplied by factors."""
+    def with_(self, *, noise: float = 1.0, condition: float = 1.0, reduction: float = 1.0) -> Problem:
+        """The same with its gradient noise and its condition number multiplied by factors, and its loss reduction
+        raised to the power ``reduction``."""
         h = self.quadratic.curvature
         stretch = 0.0 if self.condition_number == 1 else -np.log(condition) / np.log(self.condition_number)
         modes = h * (h.max() / h) ** stretch
-        quadratic = _quadratic(modes, self.gradient_noise * noise, self.loss_reduction)
+        target = self.loss_reduction**reduction
+        quadratic = _quadratic(modes, self.gradient_noise * noise, target)
         kappa = self.condition_number * condition if h.size > 1 else 1.0
         return replace(
             self, quadratic=quadratic, condition_number=kappa, gradient_noise=self.gradient_noise * noise,
-            momentum=polyak(kappa)[0],
+            momentum=polyak(kappa)[0], loss_reduction=target,
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:

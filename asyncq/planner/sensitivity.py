@@ -1,4 +1,5 @@
-"""What would change the decision: each input halved and doubled, by theory, for the contenders."""
+"""What would change the decision: each input halved and doubled (the loss reduction: in its logarithm), by theory, for
+the contenders."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ class Sensitivity:
 def sensitivity(
     scenario: Scenario, rows: list[Row], problem: Problem, tuner: Tuner, *, seed: int, engine: str
 ) -> tuple[Sensitivity, ...]:
-    """Halve and double gradient noise, condition number, the cv of the work and the service time."""
+    """Halve and double gradient noise, condition number, the cv of the work, the service time, and the logarithm of the
+    loss reduction."""
     from asyncq.planner.comparison import Tuner
     from asyncq.planner.decision import WORTHWHILE
 
@@ -91,15 +93,18 @@ def sensitivity(
     _, before, choice = judged(times(tuner, {}))
     out = []
     for factor, word in ((2.0, "doubled"), (0.5, "halved")):
-        for name, other_problem in (
-            ("gradient noise", problem.with_(noise=factor)),
-            ("condition number", problem.with_(condition=factor)),
+        target = problem.with_(reduction=factor)
+        instead = f"{target.loss_reduction:.3g} instead of {problem.loss_reduction:.3g}"
+        for name, said, other_problem in (
+            ("gradient noise", word, problem.with_(noise=factor)),
+            ("condition number", word, problem.with_(condition=factor)),
+            ("loss reduction", instead, target),
         ):
             if name == "gradient noise" and problem.gradient_noise == 0:
                 continue
             if name == "condition number" and problem.condition_number * factor <= 1:
                 continue
-            out.append((name, word, judged(times(Tuner(other_problem, tuner.reserve), {}))))
+            out.append((name, said, judged(times(Tuner(other_problem, tuner.reserve), {}))))
         for name, change in _machines(scenario, factor):
             changed = {row.name: change(row.candidate) for row in contenders}
             out.append((name, word, judged(times(Tuner(problem, tuner.reserve), changed))))

@@ -17,7 +17,7 @@ from asyncq.staleness import StalenessLaw
 from asyncq.theory.exponential import ExponentialWorkers, exponential_workers
 from asyncq.theory.time_to_target import ExactLoss, LawLoss, LossModel, Quadratic, UnequalLoss
 
-__all__ = ["Tuned", "best_step", "model_of", "tune"]
+__all__ = ["Tuned", "best_steps", "model_of", "tune"]
 
 Real = NDArray[np.float64]
 
@@ -108,7 +108,7 @@ def _search(
 
     def together(points: Sequence[float], guess: float | None) -> Real:
         new = [x for x in points if x not in kept]
-        kept.update(zip(new, _best_steps(model, [float(np.tanh(x)) for x in new], reserve, guess), strict=True))
+        kept.update(zip(new, best_steps(model, [float(np.tanh(x)) for x in new], reserve, guess), strict=True))
         return np.array([kept[x][1] for x in points])
 
     low, high = float(np.arctanh(LOWEST)), float(np.arctanh(HIGHEST))
@@ -156,15 +156,11 @@ def _search(
     return float(np.tanh(as_good)), *kept[as_good]
 
 
-def best_step(model: LossModel, momentum: float, reserve: float, guess: float | None = None) -> tuple[float, float]:
-    """(step, updates) of the best step at one momentum."""
-    return _best_steps(model, [momentum], reserve, guess)[0]
-
-
-def _best_steps(
+def best_steps(
     model: LossModel, momenta: Sequence[float], reserve: float, guess: float | None
 ) -> list[tuple[float, float]]:
-    """The same at several momenta, whose searches go side by side: what they ask is answered at once."""
+    """(step, updates) of the best step at each momentum; the searches go side by side, what they ask is answered at
+    once."""
     searches = {i: _search_steps(model, mu, reserve, guess) for i, mu in enumerate(momenta)}
     asked = {i: next(search) for i, search in searches.items()}
     found: dict[int, tuple[float, float]] = {}
