@@ -126,7 +126,8 @@ def test_an_override_of_what_varies_is_refused(path: str, tmp_path: Any) -> None
     file = tmp_path / "mine.toml"
     file.write_text(
         'schema = 1\n[[pool]]\nname = "gpu"\nworkers = 4\nwork_time = 1\n[groups]\ncount = 1\n'
-        '[optimizer]\nmomentum = 0.5\n[plan]\ngradient_noise = 1\n[plan.vary]\n"groups.count" = [1, 2]\ngpu.workers = [2, 4]\n'
+        '[optimizer]\nmomentum = 0.5\n'
+        '[plan]\ngradient_noise = 1\n[plan.vary]\n"groups.count" = [1, 2]\ngpu.workers = [2, 4]\n'
     )
     value = "{count = 2}" if path == "groups" else "2"
     done = CliRunner().invoke(main, ["plan", str(file), "--set", f"{path}={value}"])

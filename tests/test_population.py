@@ -16,11 +16,12 @@ import pytest
 import simpy
 from cases import LAWS, scenario
 
-from asyncq import Scenario, plan, predict, simulate
+from asyncq import Scenario, predict, simulate
 from asyncq.engines import Chunk
 from asyncq.engines.process import SimpyEngine
 from asyncq.errors import DeadlockError, NoExactLaw
 from asyncq.network import Network
+from asyncq.planner.candidates import candidates
 from asyncq.protocols import KINDS
 from asyncq.report import render
 from asyncq.run import Run
@@ -482,9 +483,10 @@ def test_a_plan_varies_concurrency():
         {"name": "a", "clients": 50, "work_time": LAWS["gamma"]},
         {"name": "b", "clients": 50, "work_time": {"law": "exponential", "mean": 4.0}},
     )
-    made = case(*classes, plan=tables, optimizer={"momentum": 0.9}, run={"updates": 2000, "seed": 1})
-    found = plan(made, engine="simpy")
-    assert {row.candidate.workers for row in found.rows} == {4, 8}
+    made = case(*classes, plan=tables, optimizer={"momentum": 0.5}, run={"updates": 2000, "seed": 1})
+    found, left_out = candidates(made)
+    assert [(one.workers, one.network.workers, one.added) for one in found] == [(4, 4, False), (8, 8, False), (8, 8, True)]
+    assert not left_out
 
 
 def test_overrides_reach_into_a_class():
