@@ -270,11 +270,11 @@ def stand_in_lines(parts: list[dict[str, Any]]) -> list[str]:
             calendar, rows = part["stand_ins"].values()
             kernel = part["parts"]["kernel"]
             left = kernel - rows
-            rest = f"what is left, {left:.1f}, goes" if left >= 1 else "no measurable part is left that would go"
+            rest = f"what is left, {left:.1f}, goes" if left >= 1 else "nothing measurable is left that goes"
             lines.append(
                 f"{WORKLOADS[part['workload']].title}: of the kernel's {kernel:.1f} ns, a loop over the calendar alone "
-                f"takes {calendar:.1f}; with the rule and its rows {rows:.1f}; {rest} to streams, stages and the account "
-                "of machine time."
+                f"takes {calendar:.1f}; with the rule and its rows {rows:.1f}; {rest} to streams, stages and the "
+                "account of machine time."
             )
         elif "stand_ins_missing" in part:
             lines.append(part["stand_ins_missing"])
