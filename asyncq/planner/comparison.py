@@ -35,6 +35,7 @@ __all__ = ["Plan", "Row", "plan"]
 
 CANNOT_WIN = 2.0  # times the best so far: not replayed
 REPLAYED = 2_400_000  # updates to the target of all that is replayed: the fastest by theory come first
+MOST_GRADIENTS = 4_000_000  # to the target of one that is replayed: its trace holds over twice as many rows
 KEPT_ROWS = 200_000  # of a trace, while other candidates are looked at
 EXACT_MOMENTS = 20_000  # updates of unequal workers that are followed exactly
 
@@ -224,7 +225,7 @@ def plan(
             why = "never reaches the target"
         elif by_theory[place] > CANNOT_WIN * best:
             why = f"cannot win: by theory {by_theory[place] / best:.1f} times the best's time"
-        elif tuned.updates > min(LONGEST, left):
+        elif tuned.updates > min(LONGEST, left, MOST_GRADIENTS / candidate.gradients):
             why = f"too long: {tuned.updates:,.0f} updates to replay"
         else:
             left -= int(tuned.updates)
