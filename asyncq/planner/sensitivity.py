@@ -22,6 +22,7 @@ __all__ = ["Sensitivity", "sensitivity"]
 
 CONTENDERS = 3
 SHIFTS = (0.0, -0.25, 0.25)  # of the momentum (atanh), where the problem changes: its best moves with it
+FAR = (*SHIFTS, -1.0, -0.5, 0.5, 1.0)  # where the target does
 SPREAD_OF_NONE = 0.2  # cv to which work that never varies is raised
 
 
@@ -70,14 +71,16 @@ def sensitivity(
     other = [row for row in ranked if row.candidate.fresh != first.candidate.fresh][:1]
     contenders = [first, *dict.fromkeys([*other, *ranked[1:]])][:CONTENDERS]
 
-    def times(new: Tuner, changed: dict[str, Candidate]) -> dict[str, float]:
+    def times(
+        new: Tuner, changed: dict[str, Candidate], shifts: tuple[float, ...] = SHIFTS
+    ) -> dict[str, float]:
         out = {}
         for row in contenders:
             candidate, rate, law = row.candidate, row.hardware.throughput.mean, row.hardware.law
             if row.name in changed:
                 candidate = changed[row.name]
                 rate, law = pace(candidate, seed=seed, engine=engine)
-            out[row.name] = new.tuned(candidate, law, row.tuned, (0.0,) if changed else SHIFTS).updates / rate
+            out[row.name] = new.tuned(candidate, law, row.tuned, (0.0,) if changed else shifts).updates / rate
         return out
 
     synchronous = {row.name for row in contenders if row.candidate.fresh}
@@ -95,16 +98,16 @@ def sensitivity(
     for factor, word in ((2.0, "doubled"), (0.5, "halved")):
         target = problem.with_(reduction=factor)
         instead = f"{target.loss_reduction:.3g} instead of {problem.loss_reduction:.3g}"
-        for name, said, other_problem in (
-            ("gradient noise", word, problem.with_(noise=factor)),
-            ("condition number", word, problem.with_(condition=factor)),
-            ("loss reduction", instead, target),
+        for name, said, other_problem, shifts in (
+            ("gradient noise", word, problem.with_(noise=factor), SHIFTS),
+            ("condition number", word, problem.with_(condition=factor), SHIFTS),
+            ("loss reduction", instead, target, FAR),
         ):
             if name == "gradient noise" and problem.gradient_noise == 0:
                 continue
             if name == "condition number" and problem.condition_number * factor <= 1:
                 continue
-            out.append((name, said, judged(times(Tuner(other_problem, tuner.reserve), {}))))
+            out.append((name, said, judged(times(Tuner(other_problem, tuner.reserve), {}, shifts))))
         for name, change in _machines(scenario, factor):
             changed = {row.name: change(row.candidate) for row in contenders}
             out.append((name, word, judged(times(Tuner(problem, tuner.reserve), changed))))

@@ -226,9 +226,13 @@ class TestSensitivity:
             patch.setattr(comparison, "regimes", lambda *_: found.regimes)
             patch.setattr(comparison, "sensitivity", lambda *_, **__: ())
             for item in found.sensitivity:
-                factor = {"doubled": 2.0, "halved": 0.5}[item.change]
+                factor = {"doubled": 2.0, "halved": 0.5}.get(item.change, 1.0)
                 changed = json.loads(json.dumps(given))
-                if item.input == "cv of the work time":
+                if item.input == "loss reduction":
+                    instead, planned = map(float, item.change.split(" instead of "))
+                    assert instead in (pytest.approx(planned**2), pytest.approx(planned**0.5, abs=0.005))
+                    changed["plan"]["target"]["loss_reduction"] = instead
+                elif item.input == "cv of the work time":
                     changed["pool"][0]["work_time"]["cv"] *= factor
                 else:
                     changed["plan"]["_".join(item.input.split())] *= factor
