@@ -9,16 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asyncq.advice import recommend, step_sizes
     from asyncq.errors import AsyncqError, DeadlockError, NoExactLaw, ScenarioError, TooShortError
     from asyncq.planner import Plan, plan
-    from asyncq.replications import Replications, replicate
-    from asyncq.run import Run, simulate
+    from asyncq.results.advice import recommend, step_sizes
+    from asyncq.results.replications import Replications, replicate
+    from asyncq.results.run import Run, simulate
     from asyncq.scenario import Scenario
     from asyncq.staleness import StalenessLaw
-    from asyncq.theory.exact import staleness_law
-    from asyncq.theory.exponential import exponential_workers
+    from asyncq.theory.descent.exponential import exponential_workers
     from asyncq.theory.prediction import predict
+    from asyncq.theory.queueing.exact import staleness_law
 
 __version__ = "0.1.0"
 
@@ -27,20 +27,20 @@ _HOMES = {
     "DeadlockError": "errors",
     "NoExactLaw": "errors",
     "Plan": "planner",
-    "Replications": "replications",
-    "Run": "run",
+    "Replications": "results.replications",
+    "Run": "results.run",
     "Scenario": "scenario",
     "ScenarioError": "errors",
     "StalenessLaw": "staleness",
     "TooShortError": "errors",
-    "exponential_workers": "theory.exponential",
+    "exponential_workers": "theory.descent.exponential",
     "plan": "planner",
     "predict": "theory.prediction",
-    "recommend": "advice",
-    "replicate": "replications",
-    "simulate": "run",
-    "staleness_law": "theory.exact",
-    "step_sizes": "advice",
+    "recommend": "results.advice",
+    "replicate": "results.replications",
+    "simulate": "results.run",
+    "staleness_law": "theory.queueing.exact",
+    "step_sizes": "results.advice",
 }
 
 __all__ = [

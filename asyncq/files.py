@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncq.errors import ScenarioError
+from asyncq.protocols.state import KIND_NAMES
 from asyncq.staleness import StalenessLaw
-from asyncq.state import KIND_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from asyncq.papers.claim import Reproduction
-    from asyncq.run import Run
-    from asyncq.theory.landscape import Budget, Landscape
-    from asyncq.theory.pipeline import Schedule
+    from asyncq.results.run import Run
+    from asyncq.results.timeline import Timeline
     from asyncq.theory.prediction import Prediction
-    from asyncq.theory.recommendation import Recommendation
+    from asyncq.theory.queueing.pipeline import Schedule
+    from asyncq.theory.recommendation.landscape import Budget, Landscape
+    from asyncq.theory.recommendation.recommendation import Recommendation
     from asyncq.theory.stability import StepSizes
-    from asyncq.timeline import Timeline
 
 __all__ = [
     "write_prediction",

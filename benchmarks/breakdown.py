@@ -18,14 +18,14 @@ import numpy as np
 from contenders import WORKLOADS, Workload
 
 from asyncq import Scenario, simulate
-from asyncq.engines import compiled
-from asyncq.engines.calendar import following, fresh, put
-from asyncq.engines.machine_code import compiled_rule, jit
-from asyncq.network import CHUNK_ROWS, Network
+from asyncq.engines.compiled import engine as compiled
+from asyncq.engines.compiled.calendar import following, fresh, put
+from asyncq.engines.compiled.machine_code import compiled_rule, jit
 from asyncq.protocols import KINDS
-from asyncq.state import start
-from asyncq.statistics.accumulate import Accumulator
-from asyncq.variates import BLOCK, Variates
+from asyncq.protocols.steps import start
+from asyncq.statistics.collect.accumulate import Accumulator
+from asyncq.system.network import CHUNK_ROWS, Network
+from asyncq.system.variates import BLOCK, Variates
 
 
 def timed(spent: dict[str, float], name: str, function: Callable[..., Any]) -> Callable[..., Any]:

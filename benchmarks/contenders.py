@@ -138,9 +138,9 @@ def ours(workload: Workload, engine: str):
 def engine_alone(workload: Workload):
     """The chunks of the compiled engine, without anybody who looks at them (but at one half way, for the check)."""
     from asyncq import Scenario
-    from asyncq.engines.compiled import CompiledEngine
-    from asyncq.network import Network
-    from asyncq.variates import Variates
+    from asyncq.engines.compiled.engine import CompiledEngine
+    from asyncq.system.network import Network
+    from asyncq.system.variates import Variates
 
     network = Network.of(Scenario.from_dict(workload.scenario()))
 

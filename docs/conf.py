@@ -5,8 +5,9 @@ from pathlib import Path
 
 import asyncq
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "generate"))
 import drawings  # the timelines of the protocol pages
+import imports  # of the design page
 import laws  # the figures of the theory pages
 import preemption_figure  # a preemption over wall-clock time
 import replay_figure  # replay against Theorem 5
@@ -20,7 +21,7 @@ version = release = asyncq.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax"]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build", "_generated"]
+exclude_patterns = ["_build", "_generated", "generate"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -39,5 +40,6 @@ def setup(app):
     app.connect("builder-inited", stability_figure.draw)
     app.connect("builder-inited", preemption_figure.draw)
     app.connect("builder-inited", staleness_budget_figure.draw)
+    app.connect("builder-inited", imports.draw)
     app.connect("builder-inited", laws.draw_all)
     app.connect("builder-inited", replay_figure.draw)

@@ -14,16 +14,16 @@ from test_textbook import CHANCE, compare, differing
 from textbook import Figure, from_interval, ratio
 
 from asyncq import Run, replicate, simulate
-from asyncq.engines import Chunk
 from asyncq.engines.process import SimpyEngine
-from asyncq.network import Network
-from asyncq.report import render, render_prediction, render_replications
-from asyncq.state import COMMITTED, DROPPED
-from asyncq.theory.exact import mean_staleness, staleness_law
+from asyncq.engines.rows import Chunk
+from asyncq.protocols.state import COMMITTED, DROPPED
+from asyncq.results.timeline import timeline
+from asyncq.system.network import Network
+from asyncq.system.variates import Variates
+from asyncq.text.run import render, render_prediction, render_replications
 from asyncq.theory.prediction import predict
-from asyncq.theory.throughput import throughput
-from asyncq.timeline import timeline
-from asyncq.variates import Variates
+from asyncq.theory.queueing.exact import mean_staleness, staleness_law
+from asyncq.theory.queueing.throughput import throughput
 
 EXPONENTIAL, GAMMA, LOGNORMAL = LAWS["exponential"], LAWS["gamma"], LAWS["lognormal"]
 
@@ -216,7 +216,7 @@ def test_the_last_version_is_never_older_than_the_first():
 
 
 def test_the_report_says_what_the_budget_bounds():
-    from asyncq.report import render
+    from asyncq.text.run import render
 
     run = traced(read="continuous", staleness_budget=2, discard_older_than=4)
     text = " ".join(render(run).split())

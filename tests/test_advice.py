@@ -15,13 +15,13 @@ from click.testing import CliRunner
 
 import asyncq
 from asyncq import Scenario, StalenessLaw, exponential_workers, recommend, simulate, staleness_law, step_sizes
-from asyncq.advice import basis_of
 from asyncq.cli import main
 from asyncq.errors import ScenarioError
-from asyncq.theory.characteristic import Characteristic
-from asyncq.theory.exact import exponential_pool
-from asyncq.theory.exponential import ExponentialWorkers
-from asyncq.theory.recommendation import recommend as of_theory
+from asyncq.results.advice import basis_of
+from asyncq.theory.descent.characteristic import Characteristic
+from asyncq.theory.descent.exponential import ExponentialWorkers
+from asyncq.theory.queueing.exact import exponential_pool
+from asyncq.theory.recommendation.recommendation import recommend as of_theory
 
 ROOT = Path(__file__).parents[1]
 QUICK = str(ROOT / "scenarios" / "quickstart.toml")

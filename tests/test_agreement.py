@@ -9,9 +9,9 @@ import pytest
 from cases import LAWS, scenario
 
 from asyncq import replicate, simulate
-from asyncq.network import Network
 from asyncq.statistics.agreement import SKIPPED, is_cheap
 from asyncq.statistics.agreement import _law as law_of
+from asyncq.system.network import Network
 from asyncq.theory import staleness_law
 
 GAMMA = {"law": "gamma", "mean": 1.0, "cv": 0.5}

@@ -147,7 +147,7 @@ def interrupted(*options: str):
     """Exit code, stdout and stderr of a long simulation that is told to stop once it runs."""
     command = ["simulate", QUICK, "--updates", "100000000", "--seed", "1", *options]
     code = (
-        "import sys; from asyncq import cli, run\n"
+        "import sys; from asyncq import cli; from asyncq.results import run\n"
         "fold, chunks = run.Series.fold, []\n"
         "def announced(*a):\n"
         "    fold(*a); chunks.append(1)\n"

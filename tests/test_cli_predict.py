@@ -117,7 +117,8 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments, words):
 
 
 def test_nothing_heavy_is_imported():
-    forbidden = ("scipy.stats", "statsmodels", "numba", "matplotlib", "simpy", "asyncq.engines", "asyncq.run", "rich")
+    heavy = ("scipy.stats", "statsmodels", "numba", "matplotlib", "simpy", "rich")
+    forbidden = (*heavy, "asyncq.engines", "asyncq.results.run")
     code = (
         "import sys, contextlib\n"
         "from asyncq.cli import main\n"

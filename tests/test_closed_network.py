@@ -14,15 +14,15 @@ from workers_apart import staleness
 from asyncq.distributions import Exponential, Gamma
 from asyncq.errors import NoExactLaw
 from asyncq.staleness import StalenessLaw
-from asyncq.theory import closed_network
-from asyncq.theory.closed_network import (
+from asyncq.theory.queueing import closed_network
+from asyncq.theory.queueing.closed_network import (
     at_server,
     mean_value_analysis,
     product_form_throughput,
     server_staleness,
 )
-from asyncq.theory.exact import batched
-from asyncq.theory.renewal import RenewalPool, independent_workers
+from asyncq.theory.queueing.exact import batched
+from asyncq.theory.queueing.renewal import RenewalPool, independent_workers
 
 
 def by_matrices(workers: int, rate: float, service: float) -> np.ndarray:

@@ -9,8 +9,8 @@ import pytest
 
 from asyncq import Run, Scenario, TooShortError, simulate
 from asyncq.sgd.confirm import confirm
-from asyncq.theory.exponential import exponential_workers
-from asyncq.theory.recommendation import Choice, recommend
+from asyncq.theory.descent.exponential import exponential_workers
+from asyncq.theory.recommendation.recommendation import Choice, recommend
 from asyncq.theory.stability import threshold
 
 

@@ -7,11 +7,11 @@ import pytest
 from cases import LAWS, WITH_SERVER, scenario
 
 from asyncq import Run, simulate
-from asyncq.engines import Chunk
 from asyncq.engines.process import SimpyEngine
-from asyncq.network import Network
+from asyncq.engines.rows import Chunk
 from asyncq.protocols import KINDS
-from asyncq.variates import Variates
+from asyncq.system.network import Network
+from asyncq.system.variates import Variates
 
 SERVER = {"service_time": {"law": "exponential", "mean": 0.08}}
 

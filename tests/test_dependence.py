@@ -15,8 +15,8 @@ from test_statistics import accumulated
 
 from asyncq import TooShortError, simulate
 from asyncq.statistics.dependence import autocorrelation, correlation_time, dependence, effective_sample_size, stride
-from asyncq.statistics.families import FAMILIES
-from asyncq.statistics.fitting import dispersion, rank
+from asyncq.statistics.fit.families import FAMILIES
+from asyncq.statistics.fit.fitting import dispersion, rank
 from asyncq.statistics.intervals import mean_of_series
 from asyncq.statistics.steady_state import truncation
 

@@ -128,7 +128,7 @@ def test_the_table_of_predictions_has_every_kind_and_nothing_far_off() -> None:
 
 def test_the_table_of_predictions_is_of_its_script() -> None:
     """Cases, formulas and predictions; the simulated columns are those of the seed and take a minute."""
-    script = runpy.run_path(str(ROOT / "docs" / "predicted.py"))
+    script = runpy.run_path(str(ROOT / "docs" / "generate" / "predicted.py"))
     rows = [line for line in PREDICTED.splitlines() if line.startswith("| `")]
     expected = [
         script["line"](script["Figure"](case, quantity, case.values.get(quantity), 1.0, 1.0)).split(" | ")[:4]

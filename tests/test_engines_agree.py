@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 
 import asyncq
 from asyncq import simulate
-from asyncq.engines import Chunk
-from asyncq.engines.calendar import clear, following, fresh, put, restart
-from asyncq.engines.compiled import CompiledEngine
-from asyncq.engines.kernel import fingerprint_of
+from asyncq.engines.compiled.calendar import clear, following, fresh, put, restart
+from asyncq.engines.compiled.engine import CompiledEngine
+from asyncq.engines.compiled.kernel import fingerprint_of
 from asyncq.engines.process import SimpyEngine
-from asyncq.network import Network
+from asyncq.engines.rows import Chunk
 from asyncq.protocols import KINDS, PARAMETERS
-from asyncq.variates import Variates
+from asyncq.system.network import Network
+from asyncq.system.variates import Variates
 
 TIES = ({"law": "empirical", "values": [1.0, 2.0, 3.0]}, {"law": "deterministic", "value": 1.0}, LAWS["empirical"])
 WORK = (*TIES, LAWS["exponential"], LAWS["gamma"], {"law": "empirical", "values": [0.0, 1.0]})
@@ -348,10 +348,14 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path):
 
 
 IN_THE_KERNEL = "calendar", "kernel", "machine_code", "stages"
-BELOW_IT = "clients", "machines", "protocols", "state", "variates"
+SYSTEM, PROTOCOLS = ("clients", "machines", "variates"), ("rules", "state", "steps")
 
 
-@pytest.mark.parametrize("module", [*(f"engines.{name}" for name in IN_THE_KERNEL), *BELOW_IT])
+@pytest.mark.parametrize("module", [
+        *(f"engines.compiled.{name}" for name in IN_THE_KERNEL),
+        *(f"system.{name}" for name in SYSTEM),
+        *(f"protocols.{name}" for name in PROTOCOLS),
+    ])
 def test_an_edit_of_any_source_of_the_kernel_changes_its_key(module, tmp_path, monkeypatch):
     source = importlib.import_module(f"asyncq.{module}")
     before = fingerprint_of(KINDS["asynchronous"].finish)
@@ -367,7 +371,7 @@ def test_an_edited_rule_is_seen_by_the_next_process(tmp_path):
     here = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parent}"}
     code = QUICK + "import asyncq; print(asyncq.__file__, run.updates, sum(run.kinds.values()))"
     before = python(code, **here).split()
-    rules = package / "state.py"
+    rules = package / "protocols" / "steps.py"
     text = rules.read_text()
     edited = text.replace("    s.version[0] += 1\n", "    s.version[0] += 2\n")
     assert edited != text

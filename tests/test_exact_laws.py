@@ -18,9 +18,9 @@ from asyncq.estimate import Estimate
 from asyncq.protocols import KINDS
 from asyncq.staleness import StalenessLaw
 from asyncq.theory import Bounds, predict, staleness_law, throughput
-from asyncq.theory.counting import Duration
-from asyncq.theory.exact import mean_staleness
-from asyncq.theory.throughput import order_statistic_mean
+from asyncq.theory.queueing.counting import Duration
+from asyncq.theory.queueing.exact import mean_staleness
+from asyncq.theory.queueing.throughput import order_statistic_mean
 
 GAMMA = {"law": "gamma", "mean": 1.0, "cv": 0.5}
 SLOW = {"law": "exponential", "mean": 0.2}

@@ -7,7 +7,7 @@ import pytest
 from cases import scenario
 
 from asyncq import simulate
-from asyncq.theory.exponential import exponential_workers
+from asyncq.theory.descent.exponential import exponential_workers
 
 
 def true_process(rates, contributors, step, momentum, *, updates, runs, noise, seed):

@@ -18,11 +18,11 @@ from asyncq import Scenario, ScenarioError
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r'^```\{code-block\} \w+\n:caption: "([^\n]*)"\n\n(.*?)^```$', re.MULTILINE | re.DOTALL)
-PROTOCOLS = "asyncq/protocols.py"
+PROTOCOLS = "asyncq/protocols/rules.py"
 
 
 def put(text: str, where: str, block: str) -> str:
-    """The source of protocols.py with a block where its caption says."""
+    """The source of the rules with a block where its caption says."""
     if where.startswith("above"):
         mark = "# -- the registry"
     elif where.startswith("in `__all__`, above"):

@@ -16,16 +16,16 @@ import simpy
 from cases import LAWS, scenario
 
 from asyncq import Scenario, simulate
-from asyncq.engines import Chunk
 from asyncq.engines.process import Cycle, SimpyEngine
+from asyncq.engines.rows import Chunk
 from asyncq.errors import DeadlockError, NoExactLaw, ScenarioError
-from asyncq.network import Network
 from asyncq.protocols import KINDS
-from asyncq.report import render
-from asyncq.state import CANCELLED, COMMITTED, LOST
+from asyncq.protocols.state import CANCELLED, COMMITTED, LOST
+from asyncq.results.timeline import timeline
+from asyncq.system.network import Network
+from asyncq.system.variates import Variates
+from asyncq.text.run import render
 from asyncq.theory import staleness_law
-from asyncq.timeline import timeline
-from asyncq.variates import Variates
 
 A, B, C = 0, 1, 2
 EXPONENTIAL = {"law": "exponential", "mean": 0.1}

@@ -9,9 +9,10 @@ import math
 import pytest
 from cases import scenario
 
-from asyncq import exponential_workers, predict, report, simulate
+from asyncq import exponential_workers, predict, simulate
 from asyncq.staleness import StalenessLaw
-from asyncq.theory.first_look import first_look
+from asyncq.text import run as report
+from asyncq.theory.recommendation.learning_rate_limit import first_look
 from asyncq.theory.stability import threshold
 
 TODAY = {"momentum": 0.9, "learning_rate": 0.1}

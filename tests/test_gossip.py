@@ -13,10 +13,10 @@ from test_textbook import differing, figures
 from textbook import from_interval, ratio
 
 from asyncq import Scenario, simulate
-from asyncq.graphs import neighbours
-from asyncq.report import render
+from asyncq.protocols.graphs import neighbours
 from asyncq.sgd.schedule import schedule_of
-from asyncq.theory.exact import mean_staleness, staleness_law
+from asyncq.text.run import render
+from asyncq.theory.queueing.exact import mean_staleness, staleness_law
 
 STAR = tuple((0, other) for other in range(1, 8))
 

@@ -8,110 +8,37 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from imports import ROOT, cycles, imported_modules, imports, is_type_checking, levels, module_graph, modules, node_graph
 
 import asyncq
 
-ROOT = Path(asyncq.__file__).parent
 DESIGN = Path(__file__).parents[1] / "docs" / "design.md"
 
-LAYERS: dict[str, int] = {
-    stem: layer
-    for layer, stems in enumerate(
-        (
-            "errors",
-            "scenario plan_table mistakes overrides starter protocols state graphs network machines clients "
-            "distributions staleness spelling estimate",
-            "engines variates theory",
-            "run findings replications timeline statistics",
-            "sgd papers verification",
-            "planner advice",
-            "plots chart",
-            "cli report briefing plan_report files __main__",
-        )
-    )
-    for stem in stems.split()
+STATION = re.compile(r"^ (\d) [a-z]+ {2,}([a-z_ ]+)$", re.MULTILINE)
+LAYERS = {
+    name: int(layer) for layer, names in STATION.findall(DESIGN.read_text(encoding="utf-8")) for name in names.split()
 }
 HEAVY = ("numba", "statsmodels", "matplotlib", "scipy.stats", "joblib", "rich", "pandas")
 MAY_BE_HEAVY = {
-    ("asyncq.engines.compiled", "numba"),
-    ("asyncq.engines.kernel", "numba"),
-    ("asyncq.engines.machine_code", "numba"),
+    ("asyncq.engines.compiled.engine", "numba"),
+    ("asyncq.engines.compiled.kernel", "numba"),
+    ("asyncq.engines.compiled.machine_code", "numba"),
     ("asyncq.sgd.kernels", "numba"),
 }
-
-
-@dataclass(frozen=True)
-class Import:
-    """One imported module: its full name, its line, and whether importing the file imports it too."""
-
-    target: str
-    line: int
-    at_top: bool
-
-
-def modules() -> dict[str, Path]:
-    """Every module of the package that can be imported: dotted name to file."""
-    found = {}
-    for path in sorted(ROOT.rglob("*.py")):
-        if path.stem == "__main__":
-            continue
-        parts = path.relative_to(ROOT.parent).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-def is_type_checking(test: ast.expr) -> bool:
-    return ast.unparse(test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
-
-
-def imports_by_call(node: ast.AST) -> bool:
-    """Whether this is ``import_module("a.b")`` or the like, with the name written out."""
-    if not (isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)):
-        return False
-    return ast.unparse(node.func).split(".")[-1] in {"import_module", "__import__"}
-
-
-def imports(source: str, module: str, *, is_package: bool = False) -> Iterator[Import]:
-    """The imports of a source text, those under ``if TYPE_CHECKING:`` left out."""
-
-    def walk(node: ast.AST, at_top: bool) -> Iterator[Import]:
-        if isinstance(node, ast.If) and is_type_checking(node.test):
-            for child in node.orelse:
-                yield from walk(child, at_top)
-            return
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield Import(alias.name, node.lineno, at_top)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                package = module.split(".") if is_package else module.split(".")[:-1]
-                base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [base])])
-            for alias in node.names:
-                yield Import(f"{base}.{alias.name}", node.lineno, at_top)
-        elif imports_by_call(node):
-            yield Import(str(node.args[0].value), node.lineno, at_top)
-        inside = at_top and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        for child in ast.iter_child_nodes(node):
-            yield from walk(child, inside)
-
-    yield from walk(ast.parse(source), True)
 
 
 def home(target: str) -> str | None:
     """The part of asyncq, as a key of ``LAYERS``, that an imported name belongs to; None if it has no layer.
 
-    ``from asyncq import simulate`` is an import of ``run``: the lazy exports are no way round the rule.
+    ``from asyncq import simulate`` is an import of ``results``: the lazy exports are no way round the rule.
     """
     parts = target.split(".")
     if parts[0] != "asyncq" or len(parts) == 1:
         return None
-    stem = asyncq._HOMES.get(parts[1], parts[1])
+    stem = asyncq._HOMES.get(parts[1], parts[1]).split(".")[0]
     if stem in LAYERS or (ROOT / f"{stem}.py").exists() or (ROOT / stem).is_dir():
         return stem
     return None  # a name of asyncq/__init__.py itself, such as __version__
@@ -142,19 +69,10 @@ def problems(source: str, module: str, *, is_package: bool = False) -> list[str]
 def reached(start: str) -> set[str]:
     """Every module that the modules of a part import, directly or through others, types apart."""
     known = modules()
-
-    def loaded(name: str) -> Iterator[str]:
-        path = known[name]
-        for item in imports(path.read_text(encoding="utf-8"), name, is_package=path.stem == "__init__"):
-            parts = item.target.split(".")
-            if len(parts) > 1 and parts[0] == "asyncq":
-                parts[1] = asyncq._HOMES.get(parts[1], parts[1])
-            yield from (prefix for n in range(2, len(parts) + 1) if (prefix := ".".join(parts[:n])) in known)
-
     found: set[str] = set()
     waiting = [name for name in known if name.split(".")[1:2] == [start]]
     while waiting:
-        new = set(loaded(waiting.pop())) - found
+        new = imported_modules(waiting.pop(), known) - found
         found |= new
         waiting.extend(new)
     return found
@@ -178,8 +96,24 @@ def test_theory_reaches_no_engine_even_through_others() -> None:
     assert [name for name in sorted(reached("theory")) if name.startswith("asyncq.engines")] == []
 
 
+def test_no_import_closes_a_circle() -> None:
+    """Of modules, nor of the folders and files at the top; and there are few of those."""
+    assert cycles(module_graph()) == []
+    nodes = node_graph()
+    assert cycles(nodes) == []
+    assert len(nodes) <= 25
+    assert len([node for node in nodes if (ROOT / f"{node}.py").exists()]) <= 8
+    assert set(nodes) | {"__main__"} == set(LAYERS)
+
+
+def test_the_search_for_circles_finds_them() -> None:
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+    assert cycles({"a": {"b"}, "b": set()}) == []
+    assert levels({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == {"a": 2, "b": 1, "c": 0}
+
+
 def test_the_search_through_others_finds_what_is_there() -> None:
-    assert {"asyncq.variates", "asyncq.network", "asyncq.protocols", "asyncq.state"} <= reached("engines")
+    assert {"asyncq.system.variates", "asyncq.system.network", "asyncq.protocols.state"} <= reached("engines")
     assert "asyncq.estimate" in reached("statistics")
 
 
@@ -195,9 +129,9 @@ def test_the_design_page_names_every_module() -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("asyncq.staleness", "from asyncq.run import simulate"),
-        ("asyncq.staleness", "from .run import simulate"),
-        ("asyncq.staleness", "from . import run"),
+        ("asyncq.staleness", "from asyncq.results.run import simulate"),
+        ("asyncq.staleness", "from .results.run import simulate"),
+        ("asyncq.staleness", "from . import results"),
         ("asyncq.staleness", "from asyncq import simulate"),
         ("asyncq.staleness", "def f():\n    import asyncq.cli"),
         ("asyncq.staleness", "import importlib\nimportlib.import_module('asyncq.plots')"),
@@ -209,7 +143,7 @@ def test_the_design_page_names_every_module() -> None:
         ("asyncq.distributions", "try:\n    import pandas\nexcept ImportError:\n    pass"),
         ("asyncq.distributions", "class Law:\n    import joblib"),
         ("asyncq.engines.process", "import numba"),
-        ("asyncq.engines.compiled", "import matplotlib"),
+        ("asyncq.engines.compiled.engine", "import matplotlib"),
         ("asyncq.cli", "if TYPE_CHECKING:\n    pass\nelse:\n    import rich.console"),
         ("asyncq.attic", "import math"),
     ],
@@ -222,13 +156,13 @@ def test_the_check_sees_a_wrong_import(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("asyncq.scenario", "from asyncq.protocols import KINDS\nfrom asyncq.errors import ScenarioError"),
-        ("asyncq.staleness", "if TYPE_CHECKING:\n    from asyncq.run import Run\n    import pandas"),
-        ("asyncq.statistics.fitting", "from . import goodness"),
-        ("asyncq.run", "from asyncq import __version__, StalenessLaw"),
+        ("asyncq.staleness", "if TYPE_CHECKING:\n    from asyncq.results.run import Run\n    import pandas"),
+        ("asyncq.statistics.fit.fitting", "from . import goodness"),
+        ("asyncq.results.run", "from asyncq import __version__, StalenessLaw"),
         ("asyncq.plots", "def staleness():\n    import matplotlib.pyplot as plt"),
-        ("asyncq.engines.compiled", "import numba"),
+        ("asyncq.engines.compiled.engine", "import numba"),
         ("asyncq.distributions", "import scipy.special\nimport richness"),
-        ("asyncq.statistics.fitting", "from asyncq.theory.momentum import is_momentum"),
+        ("asyncq.statistics.fit.fitting", "from asyncq.theory.momentum import is_momentum"),
     ],
 )
 def test_the_check_lets_a_right_import_pass(module: str, source: str) -> None:

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from asyncq import Scenario, ScenarioError, chart, plots, replicate, simulate
+from asyncq import Scenario, ScenarioError, plots, replicate, simulate
 from asyncq.cli import main
 from asyncq.protocols import ALL_KINDS, EXACT_KINDS, KINDS
-from asyncq.starter import starter
-from asyncq.theory.pipeline import DRAWN, UNIT, Pipeline, one_forward_one_backward, stage_law, updates_seen
-from asyncq.timeline import timeline
+from asyncq.results.timeline import timeline
+from asyncq.scenario.starter import starter
+from asyncq.text import timeline as chart
+from asyncq.theory.queueing.pipeline import DRAWN, UNIT, Pipeline, one_forward_one_backward, stage_law, updates_seen
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "scenarios" / "pipeline.toml"

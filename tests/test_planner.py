@@ -17,13 +17,13 @@ from click.testing import CliRunner
 
 from asyncq import Plan, Scenario, ScenarioError, plan
 from asyncq.cli import main
-from asyncq.plan_report import markdown, render, write
 from asyncq.planner.candidates import candidates
 from asyncq.planner.problem import Problem
 from asyncq.planner.tuning import tune
 from asyncq.staleness import StalenessLaw
-from asyncq.theory.exponential import exponential_workers
-from asyncq.theory.time_to_target import ExactLoss, LawLoss, Quadratic, UnequalLoss, crossing, fresh_loss
+from asyncq.text.plan import markdown, render, write
+from asyncq.theory.descent.exponential import exponential_workers
+from asyncq.theory.descent.time_to_target import ExactLoss, LawLoss, Quadratic, UnequalLoss, crossing, fresh_loss
 
 ROOT = Path(__file__).parents[1]
 PLANS = sorted((ROOT / "scenarios" / "plans").glob("*.toml"))

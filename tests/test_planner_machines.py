@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 from asyncq import Scenario, plan
 from asyncq.cli import main
-from asyncq.plan_report import render
 from asyncq.planner import comparison
 from asyncq.planner.candidates import Candidate, candidates
 from asyncq.planner.hardware import Hardware, hardware
+from asyncq.text.plan import render
 
 EXPONENTIAL = {"law": "exponential", "mean": 1.0}
 

@@ -14,13 +14,13 @@ import pytest
 from scipy import integrate, stats
 
 from asyncq import Scenario, plan
-from asyncq.plan_report import _cells
 from asyncq.planner import decision
 from asyncq.planner.candidates import candidates
 from asyncq.planner.confirmation import Confirmation, _reached
 from asyncq.planner.hardware import known
 from asyncq.planner.regimes import _useful
 from asyncq.plots.plan import efficiency
+from asyncq.text.plan import _cells
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "planning.md").read_text(encoding="utf-8")

@@ -17,19 +17,19 @@ import simpy
 from cases import LAWS, scenario
 
 from asyncq import Scenario, predict, simulate
-from asyncq.engines import Chunk
 from asyncq.engines.process import SimpyEngine
+from asyncq.engines.rows import Chunk
 from asyncq.errors import DeadlockError, NoExactLaw
-from asyncq.network import Network
 from asyncq.planner.candidates import candidates
 from asyncq.protocols import KINDS
-from asyncq.report import render
-from asyncq.run import Run
-from asyncq.state import CANCELLED, COMMITTED, LOST
+from asyncq.protocols.state import CANCELLED, COMMITTED, LOST
+from asyncq.results.run import Run
+from asyncq.results.timeline import timeline
+from asyncq.system.network import Network
+from asyncq.system.variates import Variates
+from asyncq.text.run import render
 from asyncq.theory import staleness_law
-from asyncq.theory.population import busy_clients, calls_of
-from asyncq.timeline import timeline
-from asyncq.variates import Variates
+from asyncq.theory.queueing.population import busy_clients, calls_of
 
 F, S = 0, 1
 FAST, SLOW = {"name": "F", "clients": 2, "work_time": 2.0}, {"name": "S", "clients": 2, "work_time": 3.0}

@@ -20,13 +20,13 @@ import pytest
 from cases import scenario
 
 from asyncq.distributions import Deterministic
-from asyncq.engines import Chunk
 from asyncq.engines.process import SimpyEngine
-from asyncq.network import Network
+from asyncq.engines.rows import Chunk
 from asyncq.protocols import KINDS
-from asyncq.run import simulate
-from asyncq.state import CANCELLED, COMMITTED, DOWNWEIGHTED, DROPPED
-from asyncq.variates import Variates
+from asyncq.protocols.state import CANCELLED, COMMITTED, DOWNWEIGHTED, DROPPED
+from asyncq.results.run import simulate
+from asyncq.system.network import Network
+from asyncq.system.variates import Variates
 
 A, B, C = 0, 1, 2
 APPLIED, WEIGHED, TOO_OLD, THROWN = COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from asyncq.staleness import StalenessLaw
-from asyncq.theory.exponential import exponential_workers
-from asyncq.theory.minimax import ExactDecay, LawDecay, polyak, worst
-from asyncq.theory.recommendation import recommend
+from asyncq.theory.descent.exponential import exponential_workers
+from asyncq.theory.recommendation.minimax import ExactDecay, LawDecay, polyak, worst
+from asyncq.theory.recommendation.recommendation import recommend
 
 
 def fine_grid_best(pool, condition, centre, *, momenta=61, cells=40):

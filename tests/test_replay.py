@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from asyncq import Run, Scenario, StalenessLaw, simulate
-from asyncq.engines import Chunk
+from asyncq.engines.rows import Chunk
 from asyncq.sgd.objectives import LeastSquares, LogisticRegression, NoisyQuadratic, OwnObjective, StreamingPCA, affairs
 from asyncq.sgd.plain import descend
 from asyncq.sgd.replay import Controller, replay
 from asyncq.sgd.schedule import schedule_of
 from asyncq.theory.compensation import server_filter, step_schedule
-from asyncq.theory.exponential import exponential_workers
+from asyncq.theory.descent.exponential import exponential_workers
 from asyncq.theory.stability import noise_floor, threshold
 
 

@@ -8,8 +8,8 @@ import pytest
 from cases import scenario
 
 from asyncq import ScenarioError, TooShortError, replicate, simulate
-from asyncq.report import render_replications
-from asyncq.theory.closed_network import mean_value_analysis
+from asyncq.text.run import render_replications
+from asyncq.theory.queueing.closed_network import mean_value_analysis
 
 CASE = scenario(optimizer={"momentum": 0.9})
 

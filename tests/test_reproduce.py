@@ -16,7 +16,7 @@ from asyncq.cli import main
 from asyncq.errors import ScenarioError
 from asyncq.papers import CLAIMS, giladi, registry, reproduce
 from asyncq.papers.claim import Claim, Comparison, Findings, Panel, line, verdict
-from asyncq.theory import characteristic
+from asyncq.theory.descent import characteristic
 
 DOCS = Path(__file__).parents[1] / "docs"
 EXACT = [name for name, claim in CLAIMS.items() if claim.exact]
@@ -112,7 +112,7 @@ def test_the_slope_of_shifted_momentum_is_the_root_of_its_equation():
 
 def test_the_page_is_of_its_script():
     """Its frame, and the sections without chance; the others are those of the seed and take minutes."""
-    script = runpy.run_path(str(DOCS / "reproduced.py"))
+    script = runpy.run_path(str(DOCS / "generate" / "reproduced.py"))
     text = (DOCS / "reproduced.md").read_text(encoding="utf-8")
     sections = script["sections_of"](text)
     assert script["page"](sections) == text

@@ -16,8 +16,8 @@ import pytest
 import simpy
 
 from asyncq import Scenario, simulate
-from asyncq.network import Network
-from asyncq.variates import Variates
+from asyncq.system.network import Network
+from asyncq.system.variates import Variates
 
 INFINITY = float("inf")
 Row = tuple[float, int, int, int, str]  # time, worker, version read, staleness, fate

@@ -1031,7 +1031,7 @@ def test_a_share_of_the_work_stays_a_time() -> None:
 
 def test_a_new_protocol_needs_no_edit_of_the_scenario_module() -> None:
     code = """
-from asyncq import protocols
+from asyncq.protocols import rules as protocols
 protocols.PARAMETERS["pace"] = protocols.Parameter("how fast it goes", minimum=2, maximum=9)
 protocols.PARAMETERS["mood"] = protocols.Parameter("how it feels", choices=("calm", "wild"))
 protocols.KINDS["jog"] = protocols.Kind(protocols.asynchronous, "runs", parameters=("pace", "mood"), required=("pace",))

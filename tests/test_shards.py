@@ -18,15 +18,15 @@ from asyncq import Run, Scenario, simulate
 from asyncq.engines.process import SimpyEngine
 from asyncq.errors import NoExactLaw
 from asyncq.files import write_run
-from asyncq.network import Network
-from asyncq.report import render
+from asyncq.results.timeline import timeline
 from asyncq.sgd.schedule import schedule_of
+from asyncq.statistics.collect.series import Series
 from asyncq.statistics.precision import PrecisionRule
-from asyncq.statistics.series import Series
-from asyncq.theory.exact import mean_staleness, staleness_law
-from asyncq.theory.throughput import throughput
-from asyncq.timeline import timeline
-from asyncq.variates import Variates
+from asyncq.system.network import Network
+from asyncq.system.variates import Variates
+from asyncq.text.run import render
+from asyncq.theory.queueing.exact import mean_staleness, staleness_law
+from asyncq.theory.queueing.throughput import throughput
 
 SHIPPED = Path(__file__).parents[1] / "scenarios" / "sharded.toml"
 KINDS = ({"kind": "asynchronous"}, {"kind": "stale-synchronous", "bound": 1})

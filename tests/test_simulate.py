@@ -10,7 +10,7 @@ import pytest
 from cases import scenario
 
 from asyncq import ScenarioError, TooShortError, simulate
-from asyncq.report import render
+from asyncq.text.run import render
 
 STEP_TIMES = Path(__file__).parents[2] / "shared" / "data" / "gpu-step-times.csv"
 

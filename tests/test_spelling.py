@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncq.cli import main
+from asyncq.cli.spelling import EXAMPLES, SPELLINGS, spelled_law
 from asyncq.errors import ScenarioError
-from asyncq.spelling import EXAMPLES, SPELLINGS, spelled_law
 from asyncq.staleness import StalenessLaw
 
 whole = st.integers(0, 500)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from asyncq.staleness import StalenessLaw
 from asyncq.theory import stability
-from asyncq.theory.characteristic import Characteristic
+from asyncq.theory.descent.characteristic import Characteristic
 
 VARIANTS = ("heavy-ball", "dampened", "shifted")
 

@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 from asyncq.cli import main
 from asyncq.errors import ScenarioError
 from asyncq.protocols import ALL_KINDS, KINDS, PARAMETERS
-from asyncq.run import simulate
+from asyncq.results.run import simulate
 from asyncq.scenario import Scenario
-from asyncq.starter import json_schema, starter
+from asyncq.scenario.starter import json_schema, starter
 
 ROOT = Path(__file__).parents[1]
 SCENARIOS = sorted((ROOT / "scenarios").glob("*.toml"))
@@ -118,11 +118,11 @@ def test_an_unknown_kind_suggests_the_nearest(tmp_path: Path, kind: str, message
 
 def test_a_new_protocol_has_a_starter_and_a_line() -> None:
     code = """
-from asyncq import protocols
+from asyncq.protocols import rules as protocols
 protocols.PARAMETERS["pace"] = protocols.Parameter("how fast it goes", minimum=7)
 protocols.PARAMETERS["mood"] = protocols.Parameter("how it feels", choices=("calm", "wild"))
 protocols.KINDS["jog"] = protocols.Kind(protocols.asynchronous, "runs", parameters=("pace", "mood"), required=("pace",))
-from asyncq.starter import protocol_lines, starter
+from asyncq.scenario.starter import protocol_lines, starter
 print(starter("jog"))
 print(*protocol_lines(), sep="\\n")
 """

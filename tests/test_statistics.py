@@ -10,12 +10,12 @@ from cases import scenario
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncq.engines import Chunk
-from asyncq.network import Network
-from asyncq.state import CANCELLED, COMMITTED, DOWNWEIGHTED, DROPPED, KIND_NAMES
-from asyncq.statistics.accumulate import BATCHES, BLOCK_ROWS, PARTS, SAMPLE, Accumulator, Collected
-from asyncq.statistics.goodness import fit_geometric
+from asyncq.engines.rows import Chunk
+from asyncq.protocols.state import CANCELLED, COMMITTED, DOWNWEIGHTED, DROPPED, KIND_NAMES
+from asyncq.statistics.collect.accumulate import BATCHES, BLOCK_ROWS, PARTS, SAMPLE, Accumulator, Collected
+from asyncq.statistics.fit.goodness import fit_geometric
 from asyncq.statistics.intervals import ratio_of_batches
+from asyncq.system.network import Network
 
 NETWORK = Network.of(scenario(workers=4, server={"service_time": 1.0}))
 BATCHED = Network.of(scenario(workers=4, server={"service_time": 1.0}, protocol={"kind": "k-batch-async", "k": 3}))

@@ -20,14 +20,14 @@ from cases import REQUIRED, scenario, tables_of
 from click.testing import CliRunner
 
 from asyncq import DeadlockError, ScenarioError, plots, simulate
-from asyncq.chart import draw
 from asyncq.cli import main
 from asyncq.engines.process import SimpyEngine
-from asyncq.network import Network
 from asyncq.protocols import ALL_KINDS, KINDS
+from asyncq.results.timeline import DRAWN, timeline
 from asyncq.scenario import Scenario
-from asyncq.timeline import DRAWN, timeline
-from asyncq.variates import Variates
+from asyncq.system.network import Network
+from asyncq.system.variates import Variates
+from asyncq.text.timeline import draw
 
 ROOT = Path(__file__).parents[1]
 SCENARIOS = [path for path in sorted((ROOT / "scenarios").glob("*.toml")) if path.stem != "pipeline"]  # no engine
@@ -415,7 +415,7 @@ PAGES = ROOT / "docs" / "protocols"
 @pytest.mark.parametrize("kind", [*ALL_KINDS, "groups"])
 def test_every_kind_has_a_page_with_its_drawing_and_a_scenario(kind):
     page = (PAGES / f"{kind}.md").read_text(encoding="utf-8")
-    drawings = runpy.run_path(str(ROOT / "docs" / "drawings.py"))["DRAWINGS"]
+    drawings = runpy.run_path(str(ROOT / "docs" / "generate" / "drawings.py"))["DRAWINGS"]
     tables, _ = drawings[kind]
     assert tables["protocol"]["kind"] == ("asynchronous" if kind == "groups" else kind)
     assert f"_generated/{kind}.txt" in page
@@ -432,7 +432,7 @@ def test_every_kind_has_a_page_with_its_drawing_and_a_scenario(kind):
 
 def test_the_pages_draw_what_was_worked_out_by_hand():
     """Those of the drawings whose scenarios are above."""
-    drawn = runpy.run_path(str(ROOT / "docs" / "drawings.py"))["drawn"]
+    drawn = runpy.run_path(str(ROOT / "docs" / "generate" / "drawings.py"))["drawn"]
     compared = 0
     for name, (case, updates, *_) in BY_HAND.items():
         if name in KINDS and drawn(name).scenario.to_dict() == case.to_dict():

@@ -14,12 +14,12 @@ from test_textbook import CHANCE, compare, differing
 from textbook import Figure, from_interval
 
 from asyncq import simulate
-from asyncq.engines import Chunk
 from asyncq.engines.process import SimpyEngine
-from asyncq.network import Network
-from asyncq.theory.exact import mean_staleness, staleness_law
-from asyncq.theory.throughput import throughput
-from asyncq.variates import Variates
+from asyncq.engines.rows import Chunk
+from asyncq.system.network import Network
+from asyncq.system.variates import Variates
+from asyncq.theory.queueing.exact import mean_staleness, staleness_law
+from asyncq.theory.queueing.throughput import throughput
 
 EXPONENTIAL, GAMMA = LAWS["exponential"], LAWS["gamma"]
 
@@ -162,7 +162,7 @@ def test_the_comparison_sees_a_wrong_tree():
 
 
 def test_the_report_speaks_of_the_leaves():
-    from asyncq.report import render
+    from asyncq.text.run import render
 
     run = simulate(leaves(2, 2, 2, forward=0.1, buffers=9), updates=2000, seed=1)
     assert "tree leaves=2 leaf_k=2 root_k=2 buffers=9" in render(run)

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from asyncq import ScenarioError, verification
 from asyncq.cli import main
 from asyncq.staleness import StalenessLaw
-from asyncq.statistics.chi_square import chi_square
+from asyncq.statistics.fit.chi_square import chi_square
 from asyncq.verification import CLAIMS, Claim, Effort, Evidence, Finding, verify
 
 PAGE = Path(__file__).parents[1] / "docs" / "verification.md"

@@ -45,9 +45,9 @@ def plan(
 ) -> None:
     """How many workers, which groups, which momentum, and is asynchrony worth it? Compares the candidates of the [plan]
     in FILE."""
-    from asyncq import plan_report
     from asyncq.planner import plan as run_plan
     from asyncq.scenario import Scenario
+    from asyncq.text import plan as plan_report
 
     scenario = Scenario.from_toml(file, overrides=overrides)
     _heard(scenario, overrides)
@@ -71,7 +71,7 @@ def plan(
 
 def _heard(scenario: Scenario, overrides: Sequence[str]) -> None:
     """Raises ``ScenarioError`` for an override of what the plan varies: every candidate would take it back."""
-    from asyncq.plan_table import varied
+    from asyncq.scenario.plan import varied
 
     if scenario.plan is None:
         return

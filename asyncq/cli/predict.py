@@ -30,15 +30,16 @@ def predict(file: str, overrides: tuple[str, ...], as_json: bool, out: str | Non
     that goes with it, and throughput, exact or between bounds.
 
     Where no exact law is known the reason is given, and the nearest scenario that has one."""
-    from asyncq import files, report
+    from asyncq import files
     from asyncq.protocols import EXACT_KINDS
     from asyncq.scenario import Scenario
+    from asyncq.text import run as report
 
     scenario = Scenario.from_toml(file, overrides=overrides)
     folder = None if out is None else output_folder(out)
     summary: dict[str, Any]
     if scenario.protocol.kind in EXACT_KINDS:
-        from asyncq.theory.pipeline import Pipeline
+        from asyncq.theory.queueing.pipeline import Pipeline
 
         pipeline = Pipeline.of(scenario)
         summary, text = pipeline.to_dict(), report.render_pipeline(pipeline)

@@ -12,10 +12,10 @@ from asyncq.cli.terminal import output_folder, progress, stop_on_interrupt
 from asyncq.errors import ScenarioError
 
 if TYPE_CHECKING:
-    from asyncq.advice import Source
+    from asyncq.results.advice import Source
     from asyncq.scenario import Scenario
     from asyncq.sgd.confirm import Confirmation
-    from asyncq.theory.recommendation import Recommendation
+    from asyncq.theory.recommendation.recommendation import Recommendation
 
 __all__ = ["LAW_HELP", "recommend", "source_of"]
 
@@ -28,14 +28,14 @@ def source_of(
 ) -> tuple[Source, str, dict[str, Any]]:
     """What advice is asked for: a law or a scenario, or its simulation where only that can tell; a title; and what the
     JSON says of it."""
-    from asyncq.advice import basis_of
-    from asyncq.run import simulate
+    from asyncq.results.advice import basis_of
+    from asyncq.results.run import simulate
     from asyncq.scenario import Scenario
 
     if (file is None) == (law is None):
         raise ScenarioError("name a scenario file, or a law with --law, and not both")
     if law is not None:
-        from asyncq.spelling import spelled_law
+        from asyncq.cli.spelling import spelled_law
 
         if overrides or seed is not None or updates is not None:
             raise ScenarioError("--set, --seed and --updates go with a scenario file; remove them, or --law")
@@ -68,7 +68,7 @@ def _confirmed(
     dampened: bool,
 ) -> Confirmation:
     """The best pair, replayed on a trace of the scenario."""
-    from asyncq.run import simulate
+    from asyncq.results.run import simulate
     from asyncq.scenario import Scenario
     from asyncq.sgd.confirm import confirm
 
@@ -81,7 +81,7 @@ def _confirmed(
 
 
 def _title(scenario: Scenario) -> str:
-    from asyncq.report import system
+    from asyncq.text.run import system
 
     return system(scenario)
 
@@ -138,8 +138,10 @@ def recommend(
     First the largest stable learning rate at each momentum and the best momentum at the learning rate that you have;
     then the best pair, and what the usual rules of thumb would cost. Staleness is taken from theory where it is known
     exactly; else the scenario is simulated. Gradient noise is left out: asyncq plan takes it into account."""
-    from asyncq import __version__, advice, briefing, files
-    from asyncq.run import Run
+    from asyncq import __version__, files
+    from asyncq.results import advice
+    from asyncq.results.run import Run
+    from asyncq.text import recommendation as briefing
 
     folder = None if out is None else output_folder(out)
     if to_confirm and law is not None:

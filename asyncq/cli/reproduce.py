@@ -36,9 +36,10 @@ Exit code: 0 if every number is reproduced or differs from the paper's in the wa
 def reproduce(names: tuple[str, ...], seed: int, as_json: bool, out: str | None) -> None:
     """Compute the figures and theorems of the papers again, and judge them: the paper's number, ours, the tolerance
     and the verdict. Without a NAME: list what there is."""
-    from asyncq import files, report
+    from asyncq import files
     from asyncq.papers.registry import CLAIMS, claim
     from asyncq.papers.registry import reproduce as compute
+    from asyncq.text import run as report
 
     if not names:
         if out is not None:

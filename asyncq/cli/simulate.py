@@ -54,11 +54,12 @@ def simulate(
     """Simulate the scenario in FILE and report throughput, staleness, its law and the momentum that goes with it.
 
     A pipeline needs no simulation: its staleness is reported exactly."""
-    from asyncq import files, report
+    from asyncq import files
     from asyncq.protocols import EXACT_KINDS
-    from asyncq.replications import replicate
-    from asyncq.run import simulate as run_simulation
+    from asyncq.results.replications import replicate
+    from asyncq.results.run import simulate as run_simulation
     from asyncq.scenario import Scenario
+    from asyncq.text import run as report
 
     if trace and out is None:
         raise ScenarioError("--trace needs a place to write to; add --out DIR")
@@ -73,7 +74,7 @@ def simulate(
     folder = None if out is None else output_folder(out)
     interrupted = False
     if exact:
-        from asyncq.theory.pipeline import Pipeline
+        from asyncq.theory.queueing.pipeline import Pipeline
 
         pipeline = Pipeline.of(scenario)
         summary, text = pipeline.to_dict(), report.render_pipeline(pipeline)

@@ -58,7 +58,9 @@ def stability(
 
     A step is learning rate times curvature. Two criteria: E[w^2] stays bounded (mean square), which is what to go by,
     and E[w] does (expectation)."""
-    from asyncq import __version__, advice, briefing, files
+    from asyncq import __version__, files
+    from asyncq.results import advice
+    from asyncq.text import recommendation as briefing
 
     folder = None if out is None else output_folder(out)
     source, title, about = source_of(file, law, overrides, seed, updates)

@@ -87,9 +87,9 @@ def progress(scenario: Scenario, engine: str, updates: int | None, replications:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from asyncq.machines import NEVER
-    from asyncq.network import Network
-    from asyncq.run import foreseen, runs_compiled
+    from asyncq.results.run import foreseen, runs_compiled
+    from asyncq.system.machines import NEVER
+    from asyncq.system.network import Network
 
     network, until = Network.of(scenario), scenario.run.until
     target = foreseen(network, scenario.run.updates if updates is None else updates, NEVER if until is None else until)

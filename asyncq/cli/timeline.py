@@ -26,21 +26,21 @@ Examples:
 def timeline(file: str, updates: int, seed: int | None, overrides: tuple[str, ...], out: str | None) -> None:
     """Draw the first updates of the scenario in FILE: who computes, waits, reads and commits, and how stale."""
     from asyncq import files
-    from asyncq.chart import draw, draw_schedule
     from asyncq.protocols import EXACT_KINDS
     from asyncq.scenario import Scenario
+    from asyncq.text.timeline import draw, draw_schedule
 
     scenario = Scenario.from_toml(file, overrides=overrides)
     folder = None if out is None else output_folder(out)
     if scenario.protocol.kind in EXACT_KINDS:
-        from asyncq.theory.pipeline import Pipeline
+        from asyncq.theory.queueing.pipeline import Pipeline
 
         schedule = Pipeline.of(scenario).schedule(updates)
         if folder is not None:
             files.write_schedule(schedule, folder)
         click.echo(draw_schedule(schedule), nl=False)
         return
-    from asyncq.timeline import timeline as run_timeline
+    from asyncq.results.timeline import timeline as run_timeline
 
     shown = run_timeline(scenario, updates=updates, seed=seed)
     if folder is not None:

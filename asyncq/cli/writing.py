@@ -51,7 +51,7 @@ def _planned(scenario: Scenario) -> str:
 @click.option("--out", metavar="FILE", help="Write to FILE, which must not exist yet.")
 def init(kind: str, out: str | None) -> None:
     """Write a commented starter scenario of a protocol KIND (asynchronous if none is given), or of a population."""
-    from asyncq.starter import starter, write_starter
+    from asyncq.scenario.starter import starter, write_starter
 
     if out is None:
         click.echo(starter(kind), nl=False)
@@ -63,7 +63,7 @@ def init(kind: str, out: str | None) -> None:
 @click.command(short_help="Print the JSON schema of a scenario.", epilog="Example: asyncq schema > asyncq.schema.json")
 def schema() -> None:
     """Print the JSON schema of a scenario file, for editors that check and complete TOML."""
-    from asyncq.starter import json_schema
+    from asyncq.scenario.starter import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))
 
@@ -71,6 +71,6 @@ def schema() -> None:
 @click.command()
 def protocols() -> None:
     """List the protocol kinds, one line each, and the keys they take."""
-    from asyncq.starter import protocol_lines
+    from asyncq.scenario.starter import protocol_lines
 
     click.echo("\n".join(protocol_lines()))

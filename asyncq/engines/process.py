@@ -17,13 +17,14 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from asyncq.clients import NOBODY, arrives, attribute, call, must_draw
-from asyncq.engines import Chunk, MachineTime, check_progress, why_stuck
+from asyncq.engines.rows import Chunk, MachineTime, check_progress, why_stuck
 from asyncq.errors import DeadlockError
-from asyncq.machines import NEVER, back_in_service, ends, struck, used
-from asyncq.network import NO_STREAM, Network
-from asyncq.state import CANCELLED_WORKERS, CLOSED, DROPPED, RELEASED, ROWS, apply_part, lose, read_shards, start
-from asyncq.variates import Variates
+from asyncq.protocols.state import CANCELLED_WORKERS, CLOSED, DROPPED, RELEASED, ROWS
+from asyncq.protocols.steps import apply_part, lose, read_shards, start
+from asyncq.system.clients import NOBODY, arrives, attribute, call, must_draw
+from asyncq.system.machines import NEVER, back_in_service, ends, struck, used
+from asyncq.system.network import NO_STREAM, Network
+from asyncq.system.variates import Variates
 
 __all__ = ["Cycle", "SimpyEngine"]
 

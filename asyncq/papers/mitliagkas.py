@@ -25,7 +25,7 @@ def exponential_pool(workers: int) -> Scenario:
 
 def figure_2(seed: int, progress: Progress) -> Findings:
     """Figure 2: the leading momentum of simulated staleness, c_1 = q_1/q_0, against 1 - 1/M."""
-    from asyncq.replications import replicate
+    from asyncq.results.replications import replicate
     from asyncq.statistics.intervals import mean_of_independent
 
     workers = np.array([2, 3, 4, 5, 6, 8, 12, 16])

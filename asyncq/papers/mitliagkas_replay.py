@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from asyncq.papers.claim import Claim, Comparison, Findings, Line, Panel, Progress, line
 from asyncq.papers.mitliagkas import FIVE_ERRORS, PAPER, exponential_pool
-from asyncq.run import Run, simulate
+from asyncq.results.run import Run, simulate
 from asyncq.sgd.objectives import LogisticRegression, NoisyQuadratic, Objective
 from asyncq.sgd.replay import LossCurve, replay
 from asyncq.staleness import StalenessLaw

@@ -6,7 +6,7 @@ from asyncq.distributions import nearest
 from asyncq.errors import ScenarioError
 from asyncq.papers import giladi, giladi_replay, liu, mitliagkas, mitliagkas_replay
 from asyncq.papers.claim import Claim, Progress, Reproduction
-from asyncq.variates import chosen_seed
+from asyncq.system.variates import chosen_seed
 
 __all__ = ["CLAIMS", "claim", "reproduce"]
 

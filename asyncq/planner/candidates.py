@@ -10,11 +10,11 @@ from typing import Any
 
 from asyncq.distributions import Scaled
 from asyncq.errors import ScenarioError
-from asyncq.network import Network
-from asyncq.overrides import put
-from asyncq.plan_table import varied
 from asyncq.protocols import EXACT_KINDS
 from asyncq.scenario import Scenario
+from asyncq.scenario.overrides import put
+from asyncq.scenario.plan import varied
+from asyncq.system.network import Network
 
 __all__ = ["FRESH", "Candidate", "candidates", "lone_cycles"]
 

@@ -21,12 +21,11 @@ from asyncq.planner.hardware import Hardware, hardware, relative_error, to_dict
 from asyncq.planner.problem import Problem
 from asyncq.planner.regimes import Regimes, regimes
 from asyncq.planner.sensitivity import Sensitivity, sensitivity
-from asyncq.planner.tuning import HIGHEST, LOWEST, Tuned, best_steps, model_of, tune
+from asyncq.planner.tuning import Tuned, Tuner, tune
 from asyncq.scenario import Scenario
-from asyncq.staleness import StalenessLaw
-from asyncq.theory.exponential import exponential_workers
-from asyncq.theory.time_to_target import ExactLoss, UnequalLoss
-from asyncq.variates import chosen_seed
+from asyncq.system.variates import chosen_seed
+from asyncq.theory.descent.exponential import exponential_workers
+from asyncq.theory.descent.time_to_target import ExactLoss
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -37,7 +36,6 @@ CANNOT_WIN = 2.0  # times the best so far: not replayed
 REPLAYED = 2_400_000  # updates to the target of all that is replayed: the fastest by theory come first
 MOST_GRADIENTS = 4_000_000  # to the target of one that is replayed: its trace holds over twice as many rows
 KEPT_ROWS = 200_000  # of a trace, while other candidates are looked at
-EXACT_MOMENTS = 20_000  # updates of unequal workers that are followed exactly
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,42 +265,6 @@ def plan(
                     "seconds_per_update": lone, "time_to_target": one[2] * lone},
         interrupted=stopped,
     )  # fmt: skip
-
-
-class Tuner:
-    """Tunes candidates on one problem; those with the same law, and as many gradients in an update, once."""
-
-    def __init__(self, problem: Problem, reserve: float) -> None:
-        self.problem, self.reserve = problem, reserve
-        self._known: dict[Any, Tuned] = {}
-
-    def tuned(
-        self, candidate: Candidate, law: StalenessLaw, near: Tuned | None = None, shifts: tuple[float, ...] = (0.0,)
-    ) -> Tuned:
-        """The best setting of a candidate; with a known one of a similar problem, the best step at its momentum
-        shifted by ``shifts`` in atanh."""
-        model, basis = model_of(candidate, law, self.problem.quadratic)
-        key = (
-            (model.pool, candidate.batches, candidate.gradients)
-            if isinstance(model, ExactLoss)
-            else (law.pmf.tobytes(), candidate.batches, candidate.gradients, basis)
-        )
-        if key not in self._known:
-            if near is None or near.step <= 0:
-                mu, step, updates = tune(model, reserve=self.reserve, prefer=self.problem.momentum)
-            else:
-                middle = math.atanh(near.momentum)
-                momenta = sorted({min(max(math.tanh(middle + shift), LOWEST), HIGHEST) for shift in shifts})
-                tried = zip(momenta, best_steps(model, momenta, self.reserve, near.step), strict=True)
-                mu, (step, updates) = min(tried, key=lambda found: found[1][1])
-            margin = model.threshold(mu) / step if step > 0 else math.inf
-            if isinstance(model, UnequalLoss):
-                if updates <= EXACT_MOMENTS:
-                    updates = model.exact(step, mu, most=int(2 * updates) + 64)
-                else:
-                    basis = "model"
-            self._known[key] = Tuned(mu, step, updates, margin, basis)
-        return self._known[key]
 
 
 def _row(

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.planner.tuning import Tuned
-from asyncq.run import Run
+from asyncq.protocols.state import DOWNWEIGHTED
+from asyncq.results.run import Run
 from asyncq.sgd.objectives import NoisyQuadratic
 from asyncq.sgd.replay import replay
 from asyncq.staleness import StalenessLaw
-from asyncq.state import DOWNWEIGHTED
-from asyncq.theory.time_to_target import Quadratic, fresh_loss
+from asyncq.theory.descent.time_to_target import Quadratic, fresh_loss
 
 __all__ = ["LONGEST", "Confirmation", "confirm", "horizon", "quantile"]
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asyncq.plan_table import varied
 from asyncq.planner.confirmation import Confirmation, quantile
 from asyncq.planner.hardware import relative_error
 from asyncq.planner.problem import Problem
 from asyncq.planner.regimes import WORKERS, Regimes
-from asyncq.planner.sensitivity import Sensitivity
+from asyncq.scenario.plan import varied
 
 if TYPE_CHECKING:
     from asyncq.planner.comparison import Row
+    from asyncq.planner.sensitivity import Sensitivity
 
 __all__ = ["Contest", "Rival", "Verdict", "answers", "choice", "contest", "standard_error", "verdict"]
 

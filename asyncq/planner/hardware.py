@@ -9,12 +9,12 @@ import numpy as np
 
 from asyncq.errors import NoExactLaw
 from asyncq.estimate import Estimate
-from asyncq.network import NO_STREAM
 from asyncq.planner.candidates import Candidate
-from asyncq.run import Run, simulate
+from asyncq.results.run import Run, simulate
 from asyncq.staleness import StalenessLaw
-from asyncq.theory.exact import staleness_law
-from asyncq.theory.throughput import throughput
+from asyncq.system.network import NO_STREAM
+from asyncq.theory.queueing.exact import staleness_law
+from asyncq.theory.queueing.throughput import throughput
 
 __all__ = ["PRECISION", "Hardware", "hardware", "known", "pace", "relative_error", "to_dict"]
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from asyncq.errors import ScenarioError
-from asyncq.plan_table import HUGE, TINY
 from asyncq.scenario import Scenario
-from asyncq.theory.minimax import polyak
-from asyncq.theory.time_to_target import Quadratic
+from asyncq.scenario.plan import HUGE, TINY
+from asyncq.theory.descent.time_to_target import Quadratic
+from asyncq.theory.recommendation.minimax import polyak
 
 __all__ = ["Problem"]
 

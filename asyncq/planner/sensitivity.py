@@ -9,14 +9,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from asyncq.distributions import Gamma, Law, Scaled
-from asyncq.network import Network
 from asyncq.planner.candidates import Candidate
+from asyncq.planner.decision import WORTHWHILE
 from asyncq.planner.hardware import pace
 from asyncq.planner.problem import Problem
+from asyncq.planner.tuning import Tuner
 from asyncq.scenario import Scenario
+from asyncq.system.network import Network
 
 if TYPE_CHECKING:
-    from asyncq.planner.comparison import Row, Tuner
+    from asyncq.planner.comparison import Row
 
 __all__ = ["Sensitivity", "sensitivity"]
 
@@ -61,9 +63,6 @@ def sensitivity(
 ) -> tuple[Sensitivity, ...]:
     """Halve and double gradient noise, condition number, the cv of the work, the service time, and the logarithm of the
     loss reduction."""
-    from asyncq.planner.comparison import Tuner
-    from asyncq.planner.decision import WORTHWHILE
-
     ranked = sorted((row for row in rows if math.isfinite(row.time.mean)), key=lambda row: row.time.mean)
     if len(ranked) < 2:
         return ()

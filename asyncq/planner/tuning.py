@@ -6,18 +6,21 @@ grids refined around their best points. Nothing is drawn at random.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.planner.candidates import Candidate
+from asyncq.planner.problem import Problem
 from asyncq.staleness import StalenessLaw
-from asyncq.theory.exponential import ExponentialWorkers, exponential_workers
-from asyncq.theory.time_to_target import ExactLoss, LawLoss, LossModel, Quadratic, UnequalLoss
+from asyncq.theory.descent.exponential import ExponentialWorkers, exponential_workers
+from asyncq.theory.descent.time_to_target import ExactLoss, LawLoss, LossModel, Quadratic, UnequalLoss
 
-__all__ = ["Tuned", "best_steps", "model_of", "tune"]
+__all__ = ["Tuned", "Tuner", "best_steps", "model_of", "tune"]
 
 Real = NDArray[np.float64]
 
@@ -27,6 +30,7 @@ STEPS = np.geomspace(1.0, 1e-4, 9)  # of the largest allowed
 FLAT = 1e-3  # relative gain below which a search ends
 CELLS, TAIL = 512, 1e-6  # of a law that is tuned on
 AS_GOOD = 5e-3
+EXACT_MOMENTS = 20_000  # updates of unequal workers that are followed exactly
 
 
 @dataclass(frozen=True)
@@ -214,3 +218,39 @@ def _search_steps(model: LossModel, momentum: float, reserve: float, guess: floa
 def _least(steps: Real, updates: Real) -> tuple[float, float]:
     i = int(np.argmin(updates))
     return float(steps[i]), float(updates[i])
+
+
+class Tuner:
+    """Tunes candidates on one problem; those with the same law, and as many gradients in an update, once."""
+
+    def __init__(self, problem: Problem, reserve: float) -> None:
+        self.problem, self.reserve = problem, reserve
+        self._known: dict[Any, Tuned] = {}
+
+    def tuned(
+        self, candidate: Candidate, law: StalenessLaw, near: Tuned | None = None, shifts: tuple[float, ...] = (0.0,)
+    ) -> Tuned:
+        """The best setting of a candidate; with a known one of a similar problem, the best step at its momentum
+        shifted by ``shifts`` in atanh."""
+        model, basis = model_of(candidate, law, self.problem.quadratic)
+        key = (
+            (model.pool, candidate.batches, candidate.gradients)
+            if isinstance(model, ExactLoss)
+            else (law.pmf.tobytes(), candidate.batches, candidate.gradients, basis)
+        )
+        if key not in self._known:
+            if near is None or near.step <= 0:
+                mu, step, updates = tune(model, reserve=self.reserve, prefer=self.problem.momentum)
+            else:
+                middle = math.atanh(near.momentum)
+                momenta = sorted({min(max(math.tanh(middle + shift), LOWEST), HIGHEST) for shift in shifts})
+                tried = zip(momenta, best_steps(model, momenta, self.reserve, near.step), strict=True)
+                mu, (step, updates) = min(tried, key=lambda found: found[1][1])
+            margin = model.threshold(mu) / step if step > 0 else math.inf
+            if isinstance(model, UnequalLoss):
+                if updates <= EXACT_MOMENTS:
+                    updates = model.exact(step, mu, most=int(2 * updates) + 64)
+                else:
+                    basis = "model"
+            self._known[key] = Tuned(mu, step, updates, margin, basis)
+        return self._known[key]

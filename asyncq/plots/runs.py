@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from asyncq.results.timeline import DRAWN
 from asyncq.staleness import StalenessLaw
-from asyncq.timeline import DRAWN
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    from asyncq.run import Run
-    from asyncq.statistics.fitting import Fitted
-    from asyncq.theory.pipeline import Schedule
-    from asyncq.timeline import Timeline
+    from asyncq.results.run import Run
+    from asyncq.results.timeline import Timeline
+    from asyncq.statistics.fit.fitting import Fitted
+    from asyncq.theory.queueing.pipeline import Schedule
 
 __all__ = [
     "autocorrelation",

@@ -11,8 +11,8 @@ from asyncq.plots.theory import AGAINST, KNOWN, MODEL, framed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from asyncq.theory.landscape import Budget, Landscape
-    from asyncq.theory.recommendation import Recommendation
+    from asyncq.theory.recommendation.landscape import Budget, Landscape
+    from asyncq.theory.recommendation.recommendation import Recommendation
     from asyncq.theory.stability import StepSizes
 
 __all__ = ["contraction", "momentum_budget", "stability_map"]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from asyncq.statistics.over_time import OverTime
+    from asyncq.statistics.collect.over_time import OverTime
 
 __all__ = ["over_time"]
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from asyncq.engines import Chunk
+from asyncq.engines.rows import Chunk
 from asyncq.errors import TooShortError
-from asyncq.run import Run
+from asyncq.results.run import Run
 from asyncq.sgd.objectives import NoisyQuadratic
 from asyncq.sgd.replay import replay
 from asyncq.sgd.schedule import TraceSchedule, schedule_of
-from asyncq.theory.recommendation import Choice, Recommendation
+from asyncq.theory.recommendation.recommendation import Choice, Recommendation
 
 __all__ = ["Confirmation", "confirm"]
 

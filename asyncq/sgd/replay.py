@@ -19,15 +19,15 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from asyncq.engines import Chunk
-from asyncq.run import Run
+from asyncq.engines.rows import Chunk
+from asyncq.results.run import Run
 from asyncq.sgd.objectives import Compiled, OwnObjective
 from asyncq.sgd.plain import descend
 from asyncq.sgd.schedule import LawSchedule, Schedule, TraceSchedule, schedule_of
 from asyncq.staleness import StalenessLaw
-from asyncq.theory.characteristic import Variant
+from asyncq.system.variates import chosen_seed
 from asyncq.theory.compensation import ServerFilter, StepSchedule
-from asyncq.variates import chosen_seed
+from asyncq.theory.descent.characteristic import Variant
 
 __all__ = ["Controller", "LossCurve", "replay"]
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncq.engines import Chunk
-from asyncq.run import Run
+from asyncq.engines.rows import Chunk
+from asyncq.protocols.state import DOWNWEIGHTED
+from asyncq.results.run import Run
 from asyncq.staleness import StalenessLaw
-from asyncq.state import DOWNWEIGHTED
 
 __all__ = ["LawSchedule", "Schedule", "TraceSchedule", "schedule_of"]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asyncq.errors import NoExactLaw
-from asyncq.network import Network
-from asyncq.statistics.accumulate import Collected
-from asyncq.statistics.goodness import Floats, misfit
-from asyncq.theory.exact import mean_staleness, pools_of, staleness_law
+from asyncq.statistics.collect.accumulate import Collected
+from asyncq.statistics.fit.goodness import Floats, misfit
+from asyncq.system.network import Network
+from asyncq.theory.queueing.exact import mean_staleness, pools_of, staleness_law
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asyncq.errors import TooShortError
-from asyncq.statistics.accumulate import Collected
+from asyncq.statistics.collect.accumulate import Collected
 
 __all__ = ["Dependence", "autocorrelation", "correlation_time", "dependence", "effective_sample_size", "stride"]
 

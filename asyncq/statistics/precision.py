@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from asyncq.estimate import Estimate
-from asyncq.statistics.accumulate import Accumulator, Collected
+from asyncq.statistics.collect.accumulate import Accumulator, Collected
 from asyncq.statistics.intervals import ratio_of_batches, variance_of_batches
 from asyncq.statistics.steady_state import warm_up
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asyncq.errors import TooShortError
-from asyncq.statistics.accumulate import Accumulator, Collected
+from asyncq.statistics.collect.accumulate import Accumulator, Collected
 
 __all__ = ["CYCLES", "WarmUp", "mser", "truncation", "warm_up"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncq.statistics.accumulate import Collected
+from asyncq.statistics.collect.accumulate import Collected
 
 __all__ = ["LEVEL", "Stale", "WhoIsStale", "who_is_stale"]
 

@@ -1,8 +1,8 @@
 """Exact answers without simulation; never imports an engine."""
 
 from asyncq.errors import NoExactLaw
-from asyncq.theory.exact import staleness_law
 from asyncq.theory.prediction import Prediction, predict
-from asyncq.theory.throughput import Bounds, throughput
+from asyncq.theory.queueing.exact import staleness_law
+from asyncq.theory.queueing.throughput import Bounds, throughput
 
 __all__ = ["Bounds", "NoExactLaw", "Prediction", "predict", "staleness_law", "throughput"]

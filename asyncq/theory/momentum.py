@@ -185,7 +185,7 @@ def expected_update(law: StalenessLaw, *, samples: float | None = None, toleranc
 
 def _zeros_in_disc(law: StalenessLaw) -> int:
     """The zeros of Q in the closed unit disc, by winding number."""
-    from asyncq.theory.circle import winding_of_series
+    from asyncq.theory.descent.circle import winding_of_series
 
     return winding_of_series(law.pmf / law.pmf.sum())
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from asyncq import __version__
 from asyncq.errors import NoExactLaw
 from asyncq.estimate import Estimate
-from asyncq.machines import is_disturbed
 from asyncq.staleness import StalenessLaw
-from asyncq.theory.exact import mean_staleness, network_of, staleness_law
-from asyncq.theory.first_look import FirstLook, first_look
 from asyncq.theory.momentum import MomentumLine, is_momentum
-from asyncq.theory.renewal import TOLERANCE
-from asyncq.theory.throughput import Bounds, synchronous_throughput, throughput
+from asyncq.theory.queueing.exact import mean_staleness, network_of, staleness_law
+from asyncq.theory.queueing.renewal import TOLERANCE
+from asyncq.theory.queueing.throughput import Bounds, synchronous_throughput, throughput
+from asyncq.theory.recommendation.learning_rate_limit import FirstLook, first_look
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
@@ -104,7 +103,7 @@ def predict(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Prediction:
     try:
         network = network_of(scenario)
     except NoExactLaw as refusal:
-        if not is_disturbed(scenario):
+        if not scenario.is_disturbed:
             raise
         return Prediction(
             scenario, None, refusal.reason, refusal.nearest, None, None, "updates", None, None, None, None

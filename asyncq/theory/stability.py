@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.staleness import StalenessLaw
-from asyncq.theory.bracketing import bracketed_root
-from asyncq.theory.characteristic import Characteristic, Variant
-from asyncq.theory.exponential import ExponentialWorkers, exponential_workers
-from asyncq.theory.mean_square import gain, unit_gain
+from asyncq.theory.descent.bracketing import bracketed_root
+from asyncq.theory.descent.characteristic import Characteristic, Variant
+from asyncq.theory.descent.exponential import ExponentialWorkers, exponential_workers
+from asyncq.theory.descent.mean_square import gain, unit_gain
 
 __all__ = [
     "Criterion",

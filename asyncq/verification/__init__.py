@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from asyncq.variates import chosen_seed
+from asyncq.system.variates import chosen_seed
 from asyncq.verification.claim import Claim, Effort, Evidence, Finding
 from asyncq.verification.computed import COMPUTED
 from asyncq.verification.simulated import SIMULATED

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from asyncq.distributions import Exponential, Gamma, Law
 from asyncq.staleness import StalenessLaw
 from asyncq.theory import stability
-from asyncq.theory.closed_network import product_form_throughput, server_staleness
-from asyncq.theory.counting import Duration
-from asyncq.theory.exponential import exponential_workers
+from asyncq.theory.descent.exponential import exponential_workers
 from asyncq.theory.momentum import expected_update
-from asyncq.theory.renewal import RenewalPool, independent_workers
-from asyncq.theory.throughput import order_statistic_mean
+from asyncq.theory.queueing.closed_network import product_form_throughput, server_staleness
+from asyncq.theory.queueing.counting import Duration
+from asyncq.theory.queueing.renewal import RenewalPool, independent_workers
+from asyncq.theory.queueing.throughput import order_statistic_mean
 from asyncq.verification.claim import Claim, Effort, Evidence
 
 __all__ = ["COMPUTED"]

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from asyncq.engines import Chunk, Engine
 from asyncq.engines.process import SimpyEngine
-from asyncq.network import Network
+from asyncq.engines.rows import Chunk, Engine
 from asyncq.protocols import KINDS
-from asyncq.replications import Replications, replicate
-from asyncq.run import Run, simulate
+from asyncq.results.replications import Replications, replicate
+from asyncq.results.run import Run, simulate
 from asyncq.scenario import Scenario
 from asyncq.staleness import StalenessLaw
-from asyncq.statistics.chi_square import chi_square
-from asyncq.statistics.goodness import LEVEL, misfit
+from asyncq.statistics.fit.chi_square import chi_square
+from asyncq.statistics.fit.goodness import LEVEL, misfit
 from asyncq.statistics.intervals import mean_of_independent
-from asyncq.theory.exact import staleness_law
-from asyncq.theory.throughput import throughput
-from asyncq.variates import Variates
+from asyncq.system.network import Network
+from asyncq.system.variates import Variates
+from asyncq.theory.queueing.exact import staleness_law
+from asyncq.theory.queueing.throughput import throughput
 from asyncq.verification.claim import Claim, Effort, Evidence
 
 __all__ = ["SIMULATED"]
@@ -100,7 +100,7 @@ def _throughput(name: str, source: str, *, quick: bool = True, **tables: Any) ->
 
 
 def _compiled(network: Network, variates: Variates) -> Engine:
-    from asyncq.engines.compiled import CompiledEngine
+    from asyncq.engines.compiled.engine import CompiledEngine
 
     return CompiledEngine(network, variates)
 
@@ -173,7 +173,7 @@ def _engines_agree(name: str, cases: Callable[[], list[Scenario]], *, quick: boo
 def _every_kind() -> list[Scenario]:
     import tomllib
 
-    from asyncq.starter import starter
+    from asyncq.scenario.starter import starter
 
     return [Scenario.from_dict(tomllib.loads(starter(kind)), name=kind) for kind in KINDS]
 

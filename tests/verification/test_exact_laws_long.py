@@ -2,7 +2,7 @@
 server by the compiled engine. Every test is a chi-square of all cells with 100 expected or more, corrected for the
 dependence of rows.
 
-The correction is that of asyncq.statistics.chi_square, tested below and in test_verification.py. Rejection is at
+The correction is that of asyncq.statistics.fit.chi_square, tested below and in test_verification.py. Rejection is at
 p = 1e-4; with 42 cases the false alarm is 0.4 % in all, and that of the largest standardised cell (5) is 6e-7 a cell.
 """
 
@@ -17,14 +17,14 @@ from workers_apart import by_ranks
 
 from asyncq import simulate
 from asyncq.distributions import Exponential, Gamma, Hyperexponential, Law, Lognormal, Pareto, Uniform, Weibull
-from asyncq.engines.compiled import CompiledEngine
-from asyncq.network import Network
+from asyncq.engines.compiled.engine import CompiledEngine
 from asyncq.staleness import StalenessLaw
-from asyncq.statistics.chi_square import chi_square
+from asyncq.statistics.fit.chi_square import chi_square
+from asyncq.system.network import Network
+from asyncq.system.variates import Variates
 from asyncq.theory import staleness_law
-from asyncq.theory.closed_network import mean_value_analysis
-from asyncq.theory.renewal import RenewalPool, independent_workers
-from asyncq.variates import Variates
+from asyncq.theory.queueing.closed_network import mean_value_analysis
+from asyncq.theory.queueing.renewal import RenewalPool, independent_workers
 
 pytestmark = pytest.mark.verification
 

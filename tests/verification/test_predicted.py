@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.verification
-SCRIPT = Path(__file__).parents[2] / "docs" / "predicted.py"
+SCRIPT = Path(__file__).parents[2] / "docs" / "generate" / "predicted.py"
 
 
 class TestEveryProtocolKeepsToItsClosedForms:

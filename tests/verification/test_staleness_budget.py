@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asyncq import Run, Scenario, simulate
-from asyncq.theory.throughput import throughput
+from asyncq.theory.queueing.throughput import throughput
 
 pytestmark = pytest.mark.verification
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "actor-learner.toml"

@@ -1,0 +1,167 @@
+"""Calendars that know time and nothing else: what an engine yields, and what it can say when it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.errors import DeadlockError
+from asyncq.protocols.state import CLOSED, LOST
+from asyncq.system.machines import NEVER, Machines
+
+__all__ = ["Chunk", "Engine", "MachineTime", "check_progress", "why_stuck"]
+
+
+HOPELESS = 10_000  # gradients lost in a row
+
+
+class Chunk(NamedTuple):
+    """Consecutive rows (gradients whose fate is decided), one entry per row, in the order of the events.
+
+    ``time`` (seconds) is when the update was made; ``staleness`` counts the updates since ``read``, the version the
+    gradient was computed on; ``kind`` is COMMITTED, DROPPED or CANCELLED. ``visits``, ``waited`` and ``busy`` are the
+    server's totals so far: services completed, seconds queued by them, seat-seconds spent; None without a server.
+
+    Where the server is sharded, a row is a gradient's part of one ``shard``, whose versions, staleness and totals it
+    gives; ``stalest`` is the largest staleness of the gradient's parts where this is the last of them, else -1.
+
+    In gossip, ``neighbour`` is whom the worker averaged with just before it applied the gradient, and ``averagings``
+    how often others had averaged with it since it read its copy.
+
+    With a population ``client`` is the number of the class that computed the gradient, through all pools.
+
+    With extra slots (a learner) ``busy`` are the seconds they worked. ``last_staleness`` counts the updates
+    since the last version that a sample was made with; None where that is the version read.
+    """
+
+    time: NDArray[np.float64]
+    worker: NDArray[np.int64]
+    staleness: NDArray[np.int64]
+    read: NDArray[np.int64]
+    kind: NDArray[np.int64]
+    visits: NDArray[np.int64] | None = None
+    waited: NDArray[np.float64] | None = None
+    busy: NDArray[np.float64] | None = None
+    shard: NDArray[np.int64] | None = None
+    stalest: NDArray[np.int64] | None = None
+    neighbour: NDArray[np.int64] | None = None
+    averagings: NDArray[np.int64] | None = None
+    last_staleness: NDArray[np.int64] | None = None
+    client: NDArray[np.int64] | None = None
+
+    def topology(self) -> dict[str, NDArray[np.int64]]:
+        """The columns that only some topologies have, by name."""
+        columns = zip(self._fields[8:], self[8:], strict=True)
+        return {name: column for name, column in columns if column is not None}
+
+    def pick(self, rows: slice | NDArray[np.int64]) -> Chunk:
+        """Some of the rows."""
+        if isinstance(rows, slice):
+            columns: list[Any] = [None if column is None else column[rows] for column in self]
+        else:  # twice as fast as indexing
+            columns = [None if column is None else column.take(rows) for column in self]
+        return Chunk(*columns)
+
+    def copy(self) -> Chunk:
+        """A chunk of its own: engines may reuse the arrays of theirs."""
+        columns: list[Any] = [None if column is None else column.copy() for column in self]
+        return Chunk(*columns)
+
+    def counted_by(self, count: NDArray[np.int64] | None) -> Chunk:
+        """The rows with another count of theirs in place of the staleness, and nothing else beside it."""
+        assert count is not None
+        read = self.read + self.staleness - count
+        return Chunk(self.time, self.worker, count, read, self.kind, self.visits, self.waited, self.busy)
+
+    @classmethod
+    def join(cls, chunks: Sequence[Chunk]) -> Chunk:
+        """Consecutive chunks as one."""
+        columns: list[Any] = [None if c[0] is None else np.concatenate(c) for c in zip(*chunks, strict=True)]
+        return cls(*columns)
+
+
+class MachineTime(NamedTuple):
+    """Where the workers' time went, in machine-seconds since the start. Together they are workers times seconds."""
+
+    pull: float
+    work: float
+    push: float
+    queue: float
+    service: float
+    cancelled: float  # cycles thrown away before they finished
+    dropped: float  # cycles whose gradient was too stale to be applied
+    unfinished: float  # cycles still under way at the end
+    blocked: float  # between a finished cycle and the next read: gates, barriers, the wait for an update
+    lost: float  # cycles lost with the machine that computed them
+    repair: float  # until a machine that failed, or was taken away, was back
+
+    @classmethod
+    def of(
+        cls,
+        spent: Sequence[float],
+        began: Sequence[float],
+        read: Sequence[int],
+        now: float,
+        *,
+        in_repair: Sequence[bool] | NDArray[np.bool_],
+    ) -> MachineTime:
+        """From the first seven entries, the lost and the repair; and for every worker when its cycle or its repair
+        began, and the version it holds; whatever of the time is in none of these was spent blocked."""
+        pull, work, push, queue, service, cancelled, dropped, lost, repair = map(float, spent)
+        since = now - np.asarray(began)
+        unfinished = float(since[np.asarray(read) != CLOSED].sum())
+        repair += float(since[np.asarray(in_repair, dtype=bool)].sum())
+        booked = pull + work + push + queue + service + cancelled + dropped + lost + repair + unfinished
+        blocked = max(0.0, len(since) * now - booked)
+        return cls(pull, work, push, queue, service, cancelled, dropped, unfinished, blocked, lost, repair)
+
+
+def check_progress(rows: Chunk, updates: int, now: float) -> None:
+    """Raises DeadlockError where a whole chunk of gradients was lost with their machines, and no update made."""
+    if not updates and rows.kind.size >= HOPELESS and bool((rows.kind == LOST).all()):
+        raise DeadlockError(
+            f"no progress at {now:g} s: the last {rows.kind.size:,} gradients were all lost, no work outlasts a "
+            "failure or a client's stay; make failure.after, or stays, longer than work_time"
+        )
+
+
+def why_stuck(now: float, updates: int, finished: Sequence[int], queued: Collection[int]) -> str:
+    """A deadlock in one line: what each of the first twenty workers waits for."""
+    waits = [
+        f"worker {worker}: " + ("in the server's queue" if worker in queued else f"blocked, {count} gradients finished")
+        for worker, count in enumerate(finished[:20])
+    ]
+    return f"deadlock at {now:g} s after {updates} updates: nothing is scheduled; " + "; ".join(waits)
+
+
+class Engine(Protocol):
+    """A resumable simulation of one network. After ``chunks`` is exhausted the other members speak of its end."""
+
+    name: str
+
+    def chunks(self, updates: int, until: float = NEVER) -> Iterator[Chunk]:
+        """Advance until ``updates`` updates have been applied in all, or all that happens by ``until`` (seconds) has;
+        raises DeadlockError if neither can happen."""
+
+    @property
+    def now(self) -> float:
+        """Simulated seconds."""
+
+    @property
+    def version(self) -> int:
+        """Updates applied."""
+
+    @property
+    def open_reads(self) -> NDArray[np.int64]:
+        """Versions held by the gradients whose fate is still open: in work or waiting for their update."""
+
+    @property
+    def machine_time(self) -> MachineTime:
+        """Where the workers' time went."""
+
+    @property
+    def machines(self) -> Machines | None:
+        """What befell the machines; None where nothing can."""

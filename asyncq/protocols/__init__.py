@@ -1,0 +1,5 @@
+"""What happens when a gradient arrives: the kinds of protocols, their rules, and what a rule sees and writes."""
+
+from asyncq.protocols.rules import ALL_KINDS, EXACT_KINDS, KINDS, PARAMETERS, WEIGHTS, ExactKind, Kind, Parameter
+
+__all__ = ["ALL_KINDS", "EXACT_KINDS", "KINDS", "PARAMETERS", "WEIGHTS", "ExactKind", "Kind", "Parameter"]

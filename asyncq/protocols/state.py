@@ -1,0 +1,192 @@
+"""What a protocol's rule sees and writes.
+
+A :class:`State` is integers and sequences of integers. A rule (:mod:`asyncq.protocols`) writes to its three outboxes:
+
+* ``rows``: gradients whose fate is now decided (worker, version read, staleness, kind). The engine empties the other
+  two boxes between calls; rows it lets stand until a chunk of them is full;
+* ``cancelled``: workers whose unfinished work is thrown away, wherever it is;
+* ``released``: workers that read and start again, in this order. The finisher reads at once, in the same event; the
+  others read when the calendar reaches them. In a fresh state it holds who starts at time 0.
+
+Steps index plain lists in the SimPy engine and arrays in the compiled one, so they are written in the common subset:
+integers, indexing, ``while``, ``for``, ``if``, calls of one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+__all__ = [
+    "BUFFERS",
+    "CANCELLED",
+    "CANCELLED_WORKERS",
+    "CLOSED",
+    "COMMITTED",
+    "DOWNWEIGHTED",
+    "DROPPED",
+    "HEAD",
+    "KIND_NAMES",
+    "LENGTH",
+    "LOST",
+    "MOST_WAITING",
+    "NO_LIMIT",
+    "RELEASED",
+    "ROWS",
+    "State",
+    "fresh",
+]
+
+COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED, LOST = range(5)  # kinds of rows: applied up to DOWNWEIGHTED
+KIND_NAMES = ("committed", "downweighted", "dropped", "cancelled", "lost")
+CLOSED = -1  # in `read` and `pending_read`: no interval is open here
+ROWS, RELEASED, CANCELLED_WORKERS = 0, 1, 2  # positions in `sizes`
+HEAD, LENGTH = 0, 1  # positions in the two ends of a ring
+NO_LIMIT = 2**62
+MOST_WAITING = 10_000_000  # gradients that may wait in queues
+BUFFERS = 1000  # messages that a leaf may hold, if nothing is said
+
+
+class State(NamedTuple):
+    """Everything a rule may see: parameters as integers, the rest as sequences of integers it may write."""
+
+    workers: int
+    k: int
+    bound: int  # clocks (stale-synchronous) or the budget of mean staleness (actor-learner)
+    limit: int  # workers that may be at work at once (actor-learner), gradients that fill a leaf (tree)
+    room: int  # gradients that fit in a queue (actor-learner, tree)
+    crew: int  # workers that fill a queue
+    leaf_k: int  # gradients in a message of a leaf (tree)
+    forwards: int  # whether a message takes time (tree)
+    maximum_staleness: int
+    too_stale: int  # the kind of a row beyond the maximum: DROPPED or DOWNWEIGHTED
+    version: Any  # [1] updates applied
+    read: Any  # [slots] version read by the gradient in progress, CLOSED when there is none
+    pending: Any  # [1] gradients (k-*) or workers (stale-synchronous) that wait for something
+    pending_worker: Any
+    pending_read: Any
+    pending_last: Any  # the version when the gradient joined its queue
+    queue_ends: Any  # [2 * queues] rings of `room` gradients, one after the other behind the first k of `pending_*`
+    arrived: Any  # [1] where in `pending_*` the last gradient to join a queue was put
+    accepted: Any  # [1] samples finished and not dropped (actor-learner)
+    idle: Any  # [workers] a ring of `crew` for each queue: who waits to go on, the longest first
+    idle_ends: Any  # [2 * queues]
+    leaf_of: Any  # [slots] the leaf of a worker, or whose link a slot is (tree)
+    clock: Any  # [workers] gradients finished by each worker; [0] is the turn in round robin
+    at_clock: Any  # [bound + 2] workers at each clock, as a ring
+    slowest: Any  # [2] the slowest clock, and its place in that ring
+    shards: int  # of the server; 1: nothing below is used but by the rules that say so
+    shard_version: Any  # [shards] updates applied by each shard
+    shard_read: Any  # [workers * shards] version of each shard read by the gradient in progress
+    parts: Any  # [workers] shards that have applied their part of the gradient in progress
+    stalest: Any  # [workers] largest staleness among those parts
+    neighbour: Any  # [1] whom the worker averages with, drawn by the engine before it finishes
+    averaged: Any  # [workers] averagings by others of the worker's copy since it read it
+    sizes: Any  # [3] how many rows, released, cancelled stand in the outboxes
+    row_worker: Any
+    row_read: Any
+    row_staleness: Any
+    row_kind: Any
+    row_shard: Any
+    row_stalest: Any
+    row_neighbour: Any
+    row_averagings: Any
+    row_last: Any  # staleness counted from the version when the sample was finished (actor-learner)
+    row_place: Any  # where in `pending_*` the sample stood (actor-learner)
+    released: Any
+    cancelled: Any
+
+
+def fresh(
+    workers: int,
+    k: int,
+    parameters: dict[str, Any],
+    rows: int,
+    make: Callable[[int, int, int], Any],
+    *,
+    extras: int = 0,
+    shards: int = 1,
+    peers: bool = False,
+) -> State:
+    """A state at time 0 with room for ``rows`` rows and what one more event may add to them; an update takes ``k``
+    gradients. ``make(size, fill, bits)`` builds its sequences (lists or arrays); 32 bits, none of them a sign, are
+    enough for counts and workers. There are ``extras`` slots besides the workers."""
+    bound = int(parameters.get("bound", parameters.get("staleness_budget", 0)))
+    limit = min(workers, int(parameters.get("limit", workers)))
+    leaf_k, leaves = int(parameters.get("leaf_k", 1)), int(parameters.get("leaves", 0))
+    queues, room, starting = 0, 1, workers
+    decided = workers + k + shards  # one event decides at most k gradients that waited and cancels the rest
+    if "staleness_budget" in parameters:
+        queues, room = 1, (bound + 1) * k
+        starting = min(limit, room)
+        decided += room
+    elif leaves:
+        limit = leaf_k * int(parameters.get("buffers", min(BUFFERS, MOST_WAITING // (leaves * leaf_k))))
+        queues, room = leaves, limit + workers // leaves
+    pending = k + queues * room if queues else workers + k
+    at_clock = make(bound + 2, 0, 64)
+    at_clock[0] = workers
+    sharded = workers if shards > 1 else 0
+    beside = rows + decided if shards > 1 else 1
+    met = rows + decided if peers else 1
+    released = make(workers + extras, 0, 32)
+    released[:starting] = range(starting)
+    idle = make(workers if queues else 1, 0, 32)
+    idle[: workers - starting] = range(starting, workers)
+    idle_ends = make(2 * max(1, queues), 0, 64)
+    idle_ends[LENGTH] = workers - starting
+    leaf_of = make(workers + extras if leaves else 1, 0, 32)
+    for leaf in range(leaves):
+        crew = workers // leaves
+        leaf_of[leaf * crew : (leaf + 1) * crew] = [leaf] * crew
+    leaf_of[workers:] = range(extras if leaves else 0)
+    sizes = make(3, 0, 32)
+    sizes[RELEASED] = starting
+    per_sample = rows + decided if "staleness_budget" in parameters else 1
+    return State(
+        workers=workers,
+        k=k,
+        bound=bound,
+        limit=limit,
+        room=room,
+        crew=workers // max(1, queues),
+        leaf_k=leaf_k,
+        forwards=int(extras > 0),
+        maximum_staleness=int(parameters.get("maximum_staleness", parameters.get("discard_older_than", NO_LIMIT))),
+        too_stale=DOWNWEIGHTED if parameters.get("policy") == "downweight" else DROPPED,
+        version=make(1, 0, 64),
+        read=make(workers + extras, CLOSED, 64),
+        pending=make(1, 0, 32),
+        pending_worker=make(pending, 0, 32),
+        pending_read=make(pending, CLOSED, 64),
+        pending_last=make(pending if queues else 1, 0, 64),
+        queue_ends=make(2 * max(1, queues), 0, 64),
+        arrived=make(1, 0, 64),
+        accepted=make(1, 0, 64),
+        idle=idle,
+        idle_ends=idle_ends,
+        leaf_of=leaf_of,
+        clock=make(workers, 0, 64),
+        at_clock=at_clock,
+        slowest=make(2, 0, 64),
+        shards=shards,
+        shard_version=make(shards, 0, 64),
+        shard_read=make(max(1, sharded * shards), CLOSED, 64),
+        parts=make(max(1, sharded), 0, 64),
+        stalest=make(max(1, sharded), 0, 64),
+        neighbour=make(1, 0, 64),
+        averaged=make(workers if peers else 1, 0, 64),
+        sizes=sizes,
+        row_worker=make(rows + decided, 0, 64),
+        row_read=make(rows + decided, 0, 64),
+        row_staleness=make(rows + decided, 0, 64),
+        row_kind=make(rows + decided, 0, 64),
+        row_shard=make(beside, 0, 64),
+        row_stalest=make(beside, CLOSED, 64),
+        row_neighbour=make(met, 0, 64),
+        row_averagings=make(met, 0, 64),
+        row_last=make(per_sample, 0, 64),
+        row_place=make(per_sample, 0, 64),
+        released=released,
+        cancelled=make(workers, 0, 32),
+    )

@@ -1,0 +1,191 @@
+"""The steps that rules are made of: each reads and writes a :class:`~asyncq.protocols.state.State`."""
+
+from __future__ import annotations
+
+from asyncq.protocols.state import (
+    CANCELLED,
+    CANCELLED_WORKERS,
+    CLOSED,
+    COMMITTED,
+    HEAD,
+    LENGTH,
+    LOST,
+    RELEASED,
+    ROWS,
+    State,
+)
+
+__all__ = [
+    "apply_part",
+    "cancel_open",
+    "commit_pending",
+    "enqueue",
+    "join_queue",
+    "leave_queue",
+    "lose",
+    "park",
+    "part",
+    "read_shards",
+    "release",
+    "release_all",
+    "row",
+    "start",
+    "update",
+    "wake",
+]
+
+
+def row(s: State, worker: int, read: int, kind: int) -> None:
+    """The fate of one gradient is decided; its staleness counts the updates since its read."""
+    n = s.sizes[ROWS]
+    s.row_worker[n] = worker
+    s.row_read[n] = read
+    s.row_staleness[n] = s.version[0] - read
+    s.row_kind[n] = kind
+    s.sizes[ROWS] = n + 1
+
+
+def update(s: State) -> None:
+    """The version goes up by one."""
+    s.version[0] += 1
+
+
+def release(s: State, worker: int) -> None:
+    """The worker may read and start again."""
+    n = s.sizes[RELEASED]
+    s.released[n] = worker
+    s.sizes[RELEASED] = n + 1
+
+
+def release_all(s: State) -> None:
+    """Everybody reads and starts again, in the order of the workers."""
+    for worker in range(s.workers):
+        release(s, worker)
+
+
+def enqueue(s: State, worker: int) -> int:
+    """The worker's gradient joins those that wait for an update; how many there are now."""
+    n = s.pending[0]
+    s.pending_worker[n] = worker
+    s.pending_read[n] = s.read[worker]
+    s.pending[0] = n + 1
+    s.read[worker] = CLOSED
+    return n + 1  # type: ignore[no-any-return]
+
+
+def commit_pending(s: State) -> None:
+    """One row for every gradient that waits, in order of arrival; none waits any more."""
+    for i in range(s.pending[0]):
+        row(s, s.pending_worker[i], s.pending_read[i], COMMITTED)
+        s.pending_read[i] = CLOSED
+    s.pending[0] = 0
+
+
+def cancel_open(s: State) -> None:
+    """Every gradient still being made is thrown away, in the order of the workers."""
+    for worker in range(s.workers):
+        if s.read[worker] != CLOSED:
+            row(s, worker, s.read[worker], CANCELLED)
+            s.read[worker] = CLOSED
+            n = s.sizes[CANCELLED_WORKERS]
+            s.cancelled[n] = worker
+            s.sizes[CANCELLED_WORKERS] = n + 1
+
+
+def join_queue(s: State, worker: int, queue: int) -> None:
+    """The worker's gradient joins the end of a queue."""
+    ends = 2 * queue
+    place = s.k + queue * s.room + (s.queue_ends[ends + HEAD] + s.queue_ends[ends + LENGTH]) % s.room
+    s.pending_worker[place] = worker
+    s.pending_read[place] = s.read[worker]
+    s.pending_last[place] = s.version[0]
+    s.arrived[0] = place
+    s.queue_ends[ends + LENGTH] += 1
+    s.read[worker] = CLOSED
+
+
+def leave_queue(s: State, queue: int) -> None:
+    """The oldest of a queue joins those that make the next update, unless its fate is decided already."""
+    ends = 2 * queue
+    place = s.k + queue * s.room + s.queue_ends[ends + HEAD]
+    s.queue_ends[ends + HEAD] = (s.queue_ends[ends + HEAD] + 1) % s.room
+    s.queue_ends[ends + LENGTH] -= 1
+    if s.pending_read[place] != CLOSED:
+        n = s.pending[0]
+        s.pending_worker[n] = s.pending_worker[place]
+        s.pending_read[n] = s.pending_read[place]
+        s.pending_last[n] = s.pending_last[place]
+        s.pending_read[place] = CLOSED
+        s.pending[0] = n + 1
+
+
+def park(s: State, worker: int, queue: int) -> None:
+    """The worker has nothing to do until its turn comes."""
+    ends = 2 * queue
+    s.idle[queue * s.crew + (s.idle_ends[ends + HEAD] + s.idle_ends[ends + LENGTH]) % s.crew] = worker
+    s.idle_ends[ends + LENGTH] += 1
+
+
+def wake(s: State, queue: int) -> None:
+    """Who has had nothing to do for longest reads and starts again."""
+    ends = 2 * queue
+    release(s, s.idle[queue * s.crew + s.idle_ends[ends + HEAD]])
+    s.idle_ends[ends + HEAD] = (s.idle_ends[ends + HEAD] + 1) % s.crew
+    s.idle_ends[ends + LENGTH] -= 1
+
+
+# -- what happens whatever the protocol ------------------------------------------------------------------------------
+
+
+def start(s: State, worker: int) -> None:
+    """The worker reads the version, unless a rule already handed it one (round robin)."""
+    if s.read[worker] == CLOSED:
+        s.read[worker] = s.version[0]
+
+
+def lose(s: State, worker: int) -> None:
+    """The worker's machine is struck while it computes: its gradient is lost. It reads again when it is back."""
+    if s.shards == 1:
+        row(s, worker, s.read[worker], LOST)
+    else:
+        stalest = 0
+        for shard in range(s.shards):
+            stalest = max(stalest, part(s, worker, shard, LOST))
+            s.shard_read[worker * s.shards + shard] = CLOSED
+        s.row_stalest[s.sizes[ROWS] - 1] = stalest
+    s.read[worker] = CLOSED
+
+
+def part(s: State, worker: int, shard: int, kind: int) -> int:
+    """The row of a shard's part of the worker's gradient, not yet known to be the last; its staleness."""
+    at = worker * s.shards + shard
+    n = s.sizes[ROWS]
+    s.row_worker[n] = worker
+    s.row_read[n] = s.shard_read[at]
+    s.row_staleness[n] = s.shard_version[shard] - s.shard_read[at]
+    s.row_kind[n] = kind
+    s.row_shard[n] = shard
+    s.row_stalest[n] = CLOSED
+    s.sizes[ROWS] = n + 1
+    return s.row_staleness[n]  # type: ignore[no-any-return]
+
+
+def read_shards(s: State, worker: int) -> None:
+    """The worker reads the version of every shard, all at once."""
+    for shard in range(s.shards):
+        s.shard_read[worker * s.shards + shard] = s.shard_version[shard]
+
+
+def apply_part(s: State, worker: int, shard: int) -> bool:
+    """A shard applies its part of the worker's gradient, an update of that shard; whether all shards now have."""
+    n = s.sizes[ROWS]
+    s.stalest[worker] = max(s.stalest[worker], part(s, worker, shard, COMMITTED))
+    s.shard_read[worker * s.shards + shard] = CLOSED
+    s.shard_version[shard] += 1
+    s.parts[worker] += 1
+    if s.parts[worker] < s.shards:
+        return False
+    s.row_stalest[n] = s.stalest[worker]
+    s.stalest[worker] = 0
+    s.parts[worker] = 0
+    return True

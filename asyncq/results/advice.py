@@ -1,0 +1,162 @@
+"""What theory makes of a scenario, of a run or of a law: a recommendation, and which step sizes are stable."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from asyncq.errors import NoExactLaw, ScenarioError
+from asyncq.estimate import Estimate
+from asyncq.system.network import Network
+from asyncq.protocols import EXACT_KINDS
+from asyncq.results.run import Run, simulate
+from asyncq.scenario import Scenario
+from asyncq.staleness import StalenessLaw
+from asyncq.theory.recommendation import recommendation
+from asyncq.theory import stability
+from asyncq.theory.descent.characteristic import Variant
+from asyncq.theory.queueing.exact import exponential_pool, pools_of, staleness_law
+from asyncq.theory.descent.exponential import ExponentialWorkers
+from asyncq.theory.recommendation.landscape import Budget, Landscape, budget, landscape
+from asyncq.theory.recommendation.minimax import polyak
+from asyncq.theory.recommendation.recommendation import Recommendation
+from asyncq.theory.stability import StepSizes
+from asyncq.theory.queueing.throughput import synchronous_throughput, throughput
+
+__all__ = ["Basis", "Source", "basis_of", "recommend", "step_sizes", "surroundings"]
+
+Source = Scenario | Run | StalenessLaw | ExponentialWorkers
+TAIL = 1e-9  # what is cut off a law: thresholds then move by as much, relatively
+LONG, LOST = 512, 5e-4  # cells beyond which a law is cut where its tail holds this share of its mean
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """The staleness that advice rests on, in ``words`` where it comes from, and whether workers differ in speed."""
+
+    staleness: StalenessLaw | ExponentialWorkers
+    words: str
+    heterogeneous: bool = False
+
+
+def basis_of(source: Source) -> Basis | None:
+    """The best that is known of a source's staleness: the exact process, else the exact law, else what a run measured.
+    None for a scenario of which only a simulation can tell.
+
+    Raises ``ScenarioError`` for a pipeline, whose stages have a law each."""
+    if isinstance(source, ExponentialWorkers):
+        return Basis(source, "exponential workers, exact")
+    if isinstance(source, StalenessLaw):
+        return Basis(_cut(source, TAIL), f"the law {source.name}, as given; staleness drawn independently")
+    scenario = source.scenario if isinstance(source, Run) else source
+    if scenario.protocol.kind in EXACT_KINDS:
+        stages = scenario.protocol.parameters["stages"]
+        remedy = f"ask for the first, the worst: --law constant:{stages - 1}"
+        raise ScenarioError(f"{scenario.name}: every stage of a pipeline has a staleness of its own; {remedy}")
+    pool = exponential_pool(scenario)
+    if pool is not None:
+        return Basis(pool, "the exact process, for exponential work without pull, push or server")
+    network = Network.of(scenario)
+    mixed = scenario.is_disturbed or network.calls_differ or len(pools_of(network)) > 1
+    if isinstance(source, Run):
+        rows = f"{source.updates - source.warmup:,} updates, seed {source.seed}"
+        words = f"a measured law ({rows}); staleness drawn independently"
+        return Basis(_cut(source.staleness.effective, 0.0), words, mixed)
+    try:
+        law = staleness_law(scenario)
+    except NoExactLaw:
+        return None
+    return Basis(_cut(law, max(TAIL, law.error)), "the exact law; staleness drawn independently", mixed)
+
+
+def _cut(law: StalenessLaw, tail: float) -> StalenessLaw:
+    """The law without cells that cost time and change little: a heavy tail would take minutes."""
+    law = law.cut(tail)
+    if law.pmf.size <= LONG:
+        return law
+    survival = law.survival
+    held = survival * np.arange(1, law.pmf.size + 1)  # at least, of the mean
+    enough = np.flatnonzero(held > LOST * law.mean)[-1] + 1
+    return law if enough >= law.pmf.size else law.cut(float(survival[enough]))
+
+
+def recommend(
+    source: Source, *, seed: int | None = None, heterogeneous: bool = False, **problem: Any
+) -> Recommendation:
+    """The momentum and learning rate to use with a scenario, a run, a law or exponential workers.
+
+    ``problem`` is what :func:`asyncq.theory.recommendation.recommendation.recommend` takes: ``momentum``, ``learning_rate`` (by
+    default those of the scenario's ``[optimizer]``), ``condition_number``, ``sharpness``, ``dampened``,
+    ``curvature_variance``, ``reserve``, ``momenta``. A scenario of which theory knows no law is simulated, with
+    ``seed``. Raises ``ScenarioError`` if all that does not determine the problem, naming what to add.
+    """
+    basis = basis_of(source)
+    if basis is None and isinstance(source, Scenario):
+        source = simulate(source, seed=seed)
+        basis = basis_of(source)
+    assert basis is not None
+    scenario = source.scenario if isinstance(source, Run) else source if isinstance(source, Scenario) else None
+    if scenario is not None and scenario.optimizer is not None:
+        today = vars(scenario.optimizer)
+        problem = problem | {k: v for k, v in today.items() if problem.get(k) is None}
+    mixed = heterogeneous or basis.heterogeneous
+    try:
+        found = recommendation.recommend(basis.staleness, heterogeneous=mixed, **problem)
+    except ValueError as error:
+        raise ScenarioError(f"{_name(source)}: {error}") from None
+    return replace(found, basis=basis.words, against_synchronous=_against_synchronous(source, found))
+
+
+def step_sizes(
+    source: Source,
+    *,
+    momentum: float = 0.0,
+    variant: Variant = "heavy-ball",
+    steps: list[float] | None = None,
+    seed: int | None = None,
+) -> StepSizes:
+    """Which step sizes are stable with the staleness of a scenario, a run, a law or exponential workers; see
+    :func:`asyncq.theory.stability.step_sizes`. Simulates as :func:`recommend` does."""
+    basis = basis_of(source)
+    if basis is None and isinstance(source, Scenario):
+        source = simulate(source, seed=seed)
+        basis = basis_of(source)
+    assert basis is not None
+    try:
+        found = stability.step_sizes(basis.staleness, momentum=momentum, variant=variant, steps=steps)
+    except ValueError as error:
+        raise ScenarioError(f"{_name(source)}: {error}") from None
+    return replace(found, basis=basis.words)
+
+
+def surroundings(source: Source, found: Recommendation, *, dampened: bool = False) -> tuple[Landscape, Budget]:
+    """What is drawn of a recommendation: the map of all pairs, and the momentum budget against the number of workers;
+    takes seconds."""
+    basis = basis_of(source)
+    assert basis is not None
+    return landscape(basis.staleness, found, dampened=dampened), budget(found.today.condition_number)
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, ExponentialWorkers):
+        return f"{source.workers} exponential workers"
+    return source.scenario.name if isinstance(source, Run) else source.name
+
+
+def _against_synchronous(source: Source, found: Recommendation) -> float | None:
+    """Seconds to a target with the best pair over those of the same workers behind a barrier, who make the updates of
+    one worker; None where either rate is not known, or nothing is stale."""
+    if not isinstance(source, Scenario | Run) or found.mean_staleness == 0:
+        return None
+    scenario = source.scenario if isinstance(source, Run) else source
+    if isinstance(source, Scenario) and source.is_disturbed:
+        return None
+    barrier = synchronous_throughput(Network.of(scenario))
+    rate = source.throughput if isinstance(source, Run) else throughput(source)
+    if barrier is None or not isinstance(rate, Estimate) or not math.isfinite(found.best.updates):
+        return None
+    alone = math.log(found.today.contraction) / math.log(polyak(found.today.condition_number)[0])
+    return (found.best.updates / rate.mean) / (alone * Network.of(scenario).workers / barrier.mean)

@@ -1,0 +1,392 @@
+"""What a run found, one record a subject: staleness, the server, pools, groups, a learner, a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.estimate import Estimate
+from asyncq.system.network import Network
+from asyncq.staleness import StalenessLaw
+from asyncq.protocols.state import DOWNWEIGHTED, DROPPED, KIND_NAMES
+from asyncq.statistics.collect.accumulate import Collected
+from asyncq.statistics.intervals import (
+    mean_of_independent,
+    quantiles_of_parts,
+    ratio_of_batches,
+    shares_of_parts,
+    variance_of_batches,
+)
+from asyncq.statistics.collect.series import Series, mean_of
+
+if TYPE_CHECKING:
+    from asyncq.engines.rows import MachineTime
+
+__all__ = ["Called", "Groups", "Learner", "Pool", "Server", "Shards", "Staleness", "Tree"]
+
+QUANTILES = (0.5, 0.9, 0.99)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Staleness:
+    """The staleness of applied gradients after the warm-up, in ``unit``; ``ci95`` is the mean's, and wider than it need
+    be, because the conservation law pins the mean.
+
+    ``weight`` is the mean weight with which they are applied: 1 unless the protocol gives stale ones less.
+    ``effective`` is their law with those weights.
+    """
+
+    ci95: tuple[float, float] | None
+    law: StalenessLaw
+    effective: StalenessLaw
+    weight: float
+    variance: Estimate
+    pmf_ci95: NDArray[np.float64] | None  # shape (2, cells): of the pmf's cells, 95 % each by itself
+    quantile_intervals: dict[str, tuple[int, int] | None]
+
+    @classmethod
+    def of(cls, collected: Collected, network: Network) -> Staleness:
+        """From what was counted of a run."""
+        rows, sums, squares, *_ = collected.batches.T
+        unit, smallest, parts = network.unit, collected.cycle, (collected.parts, collected.part_rows)
+        return cls._seen(
+            collected.histogram / collected.histogram.sum(),
+            network,
+            ci95=ratio_of_batches(sums, rows, unit=unit, smallest=smallest).ci95,
+            variance=variance_of_batches(rows, sums, squares, unit=f"{unit} squared", smallest=smallest),
+            pmf_ci95=shares_of_parts(*parts),
+            quantile_intervals=_named(quantiles_of_parts(*parts, QUANTILES)),
+        )
+
+    @classmethod
+    def over(cls, runs: Sequence[Collected], network: Network) -> Staleness:
+        """Over independent runs of one network, with intervals from the differences between them."""
+        counts = np.zeros((len(runs), max(run.histogram.size for run in runs)), dtype=np.int64)
+        for row, run in zip(counts, runs, strict=True):
+            row[: run.histogram.size] = run.histogram
+        cells = np.arange(counts.shape[1])
+        rows = counts.sum(axis=1)
+        means = counts @ cells / rows
+        variances = counts @ cells**2 / rows - means**2
+        return cls._seen(
+            (counts / rows[:, None]).mean(axis=0),
+            network,
+            ci95=mean_of_independent(means.tolist(), unit=network.unit).ci95,
+            variance=mean_of_independent(variances.tolist(), unit=f"{network.unit} squared"),
+            pmf_ci95=shares_of_parts(counts, rows, fewest=2),
+            quantile_intervals=_named(quantiles_of_parts(counts, rows, QUANTILES, fewest=2)),
+        )
+
+    @classmethod
+    def _seen(cls, pmf: NDArray[np.float64], network: Network, *, pmf_ci95: Any, **intervals: Any) -> Staleness:
+        law = StalenessLaw(pmf, unit=network.unit, source="measured")
+        effective, weight = law, 1.0
+        if network.weight is not None:
+            late = np.arange(law.pmf.size)
+            weights = np.where(late > network.parameters["maximum_staleness"], network.weight(late), 1.0)
+            effective, weight = law.weighted(weights)
+        cells = None if pmf_ci95 is None else pmf_ci95[:, : law.pmf.size]
+        return cls(law=law, effective=effective, weight=weight, pmf_ci95=cells, **intervals)
+
+    @property
+    def mean(self) -> float:
+        """The mean staleness."""
+        return self.law.mean
+
+    @property
+    def sd(self) -> float:
+        """The standard deviation."""
+        return self.law.sd
+
+    @property
+    def unit(self) -> str:
+        """Which updates are counted."""
+        return self.law.unit
+
+    @property
+    def effective_mean(self) -> float:
+        """The mean staleness with the weights with which gradients are applied."""
+        return self.effective.mean
+
+    @property
+    def quantiles(self) -> dict[str, int]:
+        """The 50 %, 90 % and 99 % quantiles, by name."""
+        return _named(self.law.quantile(QUANTILES).tolist())
+
+    @property
+    def maximum(self) -> int:
+        """The stalest that was seen."""
+        return self.law.pmf.size - 1
+
+    @property
+    def pmf(self) -> NDArray[np.float64]:
+        """The share of gradients of staleness 0, 1, 2, ..."""
+        return self.law.pmf
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return {
+            "mean": self.mean,
+            "sd": self.sd,
+            "ci95": None if self.ci95 is None else list(self.ci95),
+            "quantiles": self.quantiles,
+            "maximum": self.maximum,
+            "pmf": self.pmf.tolist(),
+            "unit": self.unit,
+            "weight": self.weight,
+            "effective_mean": self.effective_mean,
+            "variance": self.variance.to_dict(),
+            "pmf_ci95": None if self.pmf_ci95 is None else self.pmf_ci95.tolist(),
+            "quantile_intervals": {name: ends and list(ends) for name, ends in self.quantile_intervals.items()},
+        }
+
+
+def _named(values: Sequence[T]) -> dict[str, T]:
+    return dict(zip([f"{q:.0%}" for q in QUANTILES], values, strict=True))
+
+
+@dataclass(frozen=True)
+class Server:
+    """The station: ``utilisation`` of its seats (a share), ``waiting`` in its queue (seconds per gradient)."""
+
+    seats: int
+    utilisation: Estimate
+    waiting: Estimate
+
+    @classmethod
+    def of(cls, collected: Collected, network: Network) -> Server | None:
+        """From what was counted of a run; None without a server."""
+        if not network.has_server:
+            return None
+        _, _, _, seconds, _, visits, waited, busy = collected.batches.T
+        return cls(
+            network.seats,
+            ratio_of_batches(busy, seconds * network.seats, unit="share of seats", smallest=collected.cycle),
+            ratio_of_batches(waited, visits, unit="seconds", smallest=collected.cycle),
+        )
+
+    @classmethod
+    def over(cls, servers: Sequence[Server]) -> Server:
+        """Over independent runs, with intervals from the differences between them."""
+        utilisations, waits = zip(*((one.utilisation.mean, one.waiting.mean) for one in servers), strict=True)
+        return cls(
+            servers[0].seats,
+            mean_of_independent(utilisations, unit=servers[0].utilisation.unit),
+            mean_of_independent(waits, unit=servers[0].waiting.unit),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return {"seats": self.seats, "utilisation": self.utilisation.to_dict(), "waiting": self.waiting.to_dict()}
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A sharded server: the mean staleness of every shard's updates, ``worst``, the number of the shard where it is
+    largest, and the mean over gradients of the ``stalest`` of their parts. Shards are alike, so that their means differ
+    by chance; whatever else a report says of staleness and of the server is said of the worst."""
+
+    count: int
+    worst: int
+    staleness: tuple[Estimate, ...]
+    stalest: Estimate
+
+    @classmethod
+    def of(cls, series: Series, network: Network, *, auto: bool) -> Shards | None:
+        """From what every shard counted, ``auto``: after the warm-up that is found there; None without shards."""
+        if not network.is_sharded or series.beside is None:
+            return None
+        means = tuple(mean_of(one, unit=network.unit, auto=auto) for one in series.shards)
+        worst = int(np.argmax([mean.mean for mean in means]))
+        return cls(network.shards, worst, means, mean_of(series.beside, unit=network.unit, auto=auto))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return {
+            "count": self.count,
+            "worst": self.worst,
+            "staleness": [one.to_dict() for one in self.staleness],
+            "stalest": self.stalest.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Called:
+    """A class of a population: its share of all ``calls`` of the run, and of all gradients that were ``applied``; the
+    mean ``staleness`` of those of its own; ``heard``, the share of its calls whose gradients were applied, and how many
+    were of each of the ``kinds``."""
+
+    name: str
+    clients: int
+    availability: float
+    calls: Estimate
+    applied: Estimate
+    heard: Estimate | None
+    staleness: Estimate | None
+    kinds: dict[str, int]
+
+    @classmethod
+    def all_of(cls, counts: NDArray[np.int64], network: Network) -> list[Called]:
+        """Every class, from its rows by kind and sums of staleness, shape (batches, classes, kinds and the sum)."""
+        assert network.clients is not None
+        rows, sums = counts[:, :, :-1], counts[:, :, -1]
+        calls, applied = rows.sum(axis=2), rows[:, :, : DOWNWEIGHTED + 1].sum(axis=2)
+
+        def ratio(above: NDArray[np.int64], below: NDArray[np.int64], unit: str) -> Estimate:
+            return ratio_of_batches(above.astype(float), below.astype(float), unit=unit)
+
+        return [
+            cls(
+                name,
+                int(network.clients.clients[one]),
+                float(network.clients.availability[one]),
+                calls=ratio(calls[:, one], calls.sum(axis=1), "share of all calls"),
+                applied=ratio(applied[:, one], applied.sum(axis=1), "share of all applied gradients"),
+                heard=ratio(applied[:, one], calls[:, one], "share of its calls") if calls[:, one].any() else None,
+                staleness=ratio(sums[:, one], applied[:, one], network.unit) if applied[:, one].any() else None,
+                kinds=dict(zip(KIND_NAMES, rows[:, one].sum(axis=0).tolist(), strict=True)),
+            )
+            for one, name in enumerate(network.classes)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return {key: value.to_dict() if isinstance(value, Estimate) else value for key, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One pool's part: mean staleness of its gradients, and gradients per second committed by all its workers, with
+    95 % intervals, None where nothing was committed, or too little for an interval; the ``classes`` of its clients
+    where there are populations (of a pool without one: itself)."""
+
+    name: str
+    workers: int
+    staleness: float | None
+    throughput: float
+    staleness_ci95: tuple[float, float] | None
+    throughput_ci95: tuple[float, float] | None
+    classes: tuple[Called, ...] = ()
+
+    @classmethod
+    def all_of(cls, collected: Collected, series: Series, network: Network) -> tuple[Pool, ...]:
+        """Every pool of a run."""
+        rows, _, _, seconds, *_ = collected.batches.sum(axis=0)
+        sizes = np.bincount(network.pool_of)
+        committed = np.bincount(network.pool_of, weights=collected.per_worker[0])
+        sums = np.bincount(network.pool_of, weights=collected.per_worker[1])
+        rate = float(rows) / float(seconds) / collected.rows if seconds > 0 else 0.0
+        if sizes.size == 1:
+            every, late, _, lasted, *_ = collected.batches.T
+            counts, ages, smallest = every[:, None], late[:, None], collected.cycle
+        else:
+            counts, ages = collected.pool_parts.astype(float).transpose(1, 0, 2)
+            lasted, smallest = collected.part_seconds, 1
+
+        def about(mean: float, above: NDArray[np.float64], below: NDArray[np.float64]) -> tuple[float, float] | None:
+            half = ratio_of_batches(above, below, unit="", smallest=smallest).half_width
+            return (mean - half, mean + half) if np.isfinite(half) else None
+
+        classes: list[list[Called]] = [[] for _ in sizes]
+        if series.classes is not None and network.clients is not None:
+            called = Called.all_of(series.classes.after(collected.warmup), network)
+            for number, one in zip(network.clients.pool.tolist(), called, strict=True):
+                classes[number].append(one)
+        found = []
+        for pool, (name, size, n, total) in enumerate(zip(network.pools, sizes, committed, sums, strict=True)):
+            mean, own = float(total / n) if n else None, float(n * rate)
+            interval = None if mean is None else about(mean, ages[:, pool], counts[:, pool])
+            often = about(own, counts[:, pool], lasted)
+            found.append(cls(name, int(size), mean, own, interval, often, tuple(classes[pool])))
+        return tuple(found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        return {**plain, "classes": [one.to_dict() for one in self.classes]}
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Compute groups: ``count`` of ``size`` machines, and the mean share of a group's work that is a machine's own;
+    the rest it waits for the slowest member and the all-reduce (exact)."""
+
+    count: int
+    size: int
+    efficiency: float
+
+    @classmethod
+    def of(cls, network: Network) -> Groups | None:
+        """Those of a network; None if every machine works for itself."""
+        if network.group_size == 1:
+            return None
+        return cls(network.workers, network.group_size, network.group_efficiency)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """The learner of an actor-learner: ``utilisation`` is the share of its time at work.
+
+    ``budget`` bounds the *mean* staleness of the samples that are learnt from, and not each sample's. ``blocked`` is
+    the share of the generators' time in which the budget or the limit held them, ``wasted_time`` that spent on samples
+    that were dropped, and ``wasted_samples`` the share of the samples. ``last`` is the staleness counted from the last
+    version that a sample was made with; None unless generators read continuously. """
+
+    utilisation: Estimate
+    budget: int
+    blocked: float
+    wasted_samples: float
+    wasted_time: float
+    last: Staleness | None
+
+    @classmethod
+    def of(
+        cls, collected: Collected, by_last: Collected | None, network: Network, spent: MachineTime
+    ) -> Learner | None:
+        """From what was counted of a run, by the version read and by the last; None without a learner."""
+        if network.kind.table != "learner":
+            return None
+        seconds, busy, total = collected.batches[:, 3], collected.batches[:, 7], sum(spent) or 1.0
+        return cls(
+            utilisation=ratio_of_batches(busy, seconds, unit="share of its time", smallest=collected.cycle),
+            budget=int(network.parameters["staleness_budget"]),
+            blocked=spent.blocked / total,
+            wasted_samples=float(collected.kinds[DROPPED] / collected.kinds.sum()),
+            wasted_time=spent.dropped / total,
+            last=None if by_last is None else Staleness.of(by_last, network),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        last = None if self.last is None else self.last.to_dict()
+        return {**vars(self), "utilisation": self.utilisation.to_dict(), "last": last}
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A tree of ``leaves`` with so many ``workers`` each; ``utilisation`` is the share of time in which their links
+    carry a message, None where that takes no time."""
+
+    leaves: int
+    workers: int
+    utilisation: Estimate | None
+
+    @classmethod
+    def of(cls, collected: Collected, network: Network) -> Tree | None:
+        """From what was counted of a run; None without a tree."""
+        if network.kind.table != "tree":
+            return None
+        leaves, busy = int(network.parameters["leaves"]), None
+        if network.extras:
+            seconds, spent = collected.batches[:, 3], collected.batches[:, 7]
+            busy = ratio_of_batches(spent, leaves * seconds, unit="share of their time", smallest=collected.cycle)
+        return cls(leaves, network.workers // leaves, busy)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return {**vars(self), "utilisation": None if self.utilisation is None else self.utilisation.to_dict()}

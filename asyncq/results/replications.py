@@ -1,0 +1,112 @@
+"""Independent replications of one scenario, in parallel threads: compiled kernels release the interpreter's lock."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from asyncq.errors import ScenarioError, TooShortError
+from asyncq.estimate import Estimate
+from asyncq.results.findings import Server, Staleness
+from asyncq.results.run import Run, simulate
+from asyncq.statistics.intervals import mean_of_independent
+from asyncq.system.variates import chosen_seed
+
+if TYPE_CHECKING:
+    from asyncq.scenario import Scenario
+
+__all__ = ["Replications", "replicate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Replications:
+    """Runs that differ in nothing but their random streams, and estimates over them: Student's intervals (95 %), for
+    the shares of single staleness values and for quantiles as in a run, with runs for its parts.
+
+    Run number i is what ``simulate(scenario, seed=seed, replication=i)`` gives on its own.
+    """
+
+    runs: tuple[Run, ...]
+    throughput: Estimate
+    gradients: Estimate
+    staleness: Staleness
+    staleness_sd: Estimate
+    fresh: Estimate
+    server: Server | None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether some replications were cut short or not run at all."""
+        return any(run.interrupted for run in self.runs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON: the estimates, and every run as its own report."""
+        return {
+            "schema": 1,
+            "throughput": {**self.throughput.to_dict(), "gradients": self.gradients.to_dict()},
+            "staleness": self.staleness.to_dict(),
+            "staleness_sd": self.staleness_sd.to_dict(),
+            "fresh": self.fresh.to_dict(),
+            "server": None if self.server is None else self.server.to_dict(),
+            "interrupted": self.interrupted,
+            "replications": [run.to_dict() for run in self.runs],
+        }
+
+
+def replicate(
+    scenario: Scenario,
+    *,
+    replications: int,
+    engine: str = "auto",
+    seed: int | None = None,
+    updates: int | None = None,
+    threads: int | None = None,
+    on_chunk: Callable[[int], bool | None] | None = None,
+) -> Replications:
+    """Simulate a scenario ``replications`` times, on all processors or on ``threads`` of them.
+
+    ``on_chunk(updates_so_far)`` is called with the updates of all replications together, from several threads but
+    never at once; if it returns True, replications end as they are. Raises what ``simulate`` raises.
+    """
+    if not isinstance(replications, int) or replications < 1:
+        raise ScenarioError(f"replications must be a whole number, 1 or more (got {replications!r})")
+    seed = chosen_seed(seed, scenario.run.seed)
+    done = [0] * replications
+    lock, stopped = threading.Lock(), threading.Event()
+
+    def one(number: int) -> Run | None:
+        def report(updates_so_far: int) -> bool:
+            with lock:
+                done[number] = updates_so_far
+                if on_chunk is not None and on_chunk(sum(done)):
+                    stopped.set()
+            return stopped.is_set()
+
+        try:
+            return simulate(scenario, engine=engine, seed=seed, updates=updates, replication=number, on_chunk=report)
+        except TooShortError:
+            if not stopped.is_set():
+                raise
+            return None  # stopped within its warm-up; those that outlasted theirs are kept
+
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        runs = tuple(run for run in pool.map(one, range(replications)) if run is not None)
+    if not runs:
+        raise TooShortError("nothing to report: stopped before any replication had outlasted its warm-up")
+    first = runs[0]
+    servers = [run.server for run in runs if run.server is not None]
+    staleness = Staleness.over([run.collected for run in runs], first.network)
+    fresh = None if staleness.pmf_ci95 is None else (float(staleness.pmf_ci95[0, 0]), float(staleness.pmf_ci95[1, 0]))
+    return Replications(
+        runs,
+        throughput=mean_of_independent([run.throughput.mean for run in runs], unit=first.throughput.unit),
+        gradients=mean_of_independent([run.gradients.mean for run in runs], unit=first.gradients.unit),
+        staleness=staleness,
+        staleness_sd=mean_of_independent([run.staleness.sd for run in runs], unit=first.staleness.unit),
+        fresh=Estimate(float(staleness.pmf[0]), fresh, "share of gradients"),
+        server=Server.over(servers) if servers else None,
+    )

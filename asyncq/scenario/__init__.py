@@ -1,0 +1,53 @@
+"""What a scenario file may say: its tables, the checks across them, and the mistakes in one.
+
+The tables are loaded on first use: what needs no scenario imports no pydantic.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asyncq.scenario.scenario import (
+        Client,
+        Failure,
+        Groups,
+        Learner,
+        Network,
+        Optimizer,
+        Outage,
+        Pool,
+        Protocol,
+        RunTable,
+        Scenario,
+        Server,
+        Slowdown,
+        Slowness,
+        Tree,
+    )
+
+__all__ = [
+    "Client",
+    "Failure",
+    "Groups",
+    "Learner",
+    "Network",
+    "Optimizer",
+    "Outage",
+    "Pool",
+    "Protocol",
+    "RunTable",
+    "Scenario",
+    "Server",
+    "Slowdown",
+    "Slowness",
+    "Tree",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from asyncq.scenario import scenario
+
+        return getattr(scenario, name)
+    raise AttributeError(f"module 'asyncq.scenario' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""From rows to numbers: counts, batches, series, collected while an engine runs."""

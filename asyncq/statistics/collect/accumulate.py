@@ -1,0 +1,374 @@
+"""Chunks of rows folded into sums of bounded size; the same code for every engine.
+
+Everything is counted in integers, so that engines agree to the last bit. The sums are kept so that what is learnt only
+at the end can still be used: the warm-up (what was counted when the updates reached a power of two, the *boundaries*,
+can be subtracted), the thinning (every 2^j-th row is kept, j growing with the run), the batch size. Batches and parts
+are whole updates, a power of two of them; when all are full, neighbours are merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.engines.rows import Chunk
+from asyncq.protocols.state import COMMITTED, DOWNWEIGHTED, KIND_NAMES
+from asyncq.statistics.collect.counting import BITS, kernel
+from asyncq.system.network import Network
+
+__all__ = ["BATCHES", "BLOCKS", "BLOCK_ROWS", "PARTS", "SAMPLE", "Accumulator", "Collected"]
+
+BATCHES = 2048
+PARTS = 64  # with a histogram each
+BLOCKS = 16  # of consecutive rows kept as they are
+BLOCK_ROWS = 4096
+SAMPLE = 1 << 18  # thinned rows: where a law is off by 1 % (total variation), a test of half of them sees it
+FIRST_PART, FIRST_BOUNDARY = 16, 64  # rows at least, and one of every worker
+MOST_AT_ONCE = 32_768  # rows
+DENSE = 65_536  # staleness from min(64 workers, DENSE) on is counted in sorted pairs
+
+Integers = NDArray[np.int64]
+Pairs = tuple[Integers, Integers]  # sorted values, and how often each was met
+
+
+class _Snapshot(NamedTuple):
+    """What had been counted at a boundary; the dense histogram is made of the parts."""
+
+    beyond: Pairs
+    per_worker: Integers
+    kinds: Integers
+    totals: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """What was counted of the rows after a warm-up.
+
+    ``warmup`` (updates) is when it ended. ``histogram`` counts the staleness of applied rows, without trailing zeros
+    (at least one cell). ``batches`` are equal batches of ``batch_rows`` rows in order, shape (batches, 8): rows, sums
+    of staleness and its square, then the seconds, updates, visits, seconds waited and seat-seconds that passed.
+    ``parts`` are the histograms of consecutive ``part_rows`` rows (staleness beyond the last column left out), and
+    ``pool_parts``, shape (parts, 2, pools), their rows of every pool and the sums of those rows' staleness (without
+    pools if there is but one), ``part_seconds`` how long each of them took;
+    ``sample`` is the staleness of every 2^``finest``-th row; ``blocks`` the staleness and the worker of ``BLOCK_ROWS``
+    consecutive rows, or fewer at the run's end, from places spread evenly over the run.
+    """
+
+    workers: int
+    warmup: int
+    rows: int
+    kinds: Integers
+    histogram: Integers
+    per_worker: Integers  # [2, workers] rows and the sum of their staleness
+    batch_rows: int
+    batches: NDArray[np.float64]
+    part_rows: int
+    parts: Integers
+    pool_parts: Integers
+    part_seconds: NDArray[np.float64]
+    finest: int
+    sample: NDArray[np.unsignedinteger]
+    blocks: tuple[tuple[NDArray[np.int32], NDArray[np.int32]], ...]
+
+    @property
+    def cycle(self) -> int:
+        """How many batches hold a gradient of every worker, or more: no interval should rest on shorter ones."""
+        return -(-self.workers // self.batch_rows)
+
+    def thinned(self, j: int) -> Integers:
+        """Counts of the staleness of every 2^j-th applied row, j >= ``finest`` (at least one cell)."""
+        return np.bincount(self.sample[:: 1 << (j - self.finest)], minlength=1)
+
+
+class Accumulator:
+    """What is remembered of the rows after the first ``warmup`` updates. Memory does not grow with their number.
+
+    If ``compiled``, rows are counted by machine code (needs numba): the same numbers, at a quarter of the time."""
+
+    def __init__(self, network: Network, *, warmup: int, compiled: bool = False) -> None:
+        self._kernel = kernel() if compiled else None
+        self.warmup = warmup
+        self.workers = network.workers
+        self.rows = 0
+        self._kinds = np.zeros(len(KIND_NAMES), dtype=np.int64)
+        self._dense = max(64, min(64 * network.workers, DENSE))
+        self._seen = 0  # the largest staleness below it
+        self._beyond: Pairs = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        self._per_worker = np.zeros((2, network.workers), dtype=np.int64)
+        self._by_worker = np.zeros(network.workers, dtype=np.int64)  # not in it yet: number and sum in one
+        self._packed = 0  # rows
+        self._part_rows = _whole_updates(network, FIRST_PART)
+        self._parts = np.zeros((PARTS, max(64, min(16 * network.workers, DENSE))), dtype=np.int64)
+        self._pool_of = network.pool_of
+        self._pool_parts = np.zeros((PARTS, 2, len(network.pools) if len(network.pools) > 1 else 0), dtype=np.int64)
+        self._batch_rows = network.rows_per_update
+        # time, version, visits, waited, busy at the end of the warm-up and at the end of every batch
+        self._ends = np.zeros((BATCHES + 1, 5))
+        self._sums = np.zeros((BATCHES + 1, 2), dtype=np.int64)  # staleness, staleness squared; the last one is open
+        self._every = 1  # of so many rows one is in the sample
+        self._sample = np.empty(SAMPLE, dtype=np.int32)
+        self._gap = 1  # every so many blocks one is kept
+        self._blocks: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
+        self._boundary = _whole_updates(network, FIRST_BOUNDARY)
+        self._snapshots: dict[int, _Snapshot] = {}
+        self._heads: dict[int, Integers] = {}  # histograms up to the boundaries that are within the first part now
+        self._cold = warmup > 0
+
+    def fold(self, chunk: Chunk) -> None:
+        """Take one chunk in; chunks come in order, each once."""
+        if self._cold:
+            before = chunk.read + chunk.staleness
+            early = int(np.searchsorted(before, self.warmup))
+            cold = np.flatnonzero(chunk.kind[:early] <= DOWNWEIGHTED)
+            if cold.size:
+                self._ends[0] = _totals(chunk, cold[-1:])[0]
+            self._cold = early == before.size
+            chunk = chunk.pick(slice(early, None))
+        if np.count_nonzero(chunk.kind):
+            self._fold_mixed(chunk)
+        else:
+            self._kinds[COMMITTED] += chunk.kind.size
+            self._fold_applied(chunk)
+
+    def _fold_mixed(self, chunk: Chunk) -> None:
+        """Rows of several kinds: those that are applied count, and at a boundary the kinds before it do."""
+        applied = np.flatnonzero(chunk.kind <= DOWNWEIGHTED)
+        done = first = 0
+        while (left := self._boundary - self.rows) <= applied.size - done:
+            done += left
+            last = int(applied[done - 1]) + 1
+            self._kinds += np.bincount(chunk.kind[first:last], minlength=len(KIND_NAMES))
+            self._fold_applied(chunk.pick(applied[done - left : done]))
+            first = last
+        self._kinds += np.bincount(chunk.kind[first:], minlength=len(KIND_NAMES))
+        self._fold_applied(chunk.pick(applied[done:]))
+
+    def _fold_applied(self, chunk: Chunk) -> None:
+        first, rows = 0, chunk.staleness.size
+        while first < rows:
+            full = min(self._boundary, PARTS * self._part_rows, BATCHES * self._batch_rows)
+            last = min(rows, first + min(full - self.rows, MOST_AT_ONCE))
+            here = chunk if last - first == rows else chunk.pick(slice(first, last))
+            top = int(here.staleness.max())
+            if self._kernel is not None and top < self._dense:
+                self._fold_compiled(here, top)
+            else:
+                self._fold_histograms(here.staleness, top)
+                np.add.at(self._per_worker[0], here.worker, 1)
+                np.add.at(self._per_worker[1], here.worker, here.staleness)
+                self._fold_sums(here.staleness)
+            if self._kernel is None or top >= self._dense or here.busy is not None:
+                self._mark_ends(here)
+            if self._pool_parts.size:
+                self._fold_pools(here)
+            self._keep_sample(here.staleness)
+            self._keep_blocks(here)
+            self.rows += last - first
+            first = last
+            if self.rows == self._boundary:
+                self._cross(_totals(chunk, np.array([last - 1]))[0], rows - last)
+            self._merge_what_is_full()
+
+    def _cross(self, totals: NDArray[np.float64], ahead: int) -> None:
+        """At a boundary: remember what was counted, less the ``ahead`` rows after it."""
+        self._unpack()
+        kinds = self._kinds.copy()
+        kinds[COMMITTED] -= ahead
+        self._snapshots[self.rows] = _Snapshot(self._beyond, self._per_worker.copy(), kinds, totals)
+        self._boundary *= 2
+
+    def _merge_what_is_full(self) -> None:
+        if self.rows == PARTS * self._part_rows:
+            half, seen = PARTS // 2, slice(self._seen + 1)
+            if self._part_rows in self._snapshots:
+                self._heads[self._part_rows] = self._parts[0, seen].copy()
+            for part in range(half):
+                np.add(self._parts[2 * part, seen], self._parts[2 * part + 1, seen], out=self._parts[part, seen])
+            self._parts[half:, seen] = 0
+            self._pool_parts[:half] = self._pool_parts[0::2] + self._pool_parts[1::2]
+            self._pool_parts[half:] = 0
+            self._part_rows *= 2
+        if self.rows == BATCHES * self._batch_rows:
+            half = BATCHES // 2
+            self._sums[:half] = self._sums[0:BATCHES:2] + self._sums[1:BATCHES:2]
+            self._ends[1 : half + 1] = self._ends[2::2]
+            self._sums[half:] = 0
+            self._batch_rows *= 2
+
+    def _fold_compiled(self, chunk: Chunk, top: int) -> None:
+        assert self._kernel is not None
+        self._make_room(top)
+        self._kernel(
+            chunk.staleness, chunk.worker, chunk.read, chunk.time, self.rows,
+            self._parts, self._part_rows, self._by_worker, self._sums, self._ends, self._batch_rows,
+        )  # fmt: skip
+        self._packed += chunk.staleness.size
+        if self._packed * self._dense >= 1 << (BITS - 1):
+            self._unpack()
+
+    def _unpack(self) -> None:
+        """Before a sum or a number of rows outgrows its bits."""
+        self._per_worker[0] += self._by_worker >> BITS
+        self._per_worker[1] += self._by_worker & ((1 << BITS) - 1)
+        self._by_worker[:] = 0
+        self._packed = 0
+
+    def _make_room(self, top: int) -> None:
+        self._seen = max(self._seen, top)
+        width = self._parts.shape[1]
+        if top >= width:
+            self._parts = np.pad(self._parts, ((0, 0), (0, min(self._dense, max(top + 1, 2 * width)) - width)))
+
+    def _fold_histograms(self, staleness: Integers, top: int) -> None:
+        part = np.arange(self.rows, self.rows + staleness.size) // self._part_rows
+        if top >= self._dense:
+            far = staleness >= self._dense
+            self._beyond = _merged(self._beyond, *np.unique(staleness[far], return_counts=True))
+            staleness, part = staleness[~far], part[~far]
+            if not staleness.size:
+                return
+            top = int(staleness.max())
+        self._make_room(top)
+        first, parts = int(part[0]), int(part[-1] - part[0]) + 1
+        key = staleness if parts == 1 else staleness + (part - first) * (top + 1)
+        counts = np.bincount(key, minlength=parts * (top + 1)).reshape(parts, top + 1)
+        self._parts[first : first + parts, : top + 1] += counts
+
+    def _fold_pools(self, chunk: Chunk) -> None:
+        pools, rows = self._pool_parts.shape[2], chunk.staleness.size
+        first, last = self.rows // self._part_rows, (self.rows + rows - 1) // self._part_rows
+        place = self._pool_of[chunk.worker]
+        if last > first:
+            place = place + pools * (np.arange(self.rows, self.rows + rows) // self._part_rows - first)
+        size = pools * (last + 1 - first)
+        for count, weights in enumerate((None, chunk.staleness)):
+            found = np.bincount(place, weights=weights, minlength=size).reshape(-1, pools)
+            self._pool_parts[first : last + 1, count] += found.astype(np.int64)
+
+    def _fold_sums(self, value: Integers) -> None:
+        rows, size = value.size, self._batch_rows
+        number = self.rows // size
+        starts = np.append(0, np.arange(size - self.rows % size, rows, size))
+        here = slice(number, number + starts.size)
+        self._sums[here, 0] += np.add.reduceat(value, starts)
+        self._sums[here, 1] += np.add.reduceat(value * value, starts)
+
+    def _mark_ends(self, chunk: Chunk) -> None:
+        """Where totals stand as batches end."""
+        number, size = self.rows // self._batch_rows, self._batch_rows
+        last = np.arange(size - self.rows % size, chunk.staleness.size + 1, size) - 1
+        if last.size:
+            self._ends[number + 1 : number + 1 + last.size] = _totals(chunk, last)
+
+    def _keep_sample(self, staleness: Integers) -> None:
+        end = self.rows + staleness.size
+        while (end - 1) // self._every >= SAMPLE:
+            self._sample[: SAMPLE // 2] = self._sample[::2]
+            self._every *= 2
+        first = -self.rows % self._every
+        values = staleness[first :: self._every]
+        start = (self.rows + first) // self._every
+        self._sample[start : start + values.size] = values
+
+    def _keep_blocks(self, chunk: Chunk) -> None:
+        """Copy the rows that stand in a block to keep, which starts at a multiple of gap * BLOCK_ROWS."""
+        end = self.rows + chunk.staleness.size
+        while True:
+            step = self._gap * BLOCK_ROWS
+            for start in range(self.rows // step * step, end, step):
+                low, high = max(start, self.rows), min(start + BLOCK_ROWS, end)
+                if low >= high:
+                    continue
+                if start // step == BLOCKS:
+                    break
+                if low == start:
+                    self._blocks.append((np.zeros(BLOCK_ROWS, np.int32), np.zeros(BLOCK_ROWS, np.int32)))
+                for kept, column in zip(self._blocks[start // step], (chunk.staleness, chunk.worker), strict=True):
+                    kept[low - start : high - start] = column[low - self.rows : high - self.rows]
+            else:
+                return
+            self._blocks = self._blocks[::2]
+            self._gap *= 2
+
+    # -- what it says ---------------------------------------------------------------------------------------------
+
+    @property
+    def boundaries(self) -> list[int]:
+        """Numbers of rows that may be cut off: 0, and those of powers of two updates that were reached."""
+        return [0, *self._snapshots]
+
+    def collected(self, after: int = 0) -> Collected:
+        """What was counted after the first ``after`` rows, which must be one of the ``boundaries``."""
+        rows, batch_rows, part_rows, seen = self.rows, self._batch_rows, self._part_rows, slice(self._seen + 1)
+        self._unpack()
+        beyond, per_worker, kinds, warmup = self._beyond, self._per_worker.copy(), self._kinds.copy(), self.warmup
+        counts = self._parts[after // part_rows : -(-rows // part_rows), seen].sum(axis=0)
+        if after:
+            then = self._snapshots[after]
+            if after in self._heads:
+                head = self._heads[after]
+                counts[: head.size] -= head
+            beyond = _merged(beyond, then.beyond[0], -then.beyond[1])
+            per_worker -= then.per_worker
+            kinds -= then.kinds
+            warmup = int(then.totals[1])
+        if beyond[0].size:
+            counts = np.append(counts, np.zeros(int(beyond[0][-1]) + 1 - counts.size, dtype=np.int64))
+            counts[beyond[0]] = beyond[1]
+        first, last = -(-after // batch_rows), rows // batch_rows
+        whole, each = slice(-(-after // part_rows), rows // part_rows), part_rows // batch_rows
+        sums, ends = self._sums[first:last], self._ends[first : last + 1]
+        sample = self._sample[-(-after // self._every) : -(-rows // self._every)]
+        return Collected(
+            workers=self.workers,
+            warmup=warmup,
+            rows=rows - after,
+            kinds=kinds,
+            histogram=np.append(counts[:1], np.trim_zeros(counts[1:], "b")),
+            per_worker=per_worker,
+            batch_rows=batch_rows,
+            batches=np.hstack([np.full((len(sums), 1), float(batch_rows)), sums, np.diff(ends, axis=0)]),
+            part_rows=part_rows,
+            parts=self._parts[whole, seen].copy(),
+            pool_parts=self._pool_parts[whole].copy(),
+            part_seconds=np.diff(self._ends[whole.start * each : whole.stop * each + 1 : each, 0]),
+            finest=self._every.bit_length() - 1,
+            sample=sample.astype(np.min_scalar_type(sample.max(initial=0))),
+            blocks=tuple(self._blocks_after(after)),
+        )
+
+    def _blocks_after(self, after: int) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+        for number, (staleness, worker) in enumerate(self._blocks):
+            start = number * self._gap * BLOCK_ROWS
+            here = slice(max(0, after - start), max(0, min(BLOCK_ROWS, self.rows - start)))
+            if here.stop > here.start:
+                yield staleness[here], worker[here]
+
+
+def _whole_updates(network: Network, rows: int) -> int:
+    """The rows of a power of two updates: at least ``rows``, and one of every worker."""
+    updates = -(-max(rows, network.workers) // network.rows_per_update)
+    return network.rows_per_update << (updates - 1).bit_length()
+
+
+def _merged(pairs: Pairs, values: Integers, times: Integers) -> Pairs:
+    """Pairs with more of them; values met 0 times are dropped."""
+    found, where = np.unique(np.concatenate([pairs[0], values]), return_inverse=True)
+    counts = np.zeros(found.size, dtype=np.int64)
+    np.add.at(counts, where, np.concatenate([pairs[1], times]))
+    return found[counts != 0], counts[counts != 0]
+
+
+def _totals(chunk: Chunk, rows: Integers) -> NDArray[np.float64]:
+    """Seconds, updates and the station's totals as they stand after each of the rows, shape (rows, 5)."""
+    totals = np.zeros((rows.size, 5))
+    totals[:, 0] = chunk.time[rows]
+    totals[:, 1] = chunk.read[rows] + chunk.staleness[rows] + 1
+    for column, total in enumerate((chunk.visits, chunk.waited, chunk.busy), start=2):
+        if total is not None:
+            totals[:, column] = total[rows]
+    return totals

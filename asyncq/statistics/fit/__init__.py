@@ -1,0 +1,1 @@
+"""Families of staleness laws, fitted to counts, and how well they fit."""

@@ -1,0 +1,202 @@
+"""The characteristic function P(x) = A(x) + k B(x) of an update with stale gradients, followed along circles.
+
+x = 1/z is one update of delay, k the step that reaches the gradient, times the curvature:
+
+===========  =============================  ==========  =====================  =========================
+variant      A                              B           k                      source
+===========  =============================  ==========  =====================  =========================
+heavy-ball   (1 - x)(1 - mu x)              x Q(x)      alpha h                [AbM] eq. 3
+dampened     (1 - x)(1 - mu x)              x Q(x)      alpha h (1 - mu)       [Edge] eqs. 9, 26
+shifted      (1 - x)(1 - mu x Q(x))         x Q(x)      alpha h (1 - mu)       [Edge] eqs. 10, 11
+===========  =============================  ==========  =====================  =========================
+
+The update is stable in expectation iff P has no zero in |x| <= 1; it contracts faster than r^-t iff none in |x| <= r.
+Source: theory.md section 5, cares (a) to (e).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.errors import AsyncqError
+from asyncq.staleness import StalenessLaw
+from asyncq.theory.descent.circle import Circle, Curve, Series
+
+__all__ = ["Characteristic", "Variant"]
+
+Variant = Literal["heavy-ball", "dampened", "shifted"]
+Real = NDArray[np.float64]
+
+MOST_POINTS = 1 << 24  # 16 million points: a gigabyte of work space, some seconds
+LOST_MEAN = 1e-3  # a cut tail that may hold more than this share of the mean is refused
+
+
+class Characteristic:
+    """The characteristic function of one staleness law, momentum and variant.
+
+    Raises ``ValueError`` for abs(momentum) >= 1, an unknown variant, a law whose cut tail may hold more than a
+    thousandth of its mean (judge by lost mean, not lost mass: theory.md section 3.1), or a law too long to transform.
+    """
+
+    def __init__(self, law: StalenessLaw, momentum: float = 0.0, variant: Variant = "heavy-ball") -> None:
+        if not (np.isfinite(momentum) and abs(momentum) < 1):
+            raise ValueError(f"momentum must lie strictly between -1 and 1 (got {momentum!r})")
+        if variant not in ("heavy-ball", "dampened", "shifted"):
+            raise ValueError(f'variant must be "heavy-ball", "dampened" or "shifted" (got {variant!r})')
+        kept = float(law.pmf.sum())
+        lost = law.truncation * law.pmf.size
+        if lost > LOST_MEAN * max(law.mean, 1.0):
+            raise ValueError(
+                f"{law.name}: the cut tail weighs {law.truncation:.3g} and hence holds at least {lost:.3g} updates of "
+                f"mean staleness beside the {law.mean:.3g} kept; a threshold would be unsafe: keep more of the tail"
+            )
+        self.law, self.momentum, self.variant = law, float(momentum), variant
+        self.pmf: Real = law.pmf / kept
+        self.length = int(np.flatnonzero(self.pmf)[-1])
+        self.pmf = self.pmf[: self.length + 1]
+        self.series = Series(self.pmf)
+        if 8 * (self.length + 1) > MOST_POINTS:
+            raise ValueError(
+                f"{law.name}: {self.length + 1} cells are more than {MOST_POINTS // 8}; cut the tail earlier, or for "
+                "exponential work use exponential_workers, which is closed-form for any number of workers"
+            )
+        self.scale = 1.0 if variant == "heavy-ball" else 1.0 - self.momentum
+        self._circles: dict[tuple[float, int], Circle] = {}
+
+    @property
+    def shifted(self) -> bool:
+        """Whether the velocity is as stale as the gradient."""
+        return self.variant == "shifted"
+
+    @property
+    def constant(self) -> bool:
+        """Whether every gradient is equally stale."""
+        return bool(np.count_nonzero(self.pmf) == 1)
+
+    def points(self, doublings: int = 0, *, least: int = 256) -> int:
+        """(c) A grid, in fours, of at least 8 (L + 1) points and ``least``, times 2**doublings."""
+        from scipy.fft import next_fast_len
+
+        return 4 * int(next_fast_len(max(8 * (self.length + 1), least) // 4 + 1, real=True)) << doublings
+
+    def circle(self, radius: float = 1.0, points: int | None = None) -> Circle:
+        """Q on a circle; the last few are remembered."""
+        key = (float(radius), points or self.points())
+        if key not in self._circles:
+            if len(self._circles) >= 6:
+                self._circles.pop(next(iter(self._circles)))
+            self._circles[key] = Circle(self.pmf, self.series, key[1], key[0])
+        return self._circles[key]
+
+    def curve(self, radius: float = 1.0, points: int | None = None) -> Curve:
+        """A and B on a circle."""
+        return Curve(self.circle(radius, points), self.momentum, self.shifted)
+
+    def polynomial(self, k: float, radius: float = 1.0) -> Real:
+        """The coefficients of P(radius x), constant term first, shape (max(L + 2, 3),) or one more when shifted."""
+        q, mu = self.pmf, self.momentum
+        cells = np.zeros(max(q.size + 1, 3) + int(self.shifted))
+        if self.shifted:
+            cells[:2] += (1.0, -1.0)
+            cells[1 : q.size + 1] -= mu * q
+            cells[2 : q.size + 2] += mu * q
+        else:
+            cells[:3] += (1.0, -(1.0 + mu), mu)
+        cells[1 : q.size + 1] += k * q
+        return np.asarray(cells * np.exp(np.arange(cells.size) * np.log(radius)))
+
+    def first_crossing(self) -> float:
+        """The smallest positive k with a root on the unit circle, verified: no root outside at 0.999 of it.
+
+        Raises ``AsyncqError`` if the winding number disagrees on every grid tried."""
+        for doublings in range(4):
+            if self.points(doublings) > 2 * MOST_POINTS:
+                break
+            curve = self.curve(1.0, self.points(doublings))
+            crossings = curve.crossings(1)
+            if crossings and curve.winding(0.999 * crossings[0].k) == 0:
+                return crossings[0].k
+        raise AsyncqError(
+            f"{self.law.name}: no threshold could be verified by the winding number; refusing to name one"
+        )
+
+    def root_modulus(self, k: float) -> float:
+        """The largest modulus of a root z = 1/x of P: the contraction of E[w] per update. By companion matrix for
+        short laws, else by Newton from the unit circle; either way no root lies further out, by winding number."""
+        if self.length <= 40:
+            return float(np.abs(np.roots(self.polynomial(k))).max())
+        roots = self.roots_near(k, self.curve(), most=4, within=np.inf)
+        low, high = np.log(1.0 / (1.0 + 2.0 * abs(self.momentum) + abs(k) + 1e-9)), 0.0
+        if roots:
+            modulus = min(abs(x) for x in roots)
+            if self._zeros_within(k, modulus * (1 - 1e-7)) == 0:
+                return float(1.0 / modulus)
+            high = min(high, float(np.log(modulus)))
+        grow = 1.0 / (self.length + 1)
+        while self._zeros_within(k, np.exp(high)) == 0:
+            low, high, grow = high, high + grow, 2 * grow
+        while high - low > 1e-13:
+            if high - low < 0.1 / (self.length + 1):
+                inside = [abs(x) for x in self.roots_near(k, self.curve(float(np.exp(high))), most=4, within=np.inf)]
+                modulus = min([m for m in inside if np.log(m) >= low], default=0.0)
+                if modulus > 0 and self._zeros_within(k, modulus * (1 - 1e-7)) == 0:
+                    return float(1.0 / modulus)
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if self._zeros_within(k, np.exp(middle)) == 0 else (low, middle)
+        return float(np.exp(-low))
+
+    def _zeros_within(self, k: float, radius: float) -> int:
+        curve = self.curve(float(radius))
+        path = curve.a + k * curve.b
+        return curve.winding(k) if np.all(np.isfinite(path)) else 1
+
+    def roots_near(self, k: float, curve: Curve, *, most: int, within: float) -> list[complex]:
+        """Roots of P found by Newton from the ``most`` grid points of ``curve`` nearest to one by abs(P / P'), at
+        most ``within`` grid steps away; of each conjugate pair the one with angle -pi .. 0, where the half circle
+        lies."""
+        path = curve.a + k * curve.b
+        size = path.real**2 + path.imag**2
+        padded = np.concatenate(([np.inf], size, [np.inf]))
+        start = np.flatnonzero((size <= padded[:-2]) & (size <= padded[2:]))
+        if start.size > 64:
+            start = start[np.argpartition(size[start], 64)[:64]]
+        around = np.abs(path[np.minimum(start + 1, size.size - 1)] - path[np.maximum(start - 1, 0)])
+        around[(start == 0) | (start == size.size - 1)] *= 2
+        away = np.sqrt(size[start]) / np.maximum(0.5 * around, 1e-300)
+        start, away = start[away < within], away[away < within]
+        found: list[complex] = []
+        for i in start[np.argsort(away)][:most]:
+            near = 2 * curve.circle.step * curve.circle.radius
+            if any(abs(curve.circle.x[i] - other) < near for other in found):
+                continue
+            root = self._newton(k, complex(curve.circle.x[i]))
+            root = complex(root.real, -abs(root.imag))
+            if abs(root.imag) < 1e-11 * abs(root):
+                root = complex(root.real, 0.0)
+            if np.isfinite(abs(root)) and all(abs(root - other) > 1e-9 * abs(root) for other in found):
+                found.append(root)
+        return found
+
+    def _newton(self, k: float, x: complex) -> complex:
+        for _ in range(25):
+            value, slope = self.at(k, x)
+            change = value / slope if slope != 0 else complex(np.nan)
+            if not np.isfinite(abs(change)):
+                return complex(np.nan)
+            x -= change
+            if abs(change) < max(1e-14, 1e-9 / (self.length + 1)) * abs(x):  # Newton squares the error: this was enough
+                return x
+        return complex(np.nan)  # between two close roots Newton wanders
+
+    def at(self, k: float, x: complex) -> tuple[complex, complex]:
+        """P and P' at any point."""
+        q, slope = self.series(np.log(x))
+        mu, b, db = self.momentum, x * q, q + slope
+        if self.shifted:
+            a, da = (1 - x) * (1 - mu * b), -(1 - mu * b) - (1 - x) * mu * db
+        else:
+            a, da = (1 - x) * (1 - mu * x), -(1 - mu * x) - (1 - x) * mu
+        return a + k * b, da + k * db

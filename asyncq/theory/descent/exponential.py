@@ -1,0 +1,367 @@
+"""The exact second moments of SGD on a quadratic with exponential work and no server, dependence included.
+
+Every version is read exactly once, so the staleness of successive gradients is not independent; for exponential work
+the second moments of (w, v, u_1 .. u_M) nevertheless close, v = the position one update ago, u_m = the version that
+worker m holds. Equal workers need seven numbers whatever M is; workers of G different speeds need O(G^2).
+Source: theory.md section 6; derivations in docs/theory/stability.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from asyncq.staleness import StalenessLaw
+from asyncq.theory.descent.bracketing import bracketed_root
+
+__all__ = ["ExponentialWorkers", "exponential_workers"]
+
+Real = NDArray[np.float64]
+
+
+def exponential_workers(workers_or_rates: int | Sequence[float] | Real, *, contributors: int = 1) -> ExponentialWorkers:
+    """A pool of workers with exponential work, no server: a number of equal workers, or their rates (any unit).
+
+    ``contributors`` = K of M workers, chosen uniformly, make each update (1 asynchronous, K-async, M synchronous).
+    Raises ``ValueError`` for fewer than one worker, rates that are not positive, K outside 1..M, and K > 1 with
+    unequal rates, for which no closed recursion is known here.
+    """
+    if np.ndim(workers_or_rates) == 0:
+        workers = float(np.asarray(workers_or_rates, dtype=np.float64))
+        if not (np.isfinite(workers) and workers >= 1 and workers == int(workers)):
+            raise ValueError(f"workers must be a whole number, 1 or more (got {workers_or_rates!r})")
+        counts, shares = np.array([int(workers)]), np.array([1.0 / workers])
+    else:
+        rates = np.asarray(workers_or_rates, dtype=np.float64)
+        if rates.ndim != 1 or rates.size == 0 or not np.all(np.isfinite(rates)) or np.any(rates <= 0):
+            raise ValueError("rates must be positive and finite, one for each worker")
+        values, counts = np.unique(rates, return_counts=True)
+        shares = values / rates.sum()
+    if not (contributors == int(contributors) and 1 <= contributors <= counts.sum()):
+        raise ValueError(f"contributors must be a whole number from 1 to {counts.sum()} (got {contributors!r})")
+    if contributors > 1 and counts.size > 1:
+        raise ValueError(
+            "several contributors with unequal rates have no known exact recursion: use the law, or a trace"
+        )
+    return ExponentialWorkers(tuple(int(n) for n in counts), tuple(float(p) for p in shares), int(contributors))
+
+
+@dataclass(frozen=True)
+class ExponentialWorkers:
+    """Classes of equal workers: ``counts[g]`` workers, each making the next update with probability ``shares[g]``."""
+
+    counts: tuple[int, ...]
+    shares: tuple[float, ...]
+    contributors: int = 1
+
+    @property
+    def workers(self) -> int:
+        """M."""
+        return sum(self.counts)
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether all workers are equally fast."""
+        return len(self.counts) == 1
+
+    def law(self, *, tail: float = 1e-15) -> StalenessLaw:
+        """The staleness law: q_l = sum_i p_i^2 (1 - p_i)^l; K-async: geometric with q_0 = K/M (theory.md section
+        3)."""
+        if self.homogeneous:
+            return StalenessLaw.geometric(workers=self.workers / self.contributors, tail=tail)
+        parts = [StalenessLaw.geometric(workers=1.0 / p, tail=tail) for p in self.shares]
+        mixed = StalenessLaw.mixture(parts, [n * p for n, p in zip(self.counts, self.shares, strict=True)])
+        return StalenessLaw(
+            mixed.pmf, source="exact", truncation=mixed.truncation, name=f"{self.workers} exponential workers"
+        )
+
+    # -- equal workers: seven numbers -------------------------------------------------------------------------------
+
+    def matrix(self, step: ArrayLike, momentum: ArrayLike = 0.0, *, curvature_variance: float = 0.0) -> Real:
+        """T, the exact recursion of [E w^2, wd, d^2, w e_m, d e_m, e_m^2, e_m e_n] at alpha h = ``step``, d = w - v the
+        last update and e_m = w - u_m how far worker m is behind; shape (..., 7, 7), or (..., 3, 3) where nobody
+        ever is (K = M). In w, v and u themselves it would be the same, but ill-conditioned for a large momentum. Equal
+        workers only."""
+        if not self.homogeneous:
+            raise ValueError("the seven moments close for equal workers only")
+        _check_momentum(momentum)
+        c, mu = np.broadcast_arrays(np.asarray(step, dtype=np.float64), np.asarray(momentum, dtype=np.float64))
+        k = self.contributors
+        late, both = self._not_among()
+        nil = np.zeros_like(c)
+        own, pair = c * c * (1.0 + curvature_variance) / k, c * c * (1.0 - 1.0 / k)
+        # the next update is D = mu d - c mean(w - e_m): its products with w and e_m, and its square
+        with_w = [-c, mu, nil, c, nil, nil, nil]
+        with_e = [nil, nil, nil, -c, mu, nil, c]
+        square = [own + pair, -2 * mu * c, mu * mu, -2 * (own + pair), 2 * mu * c, own, pair]
+        ww, we, dd = (np.stack(row, axis=-1) for row in (with_w, with_e, square))
+        unit = np.eye(7)
+        rows = [
+            unit[0] + 2 * ww + dd,
+            ww + dd,
+            dd,
+            late * (unit[3] + ww + we + dd),
+            late * (we + dd),
+            late * (unit[5] + 2 * we + dd),
+            both * (unit[6] + 2 * we + dd),
+        ]
+        full = np.stack(rows, axis=-2)
+        return full[..., :3, :3] if late == 0 else full
+
+    def noise_moments(self) -> Real:
+        """What gradient noise of unit alpha^2 s^2 adds to the moments of :meth:`matrix` in one update."""
+        late, both = self._not_among()
+        vector = np.array([1.0, 1.0, 1.0, late, late, late, both]) / self.contributors
+        return vector[:3] if late == 0 else vector
+
+    def _not_among(self) -> tuple[float, float]:
+        """The probabilities that one worker, and that both of two, are not among the contributors."""
+        m, k = self.workers, self.contributors
+        return (m - k) / m, (m - k) * (m - k - 1) / (m * (m - 1)) if m > 1 else 0.0
+
+    # -- unequal workers: one linear system in (w^2, wv, w u_g) -----------------------------------------------------
+
+    def _resolvent(self, steps: Real, mu: float, rho: Real, v: float) -> tuple[Real, NDArray[np.bool_]]:
+        """For each step and rho: E w^2 of the solution y of rho y = T y + noise (unit alpha^2 s^2), and whether y is
+        a second-moment matrix. It is one iff rho exceeds the spectral radius of T, because T maps such matrices to
+        such matrices (Krein-Rutman): a certificate, so no eigenvalue has to be told apart from another."""
+        n, p = np.array(self.counts, dtype=np.float64), np.array(self.shares)
+        size, b = len(self.counts), 1.0 + mu
+        wide, r, c = size + 3, rho[:, None, None], steps[:, None, None]
+        # everything is linear in (s, x, a_1 .. a_G, 1) = (E w^2, E w v, E w u_g, constant): rows of coefficients
+        unit = np.broadcast_to(np.eye(wide), (steps.size, wide, wide))
+        s, x, a, const = unit[:, :1], unit[:, 1:2], unit[:, 2 : 2 + size], unit[:, -1:]
+        share = p[None, :, None]
+        vu = (share * (b * s - mu * x - c * a) + (1 - share) * a) / r
+        pull = b * a - mu * vu
+        den = r - 1.0 + (p[:, None] + p[None, :])[None] * (1.0 + c)
+        pair = (share[..., None] * pull[:, None] + p[None, None, :, None] * pull[:, :, None]) / den[..., None]
+        own = share / (r - 1.0 + share)
+        fresh = b * b * s - 2 * b * mu * x + mu * mu / r * s + const - 2 * b * c * a + 2 * mu * c * vu
+        fresh = fresh / (1.0 - c * c * (1.0 + v) * own)
+        weight = n * p
+        same = np.einsum("bkkw->bkw", pair)
+        others = (1 - share) * pull - c * (np.einsum("g,bgkw->bkw", weight, pair) - share * same)
+        rows = [
+            r * s - np.einsum("g,bgw->bw", weight, fresh)[:, None],
+            r * x - (b * s - mu * x - c * np.einsum("g,bgw->bw", weight, a)[:, None]),
+            r * a - (share * fresh + others),
+        ]
+        system = np.concatenate(rows, axis=1)
+        try:
+            solution = np.linalg.solve(system[:, :, :-1], -system[:, :, -1:])[..., 0]
+        except np.linalg.LinAlgError:  # rho is an eigenvalue to the last bit: ask next to it
+            return self._resolvent(steps, mu, rho * (1.0 + 1e-13), v)
+        solution = np.concatenate([solution, np.ones((steps.size, 1))], axis=1)
+        ww, wv, wu = solution[:, 0], solution[:, 1], solution[:, 2 : 2 + size]
+        moments = [np.einsum("bkw,bw->bk", part, solution) for part in (vu, own * fresh, same)]
+        cross = np.einsum("bjkw,bw->bjk", pair, solution)
+        spare = moments[1] - moments[2]
+        full = np.empty((steps.size, size + 2, size + 2))
+        full[:, 0, 0], full[:, 1, 1], full[:, 0, 1], full[:, 1, 0] = ww, ww / rho, wv, wv
+        full[:, 0, 2:] = full[:, 2:, 0] = wu
+        full[:, 1, 2:] = full[:, 2:, 1] = moments[0]
+        index = np.arange(size)
+        full[:, 2:, 2:] = cross
+        full[:, 2 + index, 2 + index] = moments[2] + spare / n
+        valid = np.all(np.isfinite(full), axis=(1, 2)) & (ww > 0) & np.all(moments[1] > 0, axis=1)
+        valid &= np.all((spare >= -1e-12 * np.abs(moments[1])) | (n == 1), axis=1)
+        norm = np.sqrt(np.abs(np.einsum("bkk->bk", full)))
+        valid &= np.all(norm > 0, axis=1)
+        if valid.any():
+            scaled = full[valid] / (norm[valid][:, :, None] * norm[valid][:, None, :])
+            valid[valid] = np.linalg.eigvalsh(scaled)[:, 0] > -1e-10
+        return ww, valid
+
+    # -- what is asked ----------------------------------------------------------------------------------------------
+
+    def rates(self, steps: ArrayLike, momentum: float = 0.0, *, curvature_variance: float = 0.0) -> Real:
+        """The exact contraction of E[w^2] per update at each alpha h; 1 or more diverges."""
+        _check_momentum(momentum)
+        c = np.atleast_1d(np.asarray(steps, dtype=np.float64))
+        if not np.all(np.isfinite(c) & (c > 0)):
+            raise ValueError("every step alpha h must be positive and finite")
+        if self.workers == self.contributors and curvature_variance == 0.0 and self.contributors == 1:
+            half = (1.0 + momentum - c) / 2  # one worker: z^2 - (1 + mu - c) z + mu = 0
+            disc = half * half - momentum
+            large = np.abs(half) + np.sqrt(np.maximum(disc, 0.0))
+            return np.where(disc < 0, abs(momentum), large * large)
+        if self.homogeneous:
+            values = np.linalg.eigvals(self.matrix(c, momentum, curvature_variance=curvature_variance))
+            return np.asarray(np.abs(values).max(axis=-1))
+        low = np.full(c.size, max(momentum * momentum, 1.0 - min(self.shares)))
+        high = np.ones(c.size)
+        while np.any(wrong := ~self._resolvent(c, momentum, high, curvature_variance)[1]):
+            low[wrong], high[wrong] = high[wrong], 2.0 * high[wrong]
+        for _ in range(44):
+            middle = 0.5 * (low + high)
+            above = self._resolvent(c, momentum, middle, curvature_variance)[1]
+            low, high = np.where(above, low, middle), np.where(above, middle, high)
+        return high
+
+    def rate(self, step: float, momentum: float = 0.0, *, curvature_variance: float = 0.0) -> float:
+        """The exact contraction of E[w^2] per update at alpha h = ``step``."""
+        return float(self.rates(step, momentum, curvature_variance=curvature_variance)[0])
+
+    def threshold(self, momentum: float = 0.0, *, curvature_variance: float = 0.0) -> float:
+        """The exact mean-square threshold alpha h. Closed form for equal workers, one contributor, no curvature
+        variance: the first zero of a quadratic (theory.md section 6)."""
+        _check_momentum(momentum)
+        if curvature_variance < 0:
+            raise ValueError(f"curvature_variance must not be negative (got {curvature_variance!r})")
+        m, mu, b = float(self.workers), momentum, 1.0 + momentum
+        if self.homogeneous and self.contributors == 1 and curvature_variance == 0.0:
+            if m == 1:
+                return 2.0 * b
+            top = np.array([m, m - mu * (m - 1)])  # numerator of r, in c
+            bottom = np.array([m * m - mu * (m - 1) / b, m - mu * (m - 1)])
+            poly = np.convolve(top, [2 * mu / (m * b), 2 - 2 * mu * (1 - 1 / m)]) - np.convolve(
+                [1.0, 2 * mu / m], bottom
+            )
+            roots = np.roots(poly)
+            real = roots.real[(np.abs(roots.imag) < 1e-12 * np.abs(roots)) & (roots.real > 0)]
+            return float(real.min())
+        return self._first_unit(momentum, curvature_variance)
+
+    def expectation_threshold(self, momentum: float = 0.0) -> float:
+        """The largest stable alpha h of E[w], exact: by the cubic for equal workers (2 (1 + mu)(2 M/K - 1), or the
+        smaller step at which a complex pair leaves), by the (G + 2)-dimensional recursion of the means otherwise.
+        Shown beside the mean-square one; useless as a guide (theory.md section 5)."""
+        _check_momentum(momentum)
+        mu, b = momentum, 1.0 + momentum
+        if self.homogeneous:
+            p = self.contributors / self.workers
+            q = 1.0 - p
+            edges = [2.0 * b * (1.0 + q) / p]
+            a1, a0 = mu + q + mu * q, -mu * q
+            if a0 != 0.0:
+                edges.append(((a1 - 1.0 + a0 * a0) / a0 + 1.0 + mu + q) / p)
+            return min(c for c in edges if c > 0)
+
+        def radius(steps: Real) -> Real:
+            return np.sqrt(self.expectation_rates(steps, mu))
+
+        scan = np.geomspace(1e-4, 4.0 * b / min(self.shares), 2000)
+        right = int(np.argmax(radius(scan) >= 1.0))
+        low, high = float(scan[right - 1]), float(scan[right])
+        while high - low > 1e-12 * high:
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if radius(np.array([middle]))[0] < 1.0 else (low, middle)
+        return low
+
+    def expectation_rates(self, steps: ArrayLike, momentum: float = 0.0) -> Real:
+        """The exact contraction of E[w]^2 per update at each alpha h, from the recursion of the means of w, v and each
+        class's u."""
+        _check_momentum(momentum)
+        c, mu, b = np.atleast_1d(np.asarray(steps, dtype=np.float64)), momentum, 1.0 + momentum
+        n, size = np.array(self.counts, dtype=np.float64), len(self.counts)
+        p = np.array(self.shares) * self.contributors  # a worker takes part in an update
+        matrix = np.zeros((c.size, size + 2, size + 2))
+        matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 1, 0] = b, -mu, 1.0
+        matrix[:, 0, 2:] = -c[:, None] * (n * p / self.contributors)
+        index = np.arange(size)
+        matrix[:, 2:, 0], matrix[:, 2:, 1] = b * p, -mu * p
+        matrix[:, 2 + index, 2 + index] = (1 - p) - c[:, None] * p
+        return np.asarray(np.abs(np.linalg.eigvals(matrix)).max(axis=1) ** 2)
+
+    def _first_unit(self, mu: float, v: float) -> float:
+        """The smallest step with contraction 1: scanned upwards, then bisected."""
+        most = 4.0  # above 2 (1 + mu), the edge of one worker, and every threshold met for more
+        scan = most * np.geomspace(1e-3 * min(self.shares), 1.0, 200)
+
+        def stable(c: Real) -> NDArray[np.bool_]:
+            if self.homogeneous:
+                return np.asarray(self.rates(c, mu, curvature_variance=v) < 1.0)
+            return self._resolvent(c, mu, np.ones(c.size), v)[1]
+
+        bad = np.flatnonzero(~stable(scan))
+        right = float(scan[bad[0]]) if bad.size else most * (1 + 1e-9)
+        left = float(scan[bad[0] - 1]) if bad.size and bad[0] > 0 else 0.0 if bad.size else float(scan[-1])
+        if self.homogeneous and left > 0.0:
+            return bracketed_root(lambda c: float(np.log(self.rates(c, mu, curvature_variance=v)[0])), left, right)
+        while right - left > 1e-13 * right:
+            middle = 0.5 * (left + right)
+            left, right = (middle, right) if stable(np.array([middle]))[0] else (left, middle)
+        return 0.5 * (left + right)
+
+    def noise_floor(
+        self,
+        step: float,
+        momentum: float = 0.0,
+        noise: float = 1.0,
+        *,
+        curvature: float = 1.0,
+        curvature_variance: float = 0.0,
+    ) -> float:
+        """The exact level E[w^2] settles at for gradient noise of variance ``noise`` and curvature ``curvature``
+        (alpha = step / curvature); infinite at or above the threshold."""
+        _check_momentum(momentum)
+        if not (np.isfinite(step) and step > 0 and noise >= 0 and curvature > 0):
+            raise ValueError(f"need step > 0, noise >= 0, curvature > 0 (got {step!r}, {noise!r}, {curvature!r})")
+        scale = (step / curvature) ** 2 * noise
+        if not self.homogeneous:
+            level, valid = self._resolvent(np.array([step]), momentum, np.ones(1), curvature_variance)
+            return scale * float(level[0]) if valid[0] else float("inf")
+        if step >= self.threshold(momentum, curvature_variance=curvature_variance):
+            return float("inf")
+        matrix = self.matrix(step, momentum, curvature_variance=curvature_variance)
+        return scale * float(np.linalg.solve(np.eye(matrix.shape[0]) - matrix, self.noise_moments())[0])
+
+    def moments(
+        self,
+        step: float,
+        momentum: float = 0.0,
+        *,
+        updates: int,
+        start: float = 1.0,
+        noise: float = 0.0,
+        curvature: float = 1.0,
+        curvature_variance: float = 0.0,
+    ) -> Real:
+        """E[w_t^2] for t = 0 .. ``updates`` when every worker and the server start from ``start`` at rest, exact."""
+        _check_momentum(momentum)
+        source = (step / curvature) ** 2 * noise
+        out = np.empty(updates + 1)
+        if self.homogeneous:
+            matrix = self.matrix(step, momentum, curvature_variance=curvature_variance)
+            state, drive = start * start * np.eye(matrix.shape[0])[0], source * self.noise_moments()
+            for t in range(updates + 1):
+                out[t] = state[0]
+                state = matrix @ state + drive
+            return out
+        n, mu, b, c = np.array(self.counts), momentum, 1.0 + momentum, step
+        p = np.repeat(self.shares, n)
+        s = x = y = start * start
+        a, vu, u = np.full(p.size, s), np.full(p.size, s), np.full((p.size, p.size), s)
+        for t in range(updates + 1):
+            out[t] = s
+            own = np.diag(u).copy()
+            fresh = b * b * s - 2 * b * mu * x + mu * mu * y + c * c * (1 + curvature_variance) * own
+            fresh += -2 * b * c * a + 2 * mu * c * vu + source
+            pull = (b * a - mu * vu)[None, :] - c * u
+            np.fill_diagonal(pull, 0.0)
+            mixed = p[:, None] * pull
+            after = mixed + mixed.T + (1 - p[:, None] - p[None, :]) * u
+            np.fill_diagonal(after, p * fresh + (1 - p) * own)
+            s, x, y, a, vu, u = (
+                float(p @ fresh),
+                b * s - mu * x - c * float(p @ a),
+                s,
+                p * fresh + mixed.sum(axis=0),
+                p * (b * s - mu * x - c * a) + (1 - p) * a,
+                after,
+            )
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return {"counts": list(self.counts), "shares": list(self.shares), "contributors": self.contributors}
+
+
+def _check_momentum(momentum: ArrayLike) -> None:
+    if not np.all(np.abs(momentum) < 1):
+        raise ValueError(f"momentum must lie strictly between -1 and 1 (got {momentum!r})")

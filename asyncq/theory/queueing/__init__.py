@@ -1,0 +1,1 @@
+"""Exact laws of staleness and throughput of queueing systems."""

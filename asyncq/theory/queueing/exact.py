@@ -1,0 +1,303 @@
+"""Which scenarios have an exact staleness law, and which law it is. Source: theory.md sections 2 and 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asyncq.distributions import Law, Maximum
+from asyncq.errors import NoExactLaw
+from asyncq.protocols import KINDS
+from asyncq.staleness import StalenessLaw
+from asyncq.system.network import NO_STREAM, Network
+from asyncq.theory.descent.exponential import ExponentialWorkers, exponential_workers
+from asyncq.theory.queueing.closed_network import server_staleness
+from asyncq.theory.queueing.renewal import TOLERANCE, RenewalPool, independent_workers
+
+if TYPE_CHECKING:
+    from asyncq.scenario import Scenario
+
+__all__ = ["batched", "exponential_pool", "mean_staleness", "network_of", "pools_of", "staleness_law"]
+
+
+def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> StalenessLaw:
+    """The exact long-run law of the staleness of a scenario's gradients, in its unit, with the error of its
+    computation.
+
+    Raises :class:`~asyncq.errors.NoExactLaw` with the reason and the nearest scenario that has a law.
+    """
+    network, kind = network_of(scenario), scenario.protocol.kind
+    if kind not in _LAWS:
+        raise NoExactLaw(f"no exact staleness law is known for protocol {kind}", 'kind = "asynchronous"')
+    if network.is_sharded and network.workers > 1:
+        raise NoExactLaw(
+            "a worker waits for the slowest of its shards, and no closed form of a shard's law is known",
+            "shards = 1",
+        )
+    alone = network.workers == 1 and not network.extras
+    law = StalenessLaw.constant(0) if alone else _LAWS[kind](network, tolerance)
+    return replace(law, unit=network.unit)
+
+
+def exponential_pool(scenario: Scenario) -> ExponentialWorkers | None:
+    """The exact process of a scenario whose work is exponential, without pull, push or server: asynchronous workers of
+    any speeds, and K-async ones of one speed; None for any other."""
+    try:
+        network = network_of(scenario)
+        works = [network.laws[number] for number in network.work]
+        if scenario.protocol.kind not in ("asynchronous", "k-async") or network.has_server or _has_wires(network):
+            return None
+        if not all(law.is_exponential for law in works):
+            return None
+        staleness_law(scenario)
+    except NoExactLaw:
+        return None
+    rates = 1.0 / np.array([law.mean for law in works])
+    if np.all(rates == rates[0]):
+        return exponential_workers(rates.size, contributors=network.rows_per_update)
+    return exponential_workers(rates) if network.rows_per_update == 1 else None
+
+
+def mean_staleness(scenario: Scenario) -> float | None:
+    """The mean staleness where counting alone gives it, whatever the work and the queue; else None (theory.md section
+    2)."""
+    network = network_of(scenario)
+    kind, workers, k = scenario.protocol.kind, network.workers, network.rows_per_update
+    if kind == "actor-learner":  # nobody starts on a version before every sample of the last is learnt from
+        return 0.0 if network.parameters["staleness_budget"] == 0 else None
+    if (workers == 1 and not network.extras) or kind in _FRESH:
+        return 0.0
+    if _reads_late(network):
+        return None
+    if _clients_go(network) or (kind == "tree" and network.clients is not None):
+        return None
+    if network.is_sharded:
+        return _sharded_mean(network) if kind == "asynchronous" else None
+    if kind in ("asynchronous", "gossip", "round-robin") or (kind == "bounded" and network.weight is not None):
+        return workers - 1.0
+    if kind == "k-batch-async":
+        return (workers - 1.0) / k
+    if kind == "tree":
+        return _mean_of_tree(network)
+    if kind == "k-async":
+        return workers / k - 1.0
+    return None
+
+
+def network_of(scenario: Scenario) -> Network:
+    """What a scenario lowers to.
+
+    Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, which lowers to no network and has a law for every stage
+    instead, and where something befalls the machines.
+    """
+    if scenario.protocol.kind not in KINDS:
+        raise NoExactLaw(
+            f"protocol {scenario.protocol.kind} has no network of workers, and no one law",
+            "for a pipeline: asyncq.theory.queueing.pipeline.stage_law, the law of one stage",
+        )
+    if scenario.is_disturbed:
+        raise NoExactLaw(
+            "nothing is known in closed form where failures, outages, slowdowns or slow intervals befall machines",
+            "the same without them; asyncq simulate takes them as they are",
+        )
+    return Network.of(scenario)
+
+
+def batched(law: StalenessLaw, k: int) -> StalenessLaw:
+    """The law when every k-th push is an update, from that of the pushes between a gradient's read and its own.
+
+    If n others push meanwhile, and r = 0 .. k - 1 pushes wait when it reads, it is floor((n + r) / k) updates old; r is
+    uniform and independent of n. For exponential work this is theory.md section 3.3; docs/theory/renewal.md.
+    """
+    length = (law.pmf.size + k - 2) // k + 1
+    pmf = np.zeros(length * k)
+    for waiting in range(k):
+        pmf[waiting : waiting + law.pmf.size] += law.pmf / k
+    return replace(law, pmf=pmf.reshape(length, k).sum(axis=1), name=f"{law.name}, in updates of {k}")
+
+
+def pools_of(network: Network) -> list[RenewalPool]:
+    """The routes of a network's workers, a pool each; with a seat for everybody the service is one more leg.
+
+    Raises :class:`~asyncq.errors.NoExactLaw` where a worker's route changes with the client that it calls."""
+    _calls_alike(network)
+    lasting = network.laws[network.service] if network.has_server and network.seats >= network.workers else None
+    if lasting is not None and network.is_sharded:  # until the slowest shard is done
+        lasting = Maximum(of=lasting, count=network.shards)
+
+    def leg(number: int) -> Law | None:
+        return None if number == NO_STREAM else network.laws[number]
+
+    routes = np.stack([network.work, network.pull, network.push])
+    kinds, counts = np.unique(routes, axis=1, return_counts=True)
+    return [
+        RenewalPool(int(count), network.laws[work], leg(pull), leg(push), network.read_at_pull_end, lasting)
+        for (work, pull, push), count in zip(kinds.T, counts, strict=True)
+    ]
+
+
+def _sharded_mean(network: Network) -> float | None:
+    """Mean staleness at any shard where no part ever queues (docs/protocols/shards.md): of the M - 1 others, those who
+    have this shard's part behind them and wait for another shard's hold no interval here."""
+    pools = pools_of(network)
+    if len(pools) > 1 or network.seats < network.workers:
+        return None
+    service = network.laws[network.service]
+    slowest, cycle = Maximum(of=service, count=network.shards).mean, pools[0].cycle.mean
+    return (network.workers - 1.0) * (1.0 - (slowest - service.mean) / cycle)
+
+
+def _calls_alike(network: Network) -> None:
+    if network.calls_differ:
+        reason = "a gradient's client is one of those that are idle, so its work depends on who is busy with others"
+        if _clients_go(network):
+            reason = "clients go before they are done, and which intervals end with an update depends on their length"
+        raise NoExactLaw(
+            reason,
+            "workers whose work_time is a mixture of the classes' laws, weighted by clients times availability: the "
+            "limit for many more clients than concurrency, if nobody goes",
+        )
+
+
+def _clients_go(network: Network) -> bool:
+    return network.clients is not None and bool((network.clients.stays != NO_STREAM).any())
+
+
+def _reads_late(network: Network) -> bool:
+    routes = network.clients or network
+    return network.read_at_pull_end and bool((routes.pull != NO_STREAM).any())
+
+
+def _has_wires(network: Network) -> bool:
+    return bool(((network.pull != NO_STREAM) | (network.push != NO_STREAM)).any())
+
+
+def _all_exponential_alike(network: Network) -> bool:
+    laws = [network.laws[number] for number in np.unique(network.work)]
+    return all(law.is_exponential and law.mean == laws[0].mean for law in laws)
+
+
+# -- one function for every family of protocols -----------------------------------------------------------------------
+
+
+def _asynchronous(network: Network, tolerance: float) -> StalenessLaw:
+    _calls_alike(network)
+    if not network.has_server or network.seats >= network.workers:
+        return _independent(tuple(pools_of(network)), tolerance)
+    service = network.laws[network.service]
+    seats = f"a server with {network.seats} seat{'s' if network.seats > 1 else ''}"
+    nearest = "the same with exponential service, exponential work alike for all, no pull or push; or with no server"
+    if not service.is_exponential:
+        raise NoExactLaw(f"the workers share {seats} whose service is not exponential", nearest)
+    if _has_wires(network):
+        raise NoExactLaw(f"the workers share {seats} that is reached by a pull or a push", nearest)
+    if not _all_exponential_alike(network):
+        raise NoExactLaw(f"the workers share {seats} and their work is not exponential and alike", nearest)
+    work = network.laws[int(network.work[0])]
+    return server_staleness(
+        workers=network.workers, work_mean=work.mean, service_mean=service.mean, seats=network.seats
+    )
+
+
+@lru_cache(maxsize=8)
+def _independent(pools: tuple[RenewalPool, ...], tolerance: float) -> StalenessLaw:
+    """Remembered: candidates of a plan that differ in the batch have it in common, and it may take seconds."""
+    return independent_workers(pools, tolerance=tolerance)
+
+
+def _k_batch_async(network: Network, tolerance: float) -> StalenessLaw:
+    return batched(_asynchronous(network, tolerance), network.rows_per_update)
+
+
+def _k_async(network: Network, tolerance: float) -> StalenessLaw:
+    k = network.rows_per_update
+    if k == 1:
+        return _asynchronous(network, tolerance)
+    if k == network.workers:
+        return StalenessLaw.constant(0)
+    _calls_alike(network)
+    if network.has_server or _has_wires(network) or not _all_exponential_alike(network):
+        raise NoExactLaw(
+            f"of k-async with k = {k} the law is known for exponential work alike for all, no pull, push or server",
+            "that, or k-batch-async, which has a law for any work",
+        )
+    law = StalenessLaw.geometric(workers=network.workers / k)
+    return replace(law, error=1e-14)
+
+
+def _round_robin(network: Network, tolerance: float) -> StalenessLaw:
+    if _clients_go(network):
+        _calls_alike(network)
+    if _reads_late(network):
+        raise NoExactLaw(
+            "in round robin with the version fixed at the end of a pull the law depends on how pulls overlap",
+            'version_fixed = "pull_start"',
+        )
+    return StalenessLaw.constant(network.workers - 1)
+
+
+def _fresh(network: Network, tolerance: float) -> StalenessLaw:
+    return StalenessLaw.constant(0)
+
+
+def _stale_synchronous(network: Network, tolerance: float) -> StalenessLaw:
+    raise NoExactLaw(
+        "stale-synchronous gates tie the workers to each other, and no closed form of the law is known",
+        'kind = "asynchronous" (no bound) or "synchronous"',
+    )
+
+
+def _bounded(network: Network, tolerance: float) -> StalenessLaw:
+    if network.weight is not None:
+        return _asynchronous(network, tolerance)
+    raise NoExactLaw(
+        "gradients that are dropped make no update, so that staleness feeds back on itself",
+        'policy = "downweight", or kind = "asynchronous"',
+    )
+
+
+def _actor_learner(network: Network, tolerance: float) -> StalenessLaw:
+    if network.parameters["staleness_budget"] == 0:
+        return StalenessLaw.constant(0)
+    raise NoExactLaw(
+        "samples queue for a learner, behind a gate that bounds their mean staleness",
+        "staleness_budget = 0: none is stale",
+    )
+
+
+def _tree(network: Network, tolerance: float) -> StalenessLaw:
+    if not network.extras and 1 in (network.parameters["leaves"], network.parameters["leaf_k"]):
+        return _k_batch_async(network, tolerance)  # one leaf's buffer is the root's, and one push a message its own
+    raise NoExactLaw(
+        "leaves hold back what is not yet a message, or their links take time",
+        "without forward, one leaf or leaf_k = 1: that is k-batch-async",
+    )
+
+
+def _mean_of_tree(network: Network) -> float | None:
+    """The gradients that survive an update are the other workers', and what the other leaves hold: with exponential
+    work every push is anybody's by fixed chances, and each leaf's buffer as likely at one length as at another."""
+    leaves, leaf_k = (int(network.parameters[key]) for key in ("leaves", "leaf_k"))
+    poisson = all(network.laws[number].is_exponential for number in np.unique(network.work)) and not _has_wires(network)
+    if network.extras or not (poisson or 1 in (leaves, leaf_k)):
+        return None
+    return (network.workers - 1 + (leaves - 1) * (leaf_k - 1) / 2) / network.rows_per_update
+
+
+_FRESH = ("synchronous", "k-sync", "backup-workers", "k-batch-sync")
+_LAWS: dict[str, Callable[[Network, float], StalenessLaw]] = {
+    "asynchronous": _asynchronous,
+    "gossip": _asynchronous,
+    "round-robin": _round_robin,
+    "k-async": _k_async,
+    "k-batch-async": _k_batch_async,
+    "stale-synchronous": _stale_synchronous,
+    "bounded": _bounded,
+    "actor-learner": _actor_learner,
+    "tree": _tree,
+    **dict.fromkeys(_FRESH, _fresh),
+}

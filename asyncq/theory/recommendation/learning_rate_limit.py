@@ -1,0 +1,81 @@
+"""What can be said at once of today's setting under a staleness: how large a learning rate it survives.
+
+The whole answer, with the best pair and what it costs, is `recommend`'s, which takes longer. Source: theory.md sections
+6 and 8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asyncq.errors import AsyncqError
+from asyncq.staleness import StalenessLaw
+from asyncq.theory.descent.exponential import ExponentialWorkers
+from asyncq.theory.queueing.exact import exponential_pool
+from asyncq.theory.stability import threshold
+
+if TYPE_CHECKING:
+    from asyncq.scenario import Scenario
+
+__all__ = ["FirstLook", "first_look"]
+
+LONGEST = 512  # cells of a law: beyond that a threshold is left to `recommend`
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """The largest stable learning rate with today's ``momentum`` (``ceiling``), with the ``explicit`` one of the
+    additive rule (None if that is no momentum) and with none.
+
+    In mean square: exact for exponential work (``exact``), else under independent staleness. The curvature is taken
+    from today's setting as if that had been tuned without noise on one worker (``sharpness``).
+    """
+
+    momentum: float
+    learning_rate: float
+    sharpness: float
+    exact: bool
+    ceiling: float
+    explicit: float
+    ceiling_at_explicit: float | None
+    ceiling_at_zero: float
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether today's setting survives the staleness as it is."""
+        return self.learning_rate < self.ceiling
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return {**vars(self), "is_stable": self.is_stable}
+
+
+def first_look(scenario: Scenario, law: StalenessLaw) -> FirstLook | None:
+    """For the optimizer of a scenario and the staleness ``law`` seen or known of it; the exact process is taken instead
+    where there is one. None without a positive momentum and a learning rate, and for a law that is long."""
+    today = scenario.optimizer
+    if today is None or today.learning_rate is None or today.momentum <= 0:
+        return None
+    pool = exponential_pool(scenario)
+    if pool is None and law.pmf.size > LONGEST:
+        return None
+    sharpness = float((1.0 + np.sqrt(today.momentum)) ** 2 / today.learning_rate)
+    explicit = today.momentum - law.mean / (1.0 + law.mean)
+    try:
+        edges = [_edge(pool or law, mu) / sharpness for mu in (today.momentum, max(explicit, -0.999), 0.0)]
+    except (AsyncqError, ValueError):  # a law that was cut too early, or that no grid resolves
+        return None
+    at_explicit = edges[1] if explicit > -0.999 else None
+    exact = pool is not None or int(np.count_nonzero(law.pmf)) == 1
+    return FirstLook(
+        today.momentum, today.learning_rate, sharpness, exact, edges[0], explicit, at_explicit, edges[2]
+    )
+
+
+def _edge(staleness: StalenessLaw | ExponentialWorkers, momentum: float) -> float:
+    if isinstance(staleness, ExponentialWorkers):
+        return staleness.threshold(momentum)
+    return threshold(staleness, momentum=momentum)
