@@ -22,8 +22,10 @@ from asyncq.planner.problem import Problem
 from asyncq.planner.tuning import tune
 from asyncq.staleness import StalenessLaw
 from asyncq.text.plan import markdown, render, write
+from asyncq.theory.descent.exact_loss import ExactLoss, fresh_loss
 from asyncq.theory.descent.exponential import exponential_workers
-from asyncq.theory.descent.time_to_target import ExactLoss, LawLoss, Quadratic, UnequalLoss, crossing, fresh_loss
+from asyncq.theory.descent.law_loss import LawLoss, UnequalLoss
+from asyncq.theory.descent.time_to_target import Quadratic, crossing
 
 ROOT = Path(__file__).parents[1]
 PLANS = sorted((ROOT / "scenarios" / "plans").glob("*.toml"))

@@ -24,8 +24,8 @@ from asyncq.planner.sensitivity import Sensitivity, sensitivity
 from asyncq.planner.tuning import Tuned, Tuner, tune
 from asyncq.scenario import Scenario
 from asyncq.system.variates import chosen_seed
+from asyncq.theory.descent.exact_loss import ExactLoss
 from asyncq.theory.descent.exponential import exponential_workers
-from asyncq.theory.descent.time_to_target import ExactLoss
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -19,7 +19,8 @@ from asyncq.results.run import Run
 from asyncq.sgd.objectives import NoisyQuadratic
 from asyncq.sgd.replay import replay
 from asyncq.staleness import StalenessLaw
-from asyncq.theory.descent.time_to_target import Quadratic, fresh_loss
+from asyncq.theory.descent.exact_loss import fresh_loss
+from asyncq.theory.descent.time_to_target import Quadratic
 
 __all__ = ["LONGEST", "Confirmation", "confirm", "horizon", "quantile"]
 

@@ -18,8 +18,8 @@ from asyncq.planner.candidates import lone_cycles
 from asyncq.planner.problem import Problem
 from asyncq.planner.tuning import tune
 from asyncq.scenario import Scenario
+from asyncq.theory.descent.exact_loss import ExactLoss
 from asyncq.theory.descent.exponential import exponential_workers
-from asyncq.theory.descent.time_to_target import ExactLoss
 from asyncq.theory.momentum import largest_useful_workers
 from asyncq.theory.queueing.closed_network import product_form_throughput
 

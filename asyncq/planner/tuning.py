@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from asyncq.planner.candidates import Candidate
 from asyncq.planner.problem import Problem
 from asyncq.staleness import StalenessLaw
+from asyncq.theory.descent.exact_loss import ExactLoss
 from asyncq.theory.descent.exponential import ExponentialWorkers, exponential_workers
-from asyncq.theory.descent.time_to_target import ExactLoss, LawLoss, LossModel, Quadratic, UnequalLoss
+from asyncq.theory.descent.law_loss import LawLoss, UnequalLoss
+from asyncq.theory.descent.time_to_target import LossModel, Quadratic
 
 __all__ = ["Tuned", "Tuner", "best_steps", "model_of", "tune"]
 

@@ -26,7 +26,7 @@ from asyncq.planner.decision import WORTHWHILE, standard_error
 from asyncq.planner.hardware import hardware
 from asyncq.planner.problem import Problem
 from asyncq.planner.tuning import Tuned, tune
-from asyncq.theory.descent.time_to_target import LawLoss
+from asyncq.theory.descent.law_loss import LawLoss
 
 pytestmark = pytest.mark.verification
 ROOT = Path(__file__).parents[2]
