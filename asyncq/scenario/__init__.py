@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asyncq.scenario.scenario import (
+    from asyncq.scenario.scenario import Scenario
+    from asyncq.scenario.tables import (
         Client,
         Failure,
         Groups,
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
         Pool,
         Protocol,
         RunTable,
-        Scenario,
         Server,
         Slowdown,
         Slowness,
@@ -47,7 +47,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from asyncq.scenario import scenario
+        from asyncq.scenario import scenario, tables
 
-        return getattr(scenario, name)
+        return getattr(scenario if name == "Scenario" else tables, name)
     raise AttributeError(f"module 'asyncq.scenario' has no attribute {name!r}")

@@ -171,7 +171,7 @@ def starter(kind: str = "asynchronous") -> str:
     from pydantic_core import PydanticCustomError
 
     from asyncq.scenario.mistakes import shown
-    from asyncq.scenario.scenario import known_kind
+    from asyncq.scenario.tables import known_kind
 
     if kind == "population":
         tries = "asyncq check FILE, asyncq simulate FILE, asyncq simulate FILE --set gpu.concurrency=16"

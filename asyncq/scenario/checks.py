@@ -1,0 +1,196 @@
+"""The rules of a scenario that span its tables: what goes with what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import PydanticCustomError
+
+from asyncq.distributions import SHORTEST, broken_rule
+from asyncq.protocols import ALL_KINDS, KINDS
+from asyncq.protocols.graphs import GRAPHS, neighbours
+from asyncq.protocols.state import MOST_WAITING
+from asyncq.scenario.mistakes import TOLD, shown
+from asyncq.scenario.tables import MAX_WORKERS, Groups, Network, Tree
+
+if TYPE_CHECKING:
+    from asyncq.scenario.scenario import Scenario
+
+__all__ = ["between_pools", "fits_together"]
+
+MAX_PARTS = 10_000_000  # workers times shards
+
+
+def fits_together(scenario: Scenario) -> None:
+    """Raise the first broken rule that spans tables of a ``scenario`` whose tables are right by themselves."""
+    if any(between_pools([(pool.name, pool.workers) for pool in scenario.pool])):
+        raise PydanticCustomError(TOLD, "the pools do not fit together")
+    _has_its_table(scenario)
+    kind = KINDS.get(scenario.protocol.kind)
+    if scenario.protocol.kind == "pipeline":
+        _is_a_pipeline(scenario)
+    if scenario.protocol.kind == "actor-learner":
+        _is_an_actor_learner(scenario)
+    if scenario.tree is not None:
+        _is_a_tree(scenario, scenario.tree)
+    if scenario.has_population:
+        _can_call_clients(scenario)
+    if kind is not None and kind.peers and (scenario.outage or any(pool.failure for pool in scenario.pool)):
+        rule = "does not go with failures or outages: neighbours would average with a copy that is not there"
+        raise broken_rule(rule, "remove them; slowdowns and slow intervals go with it", "protocol.kind")
+    for table in ("slowdown", "outage"):
+        for number, window in enumerate(getattr(scenario, table)):
+            _is_there(scenario, window.worker, f"{table}.{number}.worker")
+    many, noun = scenario.workers, "workers"
+    if scenario.groups is not None:
+        _has_equal_groups(scenario, scenario.groups)
+        many, noun = scenario.groups.count, "groups"
+    if scenario.server is not None and scenario.server.shards > 1:
+        _can_be_sharded(scenario, scenario.server.shards, many)
+    if kind is not None and kind.peers:
+        _has_no_server(scenario)
+        neighbours(scenario.protocol.parameters.get("graph", GRAPHS[0]), many)
+    if ALL_KINDS[scenario.protocol.kind].distinct and scenario.protocol.parameters["k"] > many:
+        rule = f"must be at most the number of {noun}, {many}, or no update can ever be made"
+        raise broken_rule(rule, "lower it", "protocol.k")
+
+
+def between_pools(pools: Sequence[tuple[Any, Any]]) -> Iterator[str]:
+    """One line for each rule broken between pools, given as (name, workers), valid or not."""
+    for name, times in Counter(name for name, _ in pools if isinstance(name, str)).items():
+        if times > 1:
+            yield f"pool must have different names (got {times} named {shown(name)}); rename all but one"
+    total = sum(workers for _, workers in pools if type(workers) is int and 0 < workers <= MAX_WORKERS)
+    if total > MAX_WORKERS:
+        yield f"pool must have at most {MAX_WORKERS} workers in total (got {total}); make the pools smaller"
+
+
+# -- kinds of protocols -----------------------------------------------------------------------------------------------
+
+
+def _has_its_table(scenario: Scenario) -> None:
+    """A kind's table is given with that kind and with no other."""
+    needed = ALL_KINDS[scenario.protocol.kind].table
+    for table, kind in {kind.table: name for name, kind in ALL_KINDS.items() if kind.table}.items():
+        given = getattr(scenario, table) is not None
+        if table == needed and not given:
+            raise broken_rule("is missing", f"kind {kind} needs a [{table}] table", table)
+        if given and table != needed:
+            raise broken_rule(f"goes with kind {kind} only", "remove it, or choose that kind", table)
+
+
+def _is_a_pipeline(scenario: Scenario) -> None:
+    """A pipeline has one worker a stage and nothing to pull, push or serve."""
+    if scenario.protocol.parameters["stages"] != scenario.workers:
+        rule = f"must be the number of workers, {scenario.workers}: a stage has one worker"
+        raise broken_rule(rule, "make the two equal", "protocol.stages")
+    if scenario.is_disturbed:
+        rule = "does not go with failures, slowdowns, outages or slow intervals"
+        raise broken_rule(rule, "its staleness is a matter of order, not of time: remove them", "protocol.kind")
+    _goes_without(scenario, "every stage keeps its weights where they are used: remove what does not apply")
+
+
+def _is_an_actor_learner(scenario: Scenario) -> None:
+    """An actor-learner has generators and a learner only; its queue of samples fits into memory."""
+    parameters = scenario.protocol.parameters
+    if parameters.get("limit", 1) > scenario.workers:
+        rule = f"must be at most the number of generators, {scenario.workers}"
+        raise broken_rule(rule, "lower it, or leave it out for no limit", "protocol.limit")
+    if (parameters["staleness_budget"] + 1) * parameters["batch"] > MOST_WAITING:
+        rule = f"lets more than {MOST_WAITING:,} samples wait: batch times the budget and one"
+        raise broken_rule(rule, "lower it, or the batch", "protocol.staleness_budget")
+    _goes_without(scenario, "a generator's way is part of its work_time: remove what does not apply")
+
+
+def _is_a_tree(scenario: Scenario, tree: Tree) -> None:
+    """A tree has leaves of equal size, queues that fit into memory, and no server: its root takes no time."""
+    if scenario.workers % tree.leaves:
+        rule = f"must divide the number of workers, {scenario.workers}"
+        raise broken_rule(rule, "leaves have equally many workers: pick a divisor", "tree.leaves")
+    if tree.leaves * tree.leaf_k * (tree.buffers or 1) > MOST_WAITING:
+        rule = f"lets more than {MOST_WAITING:,} gradients wait: leaves times leaf_k times buffers"
+        raise broken_rule(rule, "lower it, or one of the others", "tree.buffers" if tree.buffers else "tree.leaf_k")
+    if tree.leaf_k * tree.root_k > MOST_WAITING:
+        rule = f"puts more than {MOST_WAITING:,} gradients into an update: leaf_k times root_k"
+        raise broken_rule(rule, "lower it, or leaf_k", "tree.root_k")
+    _goes_without(scenario, "a leaf's link takes the time of tree.forward: remove what does not apply", wires=True)
+
+
+# -- tables that do not go with every kind ----------------------------------------------------------------------------
+
+
+def _can_call_clients(scenario: Scenario) -> None:
+    """A population goes with kinds whose weights are a server's, without groups and shards."""
+    kind = scenario.protocol.kind
+    if kind == "pipeline" or KINDS[kind].peers:
+        rule = f"{kind} does not go with a population: a client that is called once keeps no weights"
+        raise broken_rule(rule, "choose a kind with a server's weights, such as asynchronous", "protocol.kind")
+    if scenario.groups is not None:
+        rule = "does not go with a population: clients that are called one by one make no group"
+        raise broken_rule(rule, "remove it, or the population", "groups")
+    if scenario.server is not None and scenario.server.shards > 1:
+        rule = "does not go with a population: its classes are counted gradient by gradient, not part by part"
+        raise broken_rule(rule, "set shards = 1", "server.shards")
+
+
+def _is_there(scenario: Scenario, worker: str, key: str) -> None:
+    """A slowdown's or an outage's ``worker`` exists."""
+    by_number = next((pool for pool in scenario.pool if pool.population and worker.startswith(f"{pool.name}[")), None)
+    if by_number is not None:
+        rule = "names one of a population, whose clients have no numbers"
+        raise broken_rule(rule, f'name the pool, "{by_number.name}"', key)
+    if not scenario.machines_of(worker):
+        names = [pool.name for pool in scenario.pool]
+        remedy = f'name a pool ({", ".join(names)}), or one of its workers as in "{names[0]}[0]"'
+        raise broken_rule("is not a worker of this scenario", remedy, key)
+
+
+def _has_equal_groups(scenario: Scenario, groups: Groups) -> None:
+    """Groups have equal sizes; a member's share of a batch takes a time that can be represented."""
+    if scenario.workers % groups.count:
+        rule = f"must divide the number of workers, {scenario.workers}"
+        raise broken_rule(rule, "groups have equal sizes: pick a divisor", "groups.count")
+    size = scenario.workers // groups.count
+    if groups.batch == "split" and min(pool.work_time.mean for pool in scenario.pool) < size * SHORTEST:
+        rule = f"leaves a member less than {SHORTEST:g} seconds of work"
+        raise broken_rule(rule, "check the unit of work_time, or make more groups", "groups.count")
+
+
+def _can_be_sharded(scenario: Scenario, shards: int, many: int) -> None:
+    """A kind with shards has a rule that joins a gradient's parts; there is memory for every worker's parts."""
+    kind = KINDS[scenario.protocol.kind]
+    if kind.joined is None:
+        able = ", ".join(name for name, kind in KINDS.items() if kind.joined is not None)
+        rule = f"does not go with kind {scenario.protocol.kind}: {kind.why_one}"
+        raise broken_rule(rule, f"set shards = 1, or a kind that knows shards: {able}", "server.shards")
+    if shards * many > MAX_PARTS:
+        rule = f"must be at most {MAX_PARTS // many} for so many workers"
+        raise broken_rule(rule, "make fewer shards or workers", "server.shards")
+
+
+def _goes_without(scenario: Scenario, remedy: str, *, wires: bool = False) -> None:
+    """No server or groups are given, nor pulls and pushes unless ``wires``."""
+    given = {
+        "network": scenario.network != Network() and not wires,
+        "pull": any(pool.pull is not None for pool in scenario.pool) and not wires,
+        "push": any(pool.push is not None for pool in scenario.pool) and not wires,
+        "server": scenario.server is not None,
+        "groups": scenario.groups is not None,
+    }
+    if foreign := [name for name, there in given.items() if there]:
+        raise broken_rule(f"does not go with {', '.join(foreign)}", remedy, "protocol.kind")
+
+
+def _has_no_server(scenario: Scenario) -> None:
+    """Workers with a copy each have no server and no pull."""
+    pulls = (scenario.network.pull, *(pool.pull for pool in scenario.pool))
+    given = {
+        "server": scenario.server is not None,
+        "pull": any(law is not None for law in pulls),
+        "version_fixed": scenario.network.version_fixed != "pull_start",
+    }
+    if foreign := [name for name, there in given.items() if there]:
+        remedy = "remove what does not apply; push is the time of the exchange with a neighbour"
+        raise broken_rule(f"does not go with {', '.join(foreign)}: workers keep copies", remedy, "protocol.kind")

@@ -1,0 +1,361 @@
+"""The tables of a scenario file below its top level, each checked by itself.
+
+The models below *are* the file format: their validation, their JSON form and their JSON schema are one declaration.
+Rules that span tables are in :mod:`asyncq.scenario.checks`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    create_model,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticKnownError
+
+from asyncq.distributions import AnyLaw, Law, Mixture, PositiveSeconds, Seconds, as_number, broken_rule, nearest
+from asyncq.protocols import ALL_KINDS, PARAMETERS, Parameter
+from asyncq.protocols.graphs import edges_of
+from asyncq.scenario.mistakes import is_plain_name, shown
+
+__all__ = [
+    "MAX_WORKERS",
+    "Client",
+    "Failure",
+    "Groups",
+    "Learner",
+    "Network",
+    "Optimizer",
+    "Outage",
+    "Pool",
+    "Protocol",
+    "RunTable",
+    "Server",
+    "Slowdown",
+    "Slowness",
+    "Table",
+    "Tree",
+    "known_kind",
+]
+
+MAX_WORKERS = 1_000_000
+MAX_CLIENTS = 10**12
+MAX_CLASSES = 1000  # a call looks through all
+MAX_SHARDS = 256
+CAP = 100_000_000  # updates, where a precision is asked for and no number of updates
+_OTHER_NAMES = {  # what a kind is called elsewhere, for the remedy
+    "async": "asynchronous",
+    "sync": "synchronous",
+    "bsp": "synchronous",
+    "ssp": "stale-synchronous",
+    "fedbuff": "k-batch-async",
+    "softsync": "k-batch-async",
+    "n-softsync": "k-batch-async",
+}
+
+
+def _positive_mean(law: Law) -> Law:
+    if law.mean <= 0:
+        raise broken_rule("must have a positive mean", 'give a time such as "250ms"')
+    return law
+
+
+def _plain_name(name: str) -> str:
+    if not is_plain_name(name):
+        raise broken_rule('must be letters, digits, "-", "_" or inner spaces, 1 to 64 of them', "pick a plain name")
+    return name
+
+
+def known_kind(kind: str) -> str:
+    """``kind``, if it is a protocol of this version; a broken rule otherwise."""
+    if kind not in ALL_KINDS:
+        name = _OTHER_NAMES.get(kind.lower().replace("_", "-"), kind)
+        raise broken_rule("is not a known protocol", nearest(name, list(ALL_KINDS)))
+    return kind
+
+
+def _warmup(value: Any) -> Any:
+    if value in ("auto", "none") or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise broken_rule('must be "auto", "none" or a number of updates, 0 or more', 'write warmup = "auto"')
+
+
+Whole = Annotated[int, Field(strict=True, ge=0)]
+Positive = Annotated[int, Field(strict=True, ge=1)]
+PositiveLaw = Annotated[AnyLaw, AfterValidator(_positive_mean)]
+
+
+class Table(BaseModel):
+    """A table of a scenario file: immutable, with no keys but its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Failure(Table):
+    """A machine fails ``after`` so much computing (seconds), loses what it computes, and is under ``repair``."""
+
+    after: PositiveLaw
+    repair: PositiveLaw
+
+
+class Client(Table):
+    """A class of ``clients`` alike: the law of their work (seconds), their wire where it differs from their pool's, the
+    ``availability`` (a share) with which an idle one can be called, and how long a called one ``stays`` (seconds)."""
+
+    name: Annotated[str, AfterValidator(_plain_name)]
+    clients: Annotated[Positive, Field(le=MAX_CLIENTS)]
+    work_time: PositiveLaw
+    pull: AnyLaw | None = None
+    push: AnyLaw | None = None
+    availability: Annotated[float, Field(gt=0, le=1), BeforeValidator(as_number)] = 1.0
+    stays: PositiveLaw | None = None
+
+
+class Pool(Table):
+    """``workers`` alike: the law of their work (seconds), and of the wire where it differs from ``[network]``. Or a
+    ``population`` of clients, of whom ``concurrency`` are at work at a time, called anew for every gradient."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["workers", "work_time"]}, {"required": ["concurrency", "population"]}]
+        }
+    )
+    name: Annotated[str, AfterValidator(_plain_name)]
+    population: Annotated[tuple[Client, ...], Field(min_length=1, max_length=MAX_CLASSES)] | None = None
+    concurrency: Annotated[Positive, Field(le=MAX_WORKERS)] | None = Field(None, validate_default=True)
+    own_workers: Annotated[Positive, Field(le=MAX_WORKERS)] | None = Field(None, alias="workers", validate_default=True)
+    own_work: PositiveLaw | None = Field(None, alias="work_time", validate_default=True)
+    pull: AnyLaw | None = None
+    push: AnyLaw | None = None
+    failure: Failure | None = None
+
+    @field_validator("concurrency", "own_workers", "own_work")
+    @classmethod
+    def _of_its_shape(cls, value: Any, info: ValidationInfo) -> Any:
+        """The keys of one shape, and none of the other."""
+        if "population" in info.data and info.field_name is not None:  # else what is wrong with it is told
+            called, key = info.data["population"] is not None, cls.model_fields[info.field_name].alias or "concurrency"
+            if called == (key == "concurrency"):
+                if value is None:
+                    raise PydanticKnownError("missing")
+            elif value is not None:
+                if not called:
+                    raise broken_rule("goes with population only", "write workers, or give the population")
+                instead = "concurrency" if key == "workers" else "the work_time of every class"
+                raise broken_rule("does not go with population", f"give {instead} instead")
+        return value
+
+    @model_validator(mode="after")
+    def _is_a_population(self) -> Pool:
+        if self.population is None or self.concurrency is None:
+            return self
+        for name, times in Counter(one.name for one in self.population).items():
+            if times > 1:
+                raise broken_rule(f"has {times} classes named {shown(name)}", "rename all but one", "population")
+        if self.concurrency > (most := sum(one.clients for one in self.population)):
+            rule = f"must be at most the number of clients, {most}: each computes one gradient at a time"
+            raise broken_rule(rule, "lower it", "concurrency")
+        if self.failure is not None:
+            rule = "does not go with population: a client is called for one gradient only"
+            raise broken_rule(rule, "say how long a client of a class stays", "failure")
+        return self
+
+    def with_work(self, change: Callable[[Law], Law]) -> Pool:
+        """The pool with another law of its work, of that of every class."""
+        if self.population is None:
+            return self.model_copy(update={"own_work": change(self.work_time)})
+        classes = tuple(one.model_copy(update={"work_time": change(one.work_time)}) for one in self.population)
+        return self.model_copy(update={"population": classes})
+
+    @property
+    def workers(self) -> int:
+        """How many gradients are in progress at a time: of as many workers, or clients."""
+        many = self.own_workers if self.population is None else self.concurrency
+        assert many is not None
+        return many
+
+    @property
+    def work_time(self) -> Law:
+        """The law of a gradient's work; of a population that of a client called while all are idle."""
+        if self.population is None:
+            assert self.own_work is not None
+            return self.own_work
+        if len(self.population) == 1:
+            return self.population[0].work_time
+        weights = [one.clients * one.availability for one in self.population]
+        shares = tuple(weight / sum(weights) for weight in weights)
+        return Mixture(weights=shares, laws=tuple(one.work_time for one in self.population))
+
+
+class Network(Table):
+    """The wire of the pools that say nothing of theirs (seconds), and whether a gradient's version is that of the
+    start or the end of its pull."""
+
+    pull: AnyLaw | None = None
+    push: AnyLaw | None = None
+    version_fixed: Literal["pull_start", "pull_end"] = "pull_start"
+
+
+class Server(Table):
+    """A first-come-first-served queue with ``seats`` that each serve one gradient at a time (seconds); of ``shards``,
+    each has such a queue and a part of the model, and a gradient goes to all of them at once."""
+
+    service_time: PositiveLaw
+    seats: Annotated[Positive, Field(le=MAX_WORKERS)] = 1
+    shards: Annotated[Positive, Field(le=MAX_SHARDS)] = 1
+
+
+class _Protocol(Table):
+    """What happens when a gradient arrives: a ``kind`` of :data:`asyncq.protocols.ALL_KINDS` with its parameters."""
+
+    kind: Annotated[str, AfterValidator(known_kind), Field(json_schema_extra={"enum": [*ALL_KINDS]})] = "asynchronous"
+
+    @field_validator(*PARAMETERS, check_fields=False)
+    @classmethod
+    def _wanted(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = info.data.get("kind")
+        if value is not None and kind is not None and info.field_name not in (known := ALL_KINDS[kind].parameters):
+            keys = f"its keys are: {', '.join(known)}" if known else "it has no parameters"
+            raise broken_rule(f"does not go with kind {kind}", f"remove it; {keys}")
+        return value
+
+    @field_validator("weight", check_fields=False)
+    @classmethod
+    def _with_downweight(cls, weight: Any, info: ValidationInfo) -> Any:
+        if weight is not None and info.data.get("policy", "downweight") != "downweight":
+            raise broken_rule('goes with policy = "downweight" only', "remove it, or set that policy")
+        return weight
+
+    @model_validator(mode="after")
+    def _complete(self) -> _Protocol:
+        for key in ALL_KINDS[self.kind].required:
+            if key not in self.parameters:
+                summary = PARAMETERS[key].summary
+                raise broken_rule("is missing", f"kind {self.kind} needs it ({summary})", key)
+        return self
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters that are given, by key."""
+        return self.model_dump(exclude={"kind"}, exclude_none=True)
+
+
+def _parameter(parameter: Parameter) -> Any:
+    if parameter.edges:
+        pairs = {"type": "array", "minItems": 1, "items": {"type": "array", "items": {"type": "integer", "minimum": 0},
+                 "minItems": 2, "maxItems": 2}}  # fmt: skip
+        schema = WithJsonSchema({"anyOf": [{"enum": [*parameter.choices]}, pairs]})
+        return Annotated[Any, BeforeValidator(edges_of), schema] | None, Field(None, description=parameter.summary)
+    if parameter.choices:
+        return Literal[parameter.choices] | None, Field(None, description=parameter.summary)
+    whole = Annotated[int, Field(strict=True, ge=parameter.minimum, le=parameter.maximum)]
+    return whole | None, Field(None, description=parameter.summary)
+
+
+if TYPE_CHECKING:
+    Protocol = _Protocol
+else:  # its keys are declared where the rules are, so that a new protocol is one edit
+    fields = {key: _parameter(parameter) for key, parameter in PARAMETERS.items()}
+    Protocol = create_model("Protocol", __base__=_Protocol, __doc__=_Protocol.__doc__, **fields)
+
+
+class Groups(Table):
+    """Compute groups: the machines, in the order of the pools, form ``count`` groups of equal size, synchronous within
+    and asynchronous between. A ``batch`` is split among the members or replicated; ``all_reduce`` takes seconds."""
+
+    count: Positive
+    batch: Literal["split", "replicated"] = "split"
+    all_reduce: Seconds = 0.0
+
+
+class Learner(Table):
+    """Who learns from the samples of an actor-learner: ``work_time`` for a batch (seconds)."""
+
+    work_time: PositiveLaw
+
+
+class Tree(Table):
+    """Aggregation in two levels: the workers, in the order of the pools, push to ``leaves`` in blocks of equal size.
+    ``leaf_k`` pushes make a leaf's message, which takes ``forward`` (seconds) to the root, and ``root_k`` messages make
+    an update. While a leaf holds ``buffers`` messages, who pushes to it waits."""
+
+    leaves: Annotated[Positive, Field(le=MAX_WORKERS)]
+    leaf_k: Annotated[Positive, Field(le=MAX_WORKERS)]
+    root_k: Annotated[Positive, Field(le=MAX_WORKERS)]
+    forward: AnyLaw | None = None
+    buffers: Annotated[Positive, Field(le=MAX_WORKERS)] | None = None
+
+
+class Optimizer(Table):
+    """What one worker runs today: ``momentum`` (target, in (-1, 1)) and, if given, ``learning_rate``."""
+
+    momentum: Annotated[float, Field(gt=-1, lt=1), BeforeValidator(as_number)]
+    learning_rate: Annotated[float, Field(gt=0), BeforeValidator(as_number)] | None = None
+
+
+class _Window(Table):
+    """Something that befalls a ``worker`` ("gpu[7]", or "gpu" for all of the pool) between two instants (seconds)."""
+
+    worker: Annotated[str, Field(strict=True)]
+    begins: Seconds = Field(alias="from")
+    until: Seconds
+
+    @model_validator(mode="after")
+    def _in_order(self) -> _Window:
+        if self.until <= self.begins:
+            raise broken_rule("must be later than from", "give the time at which it is over", "until")
+        return self
+
+
+class Slowdown(_Window):
+    """Work takes ``factor`` times as long, work in progress too; the factors of several at a time are multiplied."""
+
+    factor: Annotated[float, Field(ge=1e-9, le=1e9), BeforeValidator(as_number)]
+
+
+class Outage(_Window):
+    """The machine is away: what it computes is lost when it goes, and its worker reads again when it is back."""
+
+
+def _without_unit(value: Any) -> Any:
+    if isinstance(value, str):
+        raise broken_rule("must be a number or a law", "a factor has no unit: write it without quotes")
+    return value
+
+
+class Slowness(Table):
+    """Intervals of wall-clock time of ``every`` seconds, in which all work takes a ``factor`` times as long that is
+    drawn for each of them."""
+
+    every: PositiveSeconds
+    factor: Annotated[PositiveLaw, BeforeValidator(_without_unit)]
+
+
+class RunTable(Table):
+    """How long to simulate: ``updates`` kept or thrown away, the first ``warmup`` of which are thrown away; with a
+    ``precision``, only until intervals (95 %) are that narrow, relative to their means, and ``updates`` is a cap.
+    With ``until`` (seconds of simulated time) the run ends there, or after the ``updates`` if they come first."""
+
+    updates: Annotated[Positive, Field(le=10**12)] = 200_000
+    until: PositiveSeconds | None = None
+    seed: Whole | None = None
+    warmup: Annotated[int | Literal["auto", "none"], BeforeValidator(_warmup)] = "auto"
+    precision: Annotated[float, Field(gt=0, lt=1), BeforeValidator(as_number)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _capped(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "updates" not in data and (data.keys() & {"precision", "until"}):
+            return {**data, "updates": CAP}
+        return data
