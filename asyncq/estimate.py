@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isnan
+
+from asyncq.jsonable import record
 
 __all__ = ["Estimate"]
 
@@ -35,5 +36,4 @@ class Estimate:
 
     def to_dict(self) -> dict[str, object]:
         """As the JSON report has it."""
-        ci95 = None if self.ci95 is None else list(self.ci95)
-        return {"mean": None if isnan(self.mean) else self.mean, "ci95": ci95, "unit": self.unit, "exact": self.exact}
+        return record(self)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncq.errors import ScenarioError
+from asyncq.jsonable import dumps
 from asyncq.protocols.state import KIND_NAMES
 from asyncq.staleness import StalenessLaw
 
@@ -164,7 +164,7 @@ def write_reproduction(seen: Reproduction, folder: Path) -> None:
 
 def _write_json(content: dict[str, Any], path: Path) -> None:
     with written(path) as name:
-        name.write_text(json.dumps(content, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+        name.write_text(dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_figure(figure: Figure, folder: Path, name: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from statsmodels.tsa.stattools import acf
 from test_statistics import accumulated
 
 from asyncq import TooShortError, simulate
+from asyncq.jsonable import dumps
 from asyncq.statistics.dependence import autocorrelation, correlation_time, dependence, effective_sample_size, stride
 from asyncq.statistics.fit.families import FAMILIES
 from asyncq.statistics.fit.fitting import dispersion, rank
@@ -97,7 +97,7 @@ def test_the_right_family_is_found_and_accepted(name):
     assert own.bic <= ranked[0].bic + 6  # families that contain it come close
     assert own.verdict != "rejected"
     assert own.pmf(4000).sum() == pytest.approx(1)
-    json.dumps([law.to_dict() for law in ranked], allow_nan=False)
+    dumps(ranked)
 
 
 def test_conway_maxwell_poisson_contains_the_poisson():

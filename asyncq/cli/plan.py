@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from asyncq.cli.terminal import INTERRUPTED, ascii_only, output_folder, steps_bar, stop_on_interrupt
 from asyncq.errors import ScenarioError
+from asyncq.jsonable import dumps
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
@@ -63,7 +63,7 @@ def plan(
         )
     if folder is not None:
         plan_report.write(found, folder)
-    summary = json.dumps(found.to_dict(), allow_nan=False) if as_json else None
+    summary = dumps(found.to_dict()) if as_json else None
     click.echo(summary or plan_report.render(found, ascii_only=ascii_only()), nl=as_json)
     if found.interrupted:
         sys.exit(INTERRUPTED)

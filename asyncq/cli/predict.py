@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from asyncq.cli.terminal import ascii_only, output_folder
+from asyncq.jsonable import dumps
 
 __all__ = ["predict"]
 
@@ -52,4 +52,4 @@ def predict(file: str, overrides: tuple[str, ...], as_json: bool, out: str | Non
         summary, text = found.to_dict(), report.render_prediction(found, ascii_only=ascii_only())
         if folder is not None:
             files.write_prediction(found, folder)
-    click.echo(json.dumps(summary, allow_nan=False) if as_json else text, nl=as_json)
+    click.echo(dumps(summary) if as_json else text, nl=as_json)

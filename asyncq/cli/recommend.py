@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from asyncq.cli.terminal import output_folder, progress, stop_on_interrupt
 from asyncq.errors import ScenarioError
+from asyncq.jsonable import dumps
 
 if TYPE_CHECKING:
     from asyncq.results.advice import Source
@@ -160,4 +160,4 @@ def recommend(
         workers = source.scenario.workers if isinstance(source, Run) else getattr(source, "workers", None)
         files.write_recommendation(found, near, against, workers, summary, folder)
     text = briefing.render_recommendation(title, found)
-    click.echo(json.dumps(summary, allow_nan=False) if as_json else text, nl=as_json)
+    click.echo(dumps(summary) if as_json else text, nl=as_json)

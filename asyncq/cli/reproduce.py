@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import sys
 from collections.abc import Callable, Iterator
 
@@ -12,6 +11,7 @@ import click
 
 from asyncq.cli.terminal import FAILED, INTERRUPTED, output_folder
 from asyncq.errors import ScenarioError
+from asyncq.jsonable import dumps
 
 __all__ = ["reproduce"]
 
@@ -45,7 +45,7 @@ def reproduce(names: tuple[str, ...], seed: int, as_json: bool, out: str | None)
         if out is not None:
             raise ScenarioError("--out needs something to write; name a claim, or all")
         listed = [{"name": c.name, "paper": c.paper, "place": c.place, "says": c.says} for c in CLAIMS.values()]
-        click.echo(json.dumps(listed) if as_json else report.render_claims(CLAIMS.values()), nl=as_json)
+        click.echo(dumps(listed) if as_json else report.render_claims(CLAIMS.values()), nl=as_json)
         return
     wanted = list(CLAIMS) if "all" in names else list(dict.fromkeys(names))
     for name in wanted:
@@ -61,7 +61,7 @@ def reproduce(names: tuple[str, ...], seed: int, as_json: bool, out: str | None)
         except KeyboardInterrupt:
             interrupted = True
     if as_json:
-        click.echo(json.dumps([seen.to_dict() for seen in done], allow_nan=False))
+        click.echo(dumps(done))
     else:
         parts = [report.render_reproduction(seen) for seen in done]
         click.echo("\n".join([*parts, report.render_verdicts(done)] if len(done) > 1 else parts), nl=False)

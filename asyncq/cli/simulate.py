@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
 
 from asyncq.cli.terminal import INTERRUPTED, ascii_only, output_folder, progress, stop_on_interrupt
 from asyncq.errors import ScenarioError
+from asyncq.jsonable import dumps
 
 __all__ = ["simulate"]
 
@@ -115,6 +115,6 @@ def simulate(
             files.write_summary(summary, folder)
         else:
             files.write_run(run, folder)
-    click.echo(json.dumps(summary, allow_nan=False) if as_json else text, nl=as_json)
+    click.echo(dumps(summary) if as_json else text, nl=as_json)
     if interrupted:
         sys.exit(INTERRUPTED)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from asyncq.cli.recommend import LAW_HELP, source_of
 from asyncq.cli.terminal import output_folder
+from asyncq.jsonable import dumps
 
 __all__ = ["stability"]
 
@@ -71,4 +71,4 @@ def stability(
         drawn = advice.step_sizes(source, momentum=momentum, variant=variant, steps=dense)
         files.write_stability(drawn, summary, folder)
     text = briefing.render_step_sizes(title, found, criterion=criterion)
-    click.echo(json.dumps(summary, allow_nan=False) if as_json else text, nl=as_json)
+    click.echo(dumps(summary) if as_json else text, nl=as_json)

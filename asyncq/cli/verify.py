@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from asyncq.cli.terminal import FAILED, INTERRUPTED
+from asyncq.jsonable import dumps
 
 if TYPE_CHECKING:
     from asyncq.verification import Claim, Finding
@@ -57,7 +57,7 @@ def verify(quick: bool, seed: int, as_json: bool) -> None:
             "schema": 1, "version": __version__, "seed": seed, "quick": quick, "interrupted": interrupted,
             "false_alarm": FALSE_ALARM, "findings": [finding.to_dict() for finding in findings],
         }  # fmt: skip
-        click.echo(json.dumps(summary, allow_nan=False))
+        click.echo(dumps(summary))
     if interrupted:
         sys.exit(INTERRUPTED)
     if not all(finding.holds for finding in findings):

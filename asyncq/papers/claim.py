@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from asyncq.jsonable import record
+
 __all__ = ["Claim", "Comparison", "Findings", "Line", "Panel", "Progress", "Reproduction", "Verdict", "line", "verdict"]
 
 Real = NDArray[np.float64]
@@ -65,11 +67,8 @@ class Comparison:
         return bool(abs(self.ours - target) <= self.tolerance)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and words, for JSON; a number that is not finite is None."""
-        out = {name: value for name, value in self.__dict__.items() if name != "interval"}
-        out["ours"] = self.ours if np.isfinite(self.ours) else None
-        out["interval"] = None if self.interval is None else list(self.interval)
-        return {**out, "verdict": self.verdict}
+        """As JSON."""
+        return record(self, verdict=self.verdict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +86,9 @@ class Line:
     group: int | None = None  # lines of one group share a colour
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, for JSON; None where a number is not finite."""
-        out: dict[str, Any] = {"label": self.label, "whose": self.whose}
-        for name in ("x", "y", "low", "high"):
-            values = getattr(self, name)
-            if values is not None:
-                out[name] = [v if np.isfinite(v) else None for v in values.tolist()]
-        return out
+        """As JSON, without bands that it does not have."""
+        found = record(self, without=("look", "group"))
+        return {name: item for name, item in found.items() if item is not None}
 
 
 def line(label: str, x: ArrayLike, y: ArrayLike, whose: Whose = "ours", look: Look = "line", **more: Any) -> Line:
@@ -119,10 +114,8 @@ class Panel:
     ylim: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and words, for JSON."""
-        marks = {"across": [list(mark) for mark in self.across], "upright": [list(mark) for mark in self.upright]}
-        lines = [line.to_dict() for line in self.lines]
-        return {"title": self.title, "xlabel": self.xlabel, "ylabel": self.ylabel, "lines": lines, **marks}
+        """As JSON."""
+        return record(self, without=("xscale", "yscale", "xlim", "ylim"))
 
 
 @dataclass(frozen=True)
@@ -171,9 +164,9 @@ class Reproduction:
         return verdict(*(comparison.verdict for comparison in self.comparisons))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and words, for JSON."""
+        """As JSON."""
         claim = self.claim
-        return {
+        return record({
             "schema": 1,
             "name": claim.name,
             "paper": claim.paper,
@@ -182,10 +175,10 @@ class Reproduction:
             "setting": claim.setting,
             "seed": self.seed,
             "verdict": self.verdict,
-            "comparisons": [comparison.to_dict() for comparison in self.comparisons],
-            "notes": list(self.findings.notes),
-            "panels": [panel.to_dict() for panel in self.findings.panels],
-        }
+            "comparisons": self.comparisons,
+            "notes": self.findings.notes,
+            "panels": self.findings.panels,
+        })  # fmt: skip
 
 
 def verdict(*verdicts: Verdict) -> Verdict:

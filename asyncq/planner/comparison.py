@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from asyncq import __version__
 from asyncq.errors import ScenarioError
 from asyncq.estimate import Estimate
+from asyncq.jsonable import record
 from asyncq.planner import decision
 from asyncq.planner.candidates import Candidate, candidates, lone_cycles
 from asyncq.planner.confirmation import LONGEST, Confirmation, confirm, horizon, quantile
@@ -76,7 +77,7 @@ class Row:
         """As JSON: infinite times are null."""
         seen = self.confirmation
         c = self.candidate
-        return {
+        return record({
             "name": self.name,
             "values": c.values,
             "added_for_comparison": c.added,
@@ -88,25 +89,25 @@ class Row:
             **to_dict(self.hardware, c, batch),
             "momentum": self.tuned.momentum,
             "learning_rate": self.learning_rate,
-            "margin_to_instability": _finite(self.tuned.margin),
+            "margin_to_instability": self.tuned.margin,
             "basis": self.tuned.basis,
             "updates_to_target": {
-                "value": _finite(self.updates),
+                "value": self.updates,
                 "source": self.source,
-                "theory": _finite(self.tuned.updates),
-                "replay": None if seen is None else _finite(seen.updates),
-                "replay_ci95": None if seen is None or seen.ci95 is None else list(seen.ci95),
+                "theory": self.tuned.updates,
+                "replay": None if seen is None else seen.updates,
+                "replay_ci95": None if seen is None else seen.ci95,
                 "replications": None if seen is None else seen.replications,
                 "agrees": self.agrees,
                 "learning_rate_lowered_by_replay": None if seen is None else seen.lowered,
             },
             "dropped_early": self.dropped_early or None,
             "hardware_efficiency": self.hardware_efficiency,
-            "statistical_efficiency": _finite(self.statistical_efficiency),
-            "time_to_target": _estimate(self.time),
-            "time_relative_to_one_worker": _estimate(self.relative),
-            "cost": _estimate(self.cost),
-        }
+            "statistical_efficiency": self.statistical_efficiency,
+            "time_to_target": self.time,
+            "time_relative_to_one_worker": self.relative,
+            "cost": self.cost,
+        })  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,24 +137,24 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report, schema 1: keys are only ever added."""
-        return {
+        return record({
             "schema": 1,
             "version": __version__,
-            "scenario": self.scenario.to_dict(),
+            "scenario": self.scenario,
             "seed": self.seed,
             "interrupted": self.interrupted,
-            "answers": list(self.answers),
+            "answers": self.answers,
             "winner": None if self.winner is None else self.winner.name,
             "choice": None if self.choice is None else self.choice.name,
-            "contest": self.contest.to_dict(),
-            "verdict": self.verdict.to_dict(),
-            "problem": self.problem.to_dict(),
-            "one_worker": {key: _finite(value) for key, value in self.one_worker.items()},
+            "contest": self.contest,
+            "verdict": self.verdict,
+            "problem": self.problem,
+            "one_worker": self.one_worker,
             "candidates": [row.to_dict(self.problem.batch) for row in self.rows],
-            "left_out": list(self.left_out),
-            "regimes": self.regimes.to_dict(),
-            "sensitivity": [item.to_dict() for item in self.sensitivity],
-        }
+            "left_out": self.left_out,
+            "regimes": self.regimes,
+            "sensitivity": self.sensitivity,
+        })  # fmt: skip
 
     def frame(self) -> DataFrame:
         """The candidates as a pandas frame (pandas comes with statsmodels), nested keys joined with dots."""
@@ -346,11 +347,3 @@ def _light(seen: Hardware, *, rows: int = KEPT_ROWS) -> Hardware:
 def _engine(engine: str) -> str:
     """Candidates are short runs, but many: together they pay for compiling."""
     return "compiled" if engine == "auto" else engine
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _estimate(value: Estimate) -> dict[str, object]:
-    return {**value.to_dict(), "mean": _finite(value.mean)}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asyncq.jsonable import record
 from asyncq.planner.confirmation import Confirmation, quantile
 from asyncq.planner.hardware import relative_error
 from asyncq.planner.problem import Problem
@@ -53,12 +54,7 @@ class Contest:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {
-            "not_distinguishable": list(self.level),
-            "rivals": [asdict(rival) for rival in self.rivals],
-            "as_good": AS_GOOD,
-            "model_error": MODEL_ERROR,
-        }
+        return record(self, not_distinguishable=self.level, as_good=AS_GOOD, model_error=MODEL_ERROR)
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {**asdict(self), "worthwhile": WORTHWHILE}
+        return record(self, worthwhile=WORTHWHILE)
 
 
 def standard_error(seen: Confirmation) -> float:

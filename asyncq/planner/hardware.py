@@ -205,7 +205,7 @@ def to_dict(seen: Hardware, candidate: Candidate, batch: float | None) -> dict[s
     samples = candidate.samples * (batch or 1.0)
     seconds = 1.0 / seen.throughput.mean
     return {
-        "throughput": seen.throughput.to_dict(),
+        "throughput": seen.throughput,
         "staleness": {
             "mean": mean,
             "p99": late,
@@ -222,7 +222,7 @@ def to_dict(seen: Hardware, candidate: Candidate, batch: float | None) -> dict[s
         "bottleneck": seen.bottleneck,
         "busy": seen.busy,
         "shares_are_exact": seen.shares_are_exact,
-        "server_utilisation": None if seen.utilisation is None else seen.utilisation.to_dict(),
+        "server_utilisation": seen.utilisation,
     }
 
 

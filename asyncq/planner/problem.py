@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from asyncq.errors import ScenarioError
+from asyncq.jsonable import record
 from asyncq.scenario import Scenario
 from asyncq.scenario.plan import HUGE, TINY
 from asyncq.theory.descent.time_to_target import Quadratic
@@ -100,16 +101,16 @@ class Problem:
     def to_dict(self) -> dict[str, Any]:
         """As the JSON report has it."""
         q = self.quadratic
-        return {
-            "curvatures": q.curvature.tolist(),
+        return record({
+            "curvatures": q.curvature,
             "condition_number": self.condition_number,
             "gradient_noise": self.gradient_noise,
             "loss_reduction": self.loss_reduction,
             "best_momentum_of_one_worker_without_noise": self.momentum,
             "batch_size": self.batch,
             "learning_rate_unit": self.unit,
-            "inferred": list(self.inferred),
-        }
+            "inferred": self.inferred,
+        })  # fmt: skip
 
 
 def _quadratic(modes: np.ndarray[Any, np.dtype[np.float64]], noise: float, reduction: float) -> Quadratic:

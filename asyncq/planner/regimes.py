@@ -8,8 +8,7 @@ queue. Source: theory.md sections 6 and 8.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,10 +52,6 @@ class Regimes:
     critical_without_noise: float | None
     useful: float | None
     additive: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON: infinite figures are null."""
-        return {key: _finite(value) for key, value in asdict(self).items()}
 
 
 def regimes(scenario: Scenario, problem: Problem, reserve: float) -> Regimes:
@@ -125,12 +120,6 @@ def _useful(time: Real) -> float | None:
         return None
     part = np.log(WORTH / doubling[last]) / np.log(doubling[last + 1] / doubling[last])
     return float(WORKERS[last] * 2.0**part)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _plain(values: Real) -> tuple[float, ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from asyncq.distributions import Gamma, Law, Scaled
+from asyncq.jsonable import record
 from asyncq.planner.candidates import Candidate
 from asyncq.planner.decision import WORTHWHILE
 from asyncq.planner.hardware import pace
@@ -55,7 +56,7 @@ class Sensitivity:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {**asdict(self), "swing": self.swing, "flips": self.flips}
+        return record(self, swing=self.swing, flips=self.flips)
 
 
 def sensitivity(

@@ -10,21 +10,21 @@ import numpy as np
 
 from asyncq.errors import NoExactLaw, ScenarioError
 from asyncq.estimate import Estimate
-from asyncq.system.network import Network
 from asyncq.protocols import EXACT_KINDS
 from asyncq.results.run import Run, simulate
 from asyncq.scenario import Scenario
 from asyncq.staleness import StalenessLaw
-from asyncq.theory.recommendation import recommendation
+from asyncq.system.network import Network
 from asyncq.theory import stability
 from asyncq.theory.descent.characteristic import Variant
-from asyncq.theory.queueing.exact import exponential_pool, pools_of, staleness_law
 from asyncq.theory.descent.exponential import ExponentialWorkers
+from asyncq.theory.queueing.exact import exponential_pool, pools_of, staleness_law
+from asyncq.theory.queueing.throughput import synchronous_throughput, throughput
+from asyncq.theory.recommendation import recommendation
 from asyncq.theory.recommendation.landscape import Budget, Landscape, budget, landscape
 from asyncq.theory.recommendation.minimax import polyak
 from asyncq.theory.recommendation.recommendation import Recommendation
 from asyncq.theory.stability import StepSizes
-from asyncq.theory.queueing.throughput import synchronous_throughput, throughput
 
 __all__ = ["Basis", "Source", "basis_of", "recommend", "step_sizes", "surroundings"]
 
@@ -88,9 +88,9 @@ def recommend(
 ) -> Recommendation:
     """The momentum and learning rate to use with a scenario, a run, a law or exponential workers.
 
-    ``problem`` is what :func:`asyncq.theory.recommendation.recommendation.recommend` takes: ``momentum``, ``learning_rate`` (by
-    default those of the scenario's ``[optimizer]``), ``condition_number``, ``sharpness``, ``dampened``,
-    ``curvature_variance``, ``reserve``, ``momenta``. A scenario of which theory knows no law is simulated, with
+    ``problem`` is what :func:`asyncq.theory.recommendation.recommendation.recommend` takes: ``momentum``,
+    ``learning_rate`` (by default those of the scenario's ``[optimizer]``), ``condition_number``, ``sharpness``,
+    ``dampened``, ``curvature_variance``, ``reserve``, ``momenta``. A scenario of which theory knows no law is simulated, with
     ``seed``. Raises ``ScenarioError`` if all that does not determine the problem, naming what to add.
     """
     basis = basis_of(source)

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.estimate import Estimate
-from asyncq.system.network import Network
-from asyncq.staleness import StalenessLaw
+from asyncq.jsonable import record
 from asyncq.protocols.state import DOWNWEIGHTED, DROPPED, KIND_NAMES
+from asyncq.staleness import StalenessLaw
 from asyncq.statistics.collect.accumulate import Collected
+from asyncq.statistics.collect.series import Series, mean_of
 from asyncq.statistics.intervals import (
     mean_of_independent,
     quantiles_of_parts,
@@ -21,7 +22,7 @@ from asyncq.statistics.intervals import (
     shares_of_parts,
     variance_of_batches,
 )
-from asyncq.statistics.collect.series import Series, mean_of
+from asyncq.system.network import Network
 
 if TYPE_CHECKING:
     from asyncq.engines.rows import MachineTime
@@ -130,20 +131,17 @@ class Staleness:
 
     def to_dict(self) -> dict[str, Any]:
         """As the JSON report has it."""
-        return {
-            "mean": self.mean,
-            "sd": self.sd,
-            "ci95": None if self.ci95 is None else list(self.ci95),
-            "quantiles": self.quantiles,
-            "maximum": self.maximum,
-            "pmf": self.pmf.tolist(),
-            "unit": self.unit,
-            "weight": self.weight,
-            "effective_mean": self.effective_mean,
-            "variance": self.variance.to_dict(),
-            "pmf_ci95": None if self.pmf_ci95 is None else self.pmf_ci95.tolist(),
-            "quantile_intervals": {name: ends and list(ends) for name, ends in self.quantile_intervals.items()},
-        }
+        return record(
+            self,
+            without=("law", "effective"),
+            mean=self.mean,
+            sd=self.sd,
+            quantiles=self.quantiles,
+            maximum=self.maximum,
+            pmf=self.pmf,
+            unit=self.unit,
+            effective_mean=self.effective_mean,
+        )
 
 
 def _named(values: Sequence[T]) -> dict[str, T]:
@@ -180,10 +178,6 @@ class Server:
             mean_of_independent(waits, unit=servers[0].waiting.unit),
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """As the JSON report has it."""
-        return {"seats": self.seats, "utilisation": self.utilisation.to_dict(), "waiting": self.waiting.to_dict()}
-
 
 @dataclass(frozen=True)
 class Shards:
@@ -204,15 +198,6 @@ class Shards:
         means = tuple(mean_of(one, unit=network.unit, auto=auto) for one in series.shards)
         worst = int(np.argmax([mean.mean for mean in means]))
         return cls(network.shards, worst, means, mean_of(series.beside, unit=network.unit, auto=auto))
-
-    def to_dict(self) -> dict[str, Any]:
-        """As the JSON report has it."""
-        return {
-            "count": self.count,
-            "worst": self.worst,
-            "staleness": [one.to_dict() for one in self.staleness],
-            "stalest": self.stalest.to_dict(),
-        }
 
 
 @dataclass(frozen=True)
@@ -253,10 +238,6 @@ class Called:
             )
             for one, name in enumerate(network.classes)
         ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As the JSON report has it."""
-        return {key: value.to_dict() if isinstance(value, Estimate) else value for key, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -304,11 +285,6 @@ class Pool:
             often = about(own, counts[:, pool], lasted)
             found.append(cls(name, int(size), mean, own, interval, often, tuple(classes[pool])))
         return tuple(found)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As the JSON report has it."""
-        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
-        return {**plain, "classes": [one.to_dict() for one in self.classes]}
 
 
 @dataclass(frozen=True)
@@ -361,11 +337,6 @@ class Learner:
             last=None if by_last is None else Staleness.of(by_last, network),
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """As the JSON report has it."""
-        last = None if self.last is None else self.last.to_dict()
-        return {**vars(self), "utilisation": self.utilisation.to_dict(), "last": last}
-
 
 @dataclass(frozen=True)
 class Tree:
@@ -386,7 +357,3 @@ class Tree:
             seconds, spent = collected.batches[:, 3], collected.batches[:, 7]
             busy = ratio_of_batches(spent, leaves * seconds, unit="share of their time", smallest=collected.cycle)
         return cls(leaves, network.workers // leaves, busy)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As the JSON report has it."""
-        return {**vars(self), "utilisation": None if self.utilisation is None else self.utilisation.to_dict()}

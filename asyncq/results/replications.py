@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from asyncq.errors import ScenarioError, TooShortError
 from asyncq.estimate import Estimate
+from asyncq.jsonable import record
 from asyncq.results.findings import Server, Staleness
 from asyncq.results.run import Run, simulate
 from asyncq.statistics.intervals import mean_of_independent
@@ -45,16 +46,16 @@ class Replications:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: the estimates, and every run as its own report."""
-        return {
+        return record({
             "schema": 1,
-            "throughput": {**self.throughput.to_dict(), "gradients": self.gradients.to_dict()},
-            "staleness": self.staleness.to_dict(),
-            "staleness_sd": self.staleness_sd.to_dict(),
-            "fresh": self.fresh.to_dict(),
-            "server": None if self.server is None else self.server.to_dict(),
+            "throughput": {**self.throughput.to_dict(), "gradients": self.gradients},
+            "staleness": self.staleness,
+            "staleness_sd": self.staleness_sd,
+            "fresh": self.fresh,
+            "server": self.server,
             "interrupted": self.interrupted,
-            "replications": [run.to_dict() for run in self.runs],
-        }
+            "replications": self.runs,
+        })  # fmt: skip
 
 
 def replicate(

@@ -13,24 +13,25 @@ from asyncq import __version__
 from asyncq.engines.rows import Chunk, Engine, MachineTime
 from asyncq.errors import ScenarioError, TooShortError
 from asyncq.estimate import Estimate
-from asyncq.results.findings import Groups, Learner, Pool, Server, Shards, Staleness, Tree
-from asyncq.system.machines import NEVER
-from asyncq.system.network import Network
+from asyncq.jsonable import record
 from asyncq.protocols.state import KIND_NAMES, LOST
-from asyncq.statistics.collect.accumulate import Collected
+from asyncq.results.findings import Groups, Learner, Pool, Server, Shards, Staleness, Tree
 from asyncq.statistics.agreement import Agreement, agreement
+from asyncq.statistics.collect.accumulate import Collected
+from asyncq.statistics.collect.over_time import OverTime, TimeBins
+from asyncq.statistics.collect.series import Series
 from asyncq.statistics.dependence import Dependence, dependence
 from asyncq.statistics.fit.goodness import StalenessFit, fit_geometric
 from asyncq.statistics.intervals import ratio_of_batches
-from asyncq.statistics.collect.over_time import OverTime, TimeBins
 from asyncq.statistics.precision import PrecisionRule
-from asyncq.statistics.collect.series import Series
 from asyncq.statistics.steady_state import WarmUp, warm_up
 from asyncq.statistics.workers import WhoIsStale, who_is_stale
-from asyncq.theory.recommendation.learning_rate_limit import FirstLook, first_look
+from asyncq.system.machines import NEVER
+from asyncq.system.network import Network
+from asyncq.system.variates import BLOCK, Variates, chosen_seed
 from asyncq.theory.momentum import MomentumLine, is_momentum
 from asyncq.theory.queueing.throughput import synchronous_throughput
-from asyncq.system.variates import BLOCK, Variates, chosen_seed
+from asyncq.theory.recommendation.learning_rate_limit import FirstLook, first_look
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
@@ -118,10 +119,10 @@ class Run:
     def to_dict(self) -> dict[str, Any]:
         """The JSON report, schema 1: keys are only ever added. "laws" is null unless :attr:`laws` was asked for."""
         total = sum(self.machine_time) or 1.0
-        return {
+        return record({
             "schema": 1,
             "version": __version__,
-            "scenario": self.scenario.to_dict(),
+            "scenario": self.scenario,
             "engine": self.engine,
             "seed": self.seed,
             "updates": self.updates,
@@ -129,35 +130,30 @@ class Run:
             "seconds": self.seconds,
             "interrupted": self.interrupted,
             "ended_by": self.ended_by,
-            "throughput": {**self.throughput.to_dict(), "gradients": self.gradients.to_dict()},
-            "synchronous": None if self.synchronous is None else self.synchronous.to_dict(),
-            "gradients": dict(self.kinds),
-            "staleness": self.staleness.to_dict(),
-            "fit": {
-                "family": self.fit.family,
-                "p": self.fit.p,
-                "gof": self.fit.gof.to_dict(),
-                "verdict": self.fit.verdict,
-            },
-            "exact": None if self.exact is None else self.exact.to_dict(),
-            "momentum": dict(vars(self.momentum)),
-            "recommendation": None if self.recommendation is None else self.recommendation.to_dict(),
-            "server": None if self.server is None else self.server.to_dict(),
-            "shards": None if self.shards is None else self.shards.to_dict(),
-            "averagings": None if self.averagings is None else self.averagings.to_dict(),
-            "groups": None if self.groups is None else vars(self.groups),
-            "learner": None if self.learner is None else self.learner.to_dict(),
-            "tree": None if self.tree is None else self.tree.to_dict(),
-            "pools": [pool.to_dict() for pool in self.pools],
+            "throughput": {**self.throughput.to_dict(), "gradients": self.gradients},
+            "synchronous": self.synchronous,
+            "gradients": self.kinds,
+            "staleness": self.staleness,
+            "fit": self.fit,
+            "exact": self.exact,
+            "momentum": self.momentum,
+            "recommendation": self.recommendation,
+            "server": self.server,
+            "shards": self.shards,
+            "averagings": self.averagings,
+            "groups": self.groups,
+            "learner": self.learner,
+            "tree": self.tree,
+            "pools": self.pools,
             "machine_time": {stage: spent / total for stage, spent in self.machine_time._asdict().items()},
-            "phases": None if self.over_time is None else [phase.to_dict() for phase in self.over_time.phases],
-            "warm_up": None if self.warm_up is None else vars(self.warm_up),
-            "precision": self.precision if self.precision is not None and np.isfinite(self.precision) else None,
-            "dependence": self.dependence.to_dict(),
-            "who_is_stale": self.who_is_stale.to_dict(),
-            "laws": [law.to_dict() for law in self.laws] if "laws" in vars(self) else None,
-            "warnings": list(self.warnings),
-        }
+            "phases": None if self.over_time is None else self.over_time.phases,
+            "warm_up": self.warm_up,
+            "precision": self.precision,
+            "dependence": self.dependence,
+            "who_is_stale": self.who_is_stale,
+            "laws": self.laws if "laws" in vars(self) else None,
+            "warnings": self.warnings,
+        })  # fmt: skip
 
 
 def simulate(

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from asyncq.system.clients import NOBODY
-from asyncq.engines.rows import Chunk
 from asyncq.engines.process import Cycle, SimpyEngine
+from asyncq.engines.rows import Chunk
 from asyncq.errors import ScenarioError
-from asyncq.system.network import Network
 from asyncq.protocols.state import CANCELLED, DOWNWEIGHTED, KIND_NAMES, LOST
+from asyncq.system.clients import NOBODY
+from asyncq.system.network import Network
 from asyncq.system.variates import Variates, chosen_seed
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import numpy as np
 
 from asyncq.engines.rows import Chunk
 from asyncq.errors import TooShortError
+from asyncq.jsonable import record
 from asyncq.results.run import Run
 from asyncq.sgd.objectives import NoisyQuadratic
 from asyncq.sgd.replay import replay
@@ -65,8 +66,8 @@ class Confirmation:
         return f"learning rate {self.recommended:.3g} confirmed: {tail}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and words, for JSON."""
-        return {**self.__dict__, "reduced": self.reduced, "statement": self.statement}
+        """As JSON."""
+        return record(self, reduced=self.reduced, statement=self.statement)
 
 
 def confirm(

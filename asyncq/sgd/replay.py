@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asyncq.engines.rows import Chunk
+from asyncq.jsonable import record
 from asyncq.results.run import Run
 from asyncq.sgd.objectives import Compiled, OwnObjective
 from asyncq.sgd.plain import descend
@@ -98,23 +99,19 @@ class LossCurve:
         return np.where(reached.any(axis=2), self.updates[np.argmax(reached, axis=2)].astype(np.float64), np.inf)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and words, for JSON: the mean curve and its standard error; None for the infinite."""
-
-        def plain(values: Real) -> Any:
-            return np.where(np.isfinite(values), values, None).tolist()  # type: ignore[call-overload]
-
-        return {
-            "steps": self.steps.tolist(),
-            "momenta": self.momenta.tolist(),
+        """As JSON: the mean curve and its standard error, None where they are infinite."""
+        return record({
+            "steps": self.steps,
+            "momenta": self.momenta,
             "variant": self.variant,
             "source": self.source,
             "seed": self.seed,
             "replications": self.loss.shape[2],
-            "updates": self.updates.tolist(),
-            "loss": plain(self.mean),
-            "standard_error": plain(self.standard_error),
-            "diverged_at": self.diverged_at.tolist(),
-        }
+            "updates": self.updates,
+            "loss": self.mean,
+            "standard_error": self.standard_error,
+            "diverged_at": self.diverged_at,
+        })  # fmt: skip
 
 
 def replay(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -40,10 +40,6 @@ class Agreement:
     total_variation: float | None = None
     total_variation_ci95: tuple[float, float] | None = None
     reason: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """As the JSON report has it."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
 
 def agreement(scenario: Scenario, collected: Collected) -> Agreement | None:

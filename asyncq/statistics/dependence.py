@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asyncq.errors import TooShortError
+from asyncq.jsonable import record
 from asyncq.statistics.collect.accumulate import Collected
 
 __all__ = ["Dependence", "autocorrelation", "correlation_time", "dependence", "effective_sample_size", "stride"]
@@ -54,17 +55,7 @@ class Dependence:
 
     def to_dict(self) -> dict[str, Any]:
         """As the JSON report has it, with the first 64 lags."""
-        return {
-            "autocorrelation": self.autocorrelation[:65].tolist(),
-            "half_widths": self.half_widths[:65].tolist(),
-            "correlation_time": self.correlation_time,
-            "effective_rows": self.effective_rows,
-            "ljung_box": self.ljung_box,
-            "own": self.own,
-            "own_ci95": None if self.own_ci95 is None else list(self.own_ci95),
-            "rows": self.rows,
-            "seen": self.seen,
-        }
+        return record(self, autocorrelation=self.autocorrelation[:65], half_widths=self.half_widths[:65])
 
 
 def autocorrelation(series: Sequence[ArrayLike], lags: int) -> tuple[Floats, Floats, int]:

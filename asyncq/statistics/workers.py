@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asyncq.jsonable import record
 from asyncq.statistics.collect.accumulate import Collected
 
 __all__ = ["LEVEL", "Stale", "WhoIsStale", "who_is_stale"]
@@ -53,7 +54,7 @@ class WhoIsStale:
 
     def to_dict(self) -> dict[str, Any]:
         """As the JSON report has it: the test, and at most 20 of those who are named."""
-        named = [{"name": stale.name, **vars(stale)} for stale in self.named[:20]]
+        named = [record(stale, name=stale.name) for stale in self.named[:20]]
         return {"p_value": self.p_value, "level": self.level, "count": len(self.named), "named": named}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import textwrap
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from asyncq import __version__
 from asyncq.files import written
+from asyncq.jsonable import dumps
 from asyncq.planner import Plan, Row
 
 __all__ = ["markdown", "render", "write"]
@@ -67,7 +67,7 @@ def write(plan: Plan, folder: Path) -> None:
     from asyncq.plots import plan as figures
 
     with written(folder / "plan.json") as path:
-        path.write_text(json.dumps(plan.to_dict(), allow_nan=False, indent=1) + "\n", encoding="utf-8")
+        path.write_text(dumps(plan, indent=1) + "\n", encoding="utf-8")
     with written(folder / "plan.md") as path:
         path.write_text(markdown(plan), encoding="utf-8")
     with written(folder / "plan.csv") as path:

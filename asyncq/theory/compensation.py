@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asyncq.jsonable import record
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.momentum import expected_update
 
@@ -32,8 +33,8 @@ class AdditiveRule:
     residual: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists, for JSON."""
-        return {**self.__dict__, "lags": self.lags[:64].tolist()}
+        """As JSON, with the first 64 lags."""
+        return record(self, lags=self.lags[:64])
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +50,8 @@ class StepSchedule:
     clipped: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists, for JSON."""
-        return {**self.__dict__, "factors": self.factors[:1024].tolist()}
+        """As JSON, with the first 1024 factors."""
+        return record(self, factors=self.factors[:1024])
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ class ServerFilter:
     exact: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, for JSON."""
-        return dict(self.__dict__)
+        """As JSON."""
+        return record(self)
 
 
 def _check_target(target: float) -> None:

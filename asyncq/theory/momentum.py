@@ -131,7 +131,7 @@ class ExpectedUpdate:
         return self.leading if self.leading is not None and self.kind != "delay" else self.first_order
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and words, for JSON; at most 64 coefficients of each kind."""
+        """As JSON; at most 64 coefficients of each kind."""
         return {
             "law": self.law,
             "mean_staleness": self.mean,

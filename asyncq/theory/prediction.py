@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from asyncq import __version__
 from asyncq.errors import NoExactLaw
 from asyncq.estimate import Estimate
+from asyncq.jsonable import record
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.momentum import MomentumLine, is_momentum
 from asyncq.theory.queueing.exact import mean_staleness, network_of, staleness_law
@@ -72,7 +73,7 @@ class Prediction:
                 "sd": law.sd,
                 "sd_is_lower_bound": law.sd_is_lower_bound,
                 "quantiles": self.quantiles,
-                "pmf": cells.pmf.tolist(),
+                "pmf": cells.pmf,
                 "truncation": cells.truncation,
                 "error": law.error,
                 "law": law.name,
@@ -80,18 +81,18 @@ class Prediction:
             }
         throughput = None
         if self.throughput is not None and self.gradients is not None:
-            throughput = {**self.throughput.to_dict(), "gradients": self.gradients.to_dict()}
-        return {
+            throughput = {**self.throughput.to_dict(), "gradients": self.gradients}
+        return record({
             "schema": 1,
             "version": __version__,
-            "scenario": self.scenario.to_dict(),
+            "scenario": self.scenario,
             "engine": "exact",
             "staleness": staleness,
-            "momentum": None if self.momentum is None else vars(self.momentum).copy(),
-            "recommendation": None if self.recommendation is None else self.recommendation.to_dict(),
+            "momentum": self.momentum,
+            "recommendation": self.recommendation,
             "throughput": throughput,
-            "synchronous": None if self.synchronous is None else self.synchronous.to_dict(),
-        }
+            "synchronous": self.synchronous,
+        })  # fmt: skip
 
 
 def predict(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Prediction:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from asyncq.jsonable import record
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.descent.bracketing import bracketed_root
 from asyncq.theory.descent.characteristic import Characteristic, Variant
@@ -64,8 +65,8 @@ class Threshold:
     mean_square: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and words, for JSON."""
-        return dict(self.__dict__)
+        """As JSON."""
+        return record(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +83,8 @@ class Region:
     variant: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, for JSON."""
-        return {
-            name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in self.__dict__.items()
-        }
+        """As JSON."""
+        return record(self)
 
 
 def threshold(
@@ -272,9 +271,8 @@ class StepSizes:
     basis: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and words, for JSON; what is infinite is None."""
-        rows = [{k: v if np.isfinite(v) else None for k, v in vars(row).items()} for row in self.steps]
-        return {**vars(self), "steps": rows}
+        """As JSON; None for what is infinite."""
+        return record(self)
 
 
 def step_sizes(

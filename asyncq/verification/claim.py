@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from asyncq.jsonable import record
+
 __all__ = ["Claim", "Effort", "Evidence", "Finding"]
 
 
@@ -81,18 +83,18 @@ class Finding:
         return "pass" if self.holds else "FAIL"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; a number that is not finite is null."""
+        """As JSON; None for a number that is not finite."""
         evidence = self.evidence
-        return {
+        return record({
             "name": self.claim.name,
             "says": self.claim.says,
             "source": self.claim.source,
             "figure": evidence.figure,
-            "value": evidence.value if np.isfinite(evidence.value) else None,
-            "ci95": None if evidence.ci95 is None else list(evidence.ci95),
+            "value": evidence.value,
+            "ci95": evidence.ci95,
             "size": evidence.size,
             "p_value": evidence.p_value,
             "bound": None if evidence.p_value is not None else evidence.bound,
             "false_alarm": self.false_alarm,
             "verdict": self.verdict,
-        }
+        })  # fmt: skip

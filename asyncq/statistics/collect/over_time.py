@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from asyncq.engines.rows import Chunk
 from asyncq.estimate import Estimate
+from asyncq.jsonable import record
 from asyncq.protocols.state import DOWNWEIGHTED
 from asyncq.statistics.intervals import ratio_of_batches
 
@@ -52,8 +53,7 @@ class Phase:
 
     def to_dict(self) -> dict[str, Any]:
         """As the JSON report has it."""
-        rates = {"throughput": self.throughput.to_dict(), "staleness": self.staleness.to_dict()}
-        return {"from": self.begins, "until": self.until, "what": list(self.what), "updates": self.updates, **rates}
+        return {"from": self.begins, **record(self, without=("begins",))}
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,18 +41,6 @@ class Fitted:
     def pmf(self, size: int) -> Floats:
         """P(0) .. P(size - 1)."""
         return FAMILIES[self.family].pmf(np.array(list(self.parameters.values())), size)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As the JSON report has it: what is infinite is null."""
-        numbers = {name: getattr(self, name) for name in ("log_likelihood", "aic", "bic")}
-        return {
-            "family": self.family,
-            "parameters": self.parameters,
-            "standard_errors": self.standard_errors,
-            **{name: value if np.isfinite(value) else None for name, value in numbers.items()},
-            "gof": self.gof.to_dict(),
-            "verdict": self.verdict,
-        }
 
 
 def rank(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,10 +43,6 @@ class GoodnessOfFit:
     total_variation_ci95: tuple[float, float] | None = None
     kolmogorov: float = 0.0
     kolmogorov_ci95: tuple[float, float] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As the JSON report has it."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)

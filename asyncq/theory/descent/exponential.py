@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from asyncq.jsonable import record
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.descent.bracketing import bracketed_root
 
@@ -358,8 +359,8 @@ class ExponentialWorkers:
         return out
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, for JSON."""
-        return {"counts": list(self.counts), "shares": list(self.shares), "contributors": self.contributors}
+        """As JSON."""
+        return record({"counts": self.counts, "shares": self.shares, "contributors": self.contributors})
 
 
 def _check_momentum(momentum: ArrayLike) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asyncq import __version__
 from asyncq.errors import ScenarioError
+from asyncq.jsonable import record
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.momentum import MomentumLine
 
@@ -102,7 +103,7 @@ class Pipeline:
             "engine": "exact",
             "staleness": {"mean": self.mean, "unit": UNIT},
             "stages": [
-                {"stage": stage, "staleness": self.stages - stage, "momentum": vars(self.momentum(stage))}
+                {"stage": stage, "staleness": self.stages - stage, "momentum": record(self.momentum(stage))}
                 for stage in range(1, self.stages + 1)
             ],
         }

@@ -16,6 +16,7 @@ from scipy import special
 
 from asyncq.distributions import Law, Maximum, Shifted
 from asyncq.estimate import Estimate
+from asyncq.jsonable import record
 from asyncq.system.network import NO_STREAM, Network
 from asyncq.theory.queueing.closed_network import product_form_throughput
 from asyncq.theory.queueing.counting import Duration, edges_of
@@ -45,7 +46,7 @@ class Bounds:
 
     def to_dict(self) -> dict[str, object]:
         """As the JSON report has it."""
-        return {"low": self.low, "high": self.high, "unit": self.unit, "reason": self.reason, "exact": False}
+        return record(self, exact=False)
 
 
 def throughput(scenario: Scenario) -> Estimate | Bounds:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asyncq.errors import AsyncqError
+from asyncq.jsonable import record
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.descent.exponential import ExponentialWorkers
 from asyncq.theory.queueing.exact import exponential_pool
@@ -49,8 +50,8 @@ class FirstLook:
         return self.learning_rate < self.ceiling
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, for JSON."""
-        return {**vars(self), "is_stable": self.is_stable}
+        """As JSON."""
+        return record(self, is_stable=self.is_stable)
 
 
 def first_look(scenario: Scenario, law: StalenessLaw) -> FirstLook | None:

@@ -7,13 +7,14 @@ docs/choosing-momentum.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asyncq.jsonable import record
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.descent.exponential import ExponentialWorkers, exponential_workers
 from asyncq.theory.momentum import expected_update, largest_useful_workers
@@ -111,8 +112,8 @@ class Recommendation:
     against_synchronous: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and words, for JSON; what is infinite (it diverges) is None."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        """As JSON; None for what is infinite (it diverges)."""
+        return record(self)
 
 
 def recommend(
@@ -253,14 +254,6 @@ def recommend(
         rules,
         notes,
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _momenta(lowest: float, highest: float, points: int) -> NDArray[np.float64]:
