@@ -90,8 +90,8 @@ def recommend(
 
     ``problem`` is what :func:`asyncq.theory.recommendation.recommendation.recommend` takes: ``momentum``,
     ``learning_rate`` (by default those of the scenario's ``[optimizer]``), ``condition_number``, ``sharpness``,
-    ``dampened``, ``curvature_variance``, ``reserve``, ``momenta``. A scenario of which theory knows no law is simulated, with
-    ``seed``. Raises ``ScenarioError`` if all that does not determine the problem, naming what to add.
+    ``dampened``, ``curvature_variance``, ``reserve``, ``momenta``. A scenario of which theory knows no law is
+    simulated, with ``seed``. Raises ``ScenarioError`` if all that does not determine the problem, naming what to add.
     """
     basis = basis_of(source)
     if basis is None and isinstance(source, Scenario):
