@@ -18,9 +18,9 @@ from asyncq import Scenario, StalenessLaw, exponential_workers, recommend, simul
 from asyncq.cli import main
 from asyncq.errors import ScenarioError
 from asyncq.results.advice import basis_of
+from asyncq.theory.basis import exact_process
 from asyncq.theory.descent.characteristic import Characteristic
 from asyncq.theory.descent.exponential import ExponentialWorkers
-from asyncq.theory.queueing.exact import exponential_pool
 from asyncq.theory.recommendation.recommendation import recommend as of_theory
 
 ROOT = Path(__file__).parents[1]
@@ -38,13 +38,13 @@ def call(*arguments: object):
 
 
 def test_exponential_work_has_its_exact_process():
-    assert exponential_pool(scenario()) == exponential_workers(8)
-    assert exponential_pool(scenario(protocol={"kind": "k-async", "k": 4})) == exponential_workers(8, contributors=4)
+    assert exact_process(scenario()) == exponential_workers(8)
+    assert exact_process(scenario(protocol={"kind": "k-async", "k": 4})) == exponential_workers(8, contributors=4)
     pools = [
         {"name": "fast", "workers": 1, "work_time": {"law": "exponential", "mean": 0.1}},
         {"name": "slow", "workers": 3, "work_time": {"law": "exponential", "mean": 0.5}},
     ]
-    mixed = exponential_pool(scenario(pools=pools))
+    mixed = exact_process(scenario(pools=pools))
     assert mixed.counts == (3, 1)
     assert mixed.shares == pytest.approx((2 / 16, 10 / 16))
     assert basis_of(scenario(pools=pools)).staleness == mixed
@@ -63,7 +63,7 @@ def test_exponential_work_has_its_exact_process():
     ],
 )
 def test_other_scenarios_have_none(tables):
-    assert exponential_pool(scenario(**tables)) is None
+    assert exact_process(scenario(**tables)) is None
 
 
 def test_the_exact_law_else_a_measured_one():

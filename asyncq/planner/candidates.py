@@ -15,10 +15,10 @@ from asyncq.scenario import Scenario
 from asyncq.scenario.overrides import put
 from asyncq.scenario.plan import varied
 from asyncq.system.network import Network
+from asyncq.theory.queueing.exact import never_stale
 
-__all__ = ["FRESH", "Candidate", "candidates", "lone_cycles"]
+__all__ = ["Candidate", "candidates", "lone_cycles"]
 
-FRESH = ("synchronous", "k-sync", "backup-workers", "k-batch-sync")  # whose gradients are never stale
 MOST = 500
 
 
@@ -42,8 +42,7 @@ class Candidate:
     @property
     def fresh(self) -> bool:
         """Whether no gradient is ever stale."""
-        on_policy = self.scenario.protocol.parameters.get("staleness_budget") == 0
-        return self.scenario.protocol.kind in FRESH or on_policy or self.network.workers == 1
+        return never_stale(self.network)
 
     @property
     def samples(self) -> float:
@@ -116,7 +115,7 @@ def _candidate(
     made = Scenario.from_dict(data, name=where, folder=folder)
     if (kind := made.protocol.kind) in EXACT_KINDS:
         raise ScenarioError(
-            f'{where}: protocol.kind cannot be planned for {kind} (its stages have laws of their own); '
+            f"{where}: protocol.kind cannot be planned for {kind} (its stages have laws of their own); "
             "compare protocols with one law, such as asynchronous"
         )
     network = Network.of(made)

@@ -22,9 +22,6 @@ ROWS = 40_000  # simulated at first
 MOST_ROWS = 1_600_000
 PRECISION = 0.01  # half-width of a simulated throughput, relative
 BUSY = 0.9
-ASYNCHRONOUS = ("asynchronous", "k-batch-async")  # nobody waits but at the server
-BARRIERS = ("synchronous", "round-robin")  # everybody comes equally often
-KEPT = (*ASYNCHRONOUS, *BARRIERS, "k-async", "stale-synchronous")  # no gradient is thrown away
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,12 +102,11 @@ def known(candidate: Candidate) -> tuple[Estimate | None, StalenessLaw | None]:
 def _shares(candidate: Candidate, rate: Estimate) -> dict[str, float] | None:
     """Shares of the machine time by the utilisation law (throughput times mean time), as in ``MachineTime``; None where
     gradients are thrown away, workers differ in how often they come, or barrier and queue cannot be told apart."""
-    network, kind = candidate.network, candidate.scenario.protocol.kind
-    if kind not in KEPT or network.is_sharded or network.clients is not None or network.machines is not None:
+    network, kind = candidate.network, candidate.network.kind
+    if not kind.keeps_all or network.is_sharded or network.clients is not None or network.machines is not None:
         return None
     queued = network.has_server and network.seats < network.workers
-    together = kind in BARRIERS
-    if queued and kind not in ASYNCHRONOUS:
+    if queued and not kind.nobody_waits:
         return None
     legs = {
         name: np.array([0.0 if stream == NO_STREAM else network.laws[stream].mean for stream in leg])
@@ -119,10 +115,10 @@ def _shares(candidate: Candidate, rate: Estimate) -> dict[str, float] | None:
     service = network.laws[network.service].mean if network.has_server else 0.0
     cycle = np.sum(list(legs.values()), axis=0) + service
     alike = bool(np.all(cycle == cycle[0]))
-    if not (alike or together or (kind in ASYNCHRONOUS and not queued)):
+    if not (alike or kind.equally_often or (kind.nobody_waits and not queued)):
         return None
     each = rate.mean * candidate.gradients / network.workers
-    often = np.full(network.workers, each) if alike or together else 1.0 / cycle
+    often = np.full(network.workers, each) if alike or kind.equally_often else 1.0 / cycle
     share = {name: float(np.mean(often * means)) for name, means in legs.items()}
     share["service"] = float(np.mean(often)) * service
     left = max(0.0, 1.0 - sum(share.values()))

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from asyncq.planner.candidates import Candidate
 from asyncq.planner.problem import Problem
 from asyncq.staleness import StalenessLaw
+from asyncq.theory.basis import exact_process
 from asyncq.theory.descent.exact_loss import ExactLoss
-from asyncq.theory.descent.exponential import ExponentialWorkers, exponential_workers
+from asyncq.theory.descent.exponential import exponential_workers
 from asyncq.theory.descent.law_loss import LawLoss, UnequalLoss
 from asyncq.theory.descent.time_to_target import LossModel, Quadratic
 
@@ -48,30 +49,12 @@ class Tuned:
     basis: str
 
 
-def exponential_pool(candidate: Candidate) -> ExponentialWorkers | None:
-    """The pool whose second moments are exact for this candidate, or None. One worker stands for no staleness."""
-    network, kind = candidate.network, candidate.scenario.protocol.kind
-    if candidate.fresh:
-        return exponential_workers(1)
-    laws = [network.laws[number] for number in network.work]
-    wires = bool(np.any(network.pull >= 0) or np.any(network.push >= 0))
-    plain = not (network.has_server or wires or network.machines is not None or network.calls_differ)
-    if not plain or not all(law.is_exponential for law in laws):
-        return None
-    rates = [1.0 / law.mean for law in laws]
-    if kind == "asynchronous":
-        return exponential_workers(rates)
-    if kind == "k-async" and len(set(rates)) == 1:
-        return exponential_workers(len(rates), contributors=candidate.gradients)
-    return None
-
-
 def model_of(candidate: Candidate, law: StalenessLaw, quadratic: Quadratic) -> tuple[LossModel, str]:
     """The model that knows most about a candidate, and "exact" or "model"."""
     per_gradient = quadratic.averaged(candidate.batches)
-    pool = exponential_pool(candidate)
-    if candidate.fresh and pool is not None:
-        return ExactLoss(pool, per_gradient.averaged(candidate.gradients)), "exact"
+    if candidate.fresh:
+        return ExactLoss(exponential_workers(1), per_gradient.averaged(candidate.gradients)), "exact"
+    pool = exact_process(candidate.scenario)
     if pool is not None and pool.homogeneous:
         return ExactLoss(pool, per_gradient), "exact"
     if pool is not None:

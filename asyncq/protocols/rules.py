@@ -13,13 +13,22 @@ no rule, because their staleness is known without a simulation, are in :data:`EX
 
 from __future__ import annotations
 
-import math
 from collections import ChainMap
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from asyncq.protocols.state import CLOSED, COMMITTED, DROPPED, HEAD, LENGTH, ROWS, State, fresh
+from asyncq.protocols.kind import ExactKind, Kind, Parameter
+from asyncq.protocols.state import (
+    CLOSED,
+    COMMITTED,
+    DROPPED,
+    HEAD,
+    LENGTH,
+    ROWS,
+    State,
+    queue_per_leaf,
+    sample_queue,
+)
 from asyncq.protocols.steps import (
     cancel_open,
     commit_pending,
@@ -40,9 +49,6 @@ __all__ = [
     "KINDS",
     "PARAMETERS",
     "WEIGHTS",
-    "ExactKind",
-    "Kind",
-    "Parameter",
     "actor_learner",
     "asynchronous",
     "bounded",
@@ -268,17 +274,6 @@ def deliver(s: State, leaf: int) -> None:
 # -- the registry -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One key of ``[protocol]``: a whole number from ``minimum`` to ``maximum``, or one of ``choices``."""
-
-    summary: str
-    minimum: int = 0
-    maximum: int = 2**40
-    choices: tuple[str, ...] = ()
-    edges: bool = False  # or a list of pairs of workers
-
-
 PARAMETERS: dict[str, Parameter] = {
     "k": Parameter("gradients in each update", minimum=1, maximum=1_000_000),
     "bound": Parameter("clocks a worker may be ahead of the slowest", maximum=1_000_000),
@@ -295,54 +290,35 @@ PARAMETERS: dict[str, Parameter] = {
 }
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One protocol kind: its rule, the keys of ``[protocol]`` it takes, and what a reader should know."""
-
-    finish: Callable[[State, int], None]
-    summary: str
-    parameters: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
-    all_workers: bool = False  # K is the number of workers
-    distinct: bool = False  # K gradients of K different workers: K may not exceed their number
-    table: str = ""  # the table of a scenario that goes with this kind only, and which it needs
-    joined: Callable[[State, int], None] | None = None  # the rule once all shards have applied a gradient
-    peers: bool = False  # workers keep a copy each and average with a neighbour: nothing is pulled, there is no server
-    why_one: str = "its rule is for one"  # without it: why the server must not be several shards
-
-    def gradients(self, workers: int, parameters: dict[str, Any]) -> int:
-        """In each update, not counting cancelled ones."""
-        if self.all_workers:
-            return workers
-        sizes = (int(parameters.get(key, 1)) for key in ("k", "batch", "leaf_k", "root_k"))
-        return math.prod(sizes)
-    def state(
-        self,
-        workers: int,
-        parameters: dict[str, Any],
-        rows: int,
-        make: Callable[[int, int, int], Any],
-        extras: int = 0,
-        shards: int = 1,
-    ) -> State:
-        """A fresh state of this kind: see :func:`asyncq.protocols.state.fresh`."""
-        k = self.gradients(workers, parameters)
-        return fresh(workers, k, parameters, rows, make, extras=extras, shards=shards, peers=self.peers)
-
-
 _ONE_BUFFER = "shards would fill an update with different gradients"
 _ONE_TURN = "the order of the updates is one for the whole model"
 
 KINDS: dict[str, Kind] = {
-    "asynchronous": Kind(asynchronous, "each push is an update; the pusher reads at once", joined=go_on),
+    "asynchronous": Kind(
+        asynchronous,
+        "each push is an update; the pusher reads at once",
+        joined=go_on,
+        family="free",
+        keeps_all=True,
+        nobody_waits=True,
+    ),
     "round-robin": Kind(
-        round_robin, "updates are applied in fixed worker order; who is early waits", why_one=_ONE_TURN
+        round_robin,
+        "updates are applied in fixed worker order; who is early waits",
+        why_one=_ONE_TURN,
+        family="turns",
+        keeps_all=True,
+        equally_often=True,
     ),
     "synchronous": Kind(
         k_sync,
         "a barrier over all: everybody's gradients make one update",
         all_workers=True,
         why_one=_ONE_BUFFER,
+        family="barrier",
+        never_stale=True,
+        keeps_all=True,
+        equally_often=True,
     ),
     "k-sync": Kind(
         k_sync,
@@ -351,6 +327,8 @@ KINDS: dict[str, Kind] = {
         required=("k",),
         distinct=True,
         why_one=_ONE_BUFFER,
+        family="barrier",
+        never_stale=True,
     ),
     "backup-workers": Kind(
         k_sync,
@@ -359,6 +337,8 @@ KINDS: dict[str, Kind] = {
         required=("k",),
         distinct=True,
         why_one=_ONE_BUFFER,
+        family="barrier",
+        never_stale=True,
     ),
     "k-batch-sync": Kind(
         k_batch_sync,
@@ -366,6 +346,8 @@ KINDS: dict[str, Kind] = {
         parameters=("k",),
         required=("k",),
         why_one=_ONE_BUFFER,
+        family="batch barrier",
+        never_stale=True,
     ),
     "k-async": Kind(
         k_async,
@@ -374,6 +356,8 @@ KINDS: dict[str, Kind] = {
         required=("k",),
         distinct=True,
         why_one=_ONE_BUFFER,
+        family="k-async",
+        keeps_all=True,
     ),
     "k-batch-async": Kind(
         k_batch_async,
@@ -381,6 +365,9 @@ KINDS: dict[str, Kind] = {
         parameters=("k",),
         required=("k",),
         why_one=_ONE_BUFFER,
+        family="free",
+        keeps_all=True,
+        nobody_waits=True,
     ),
     "stale-synchronous": Kind(
         stale_synchronous,
@@ -388,6 +375,8 @@ KINDS: dict[str, Kind] = {
         parameters=("bound",),
         required=("bound",),
         joined=gate,
+        family="gate",
+        keeps_all=True,
     ),
     "bounded": Kind(
         bounded,
@@ -395,12 +384,17 @@ KINDS: dict[str, Kind] = {
         parameters=("maximum_staleness", "policy", "weight"),
         required=("maximum_staleness",),
         why_one="some shards would drop a gradient that others apply",
+        family="bounded",
+        nobody_waits=True,
     ),
     "gossip": Kind(
         gossip,
         "every worker has a copy; it averages with a random neighbour, then applies its gradient to its own",
         parameters=("graph",),
         peers=True,
+        family="free",
+        keeps_all=True,
+        nobody_waits=True,
     ),
     "actor-learner": Kind(
         actor_learner,
@@ -408,24 +402,18 @@ KINDS: dict[str, Kind] = {
         parameters=("batch", "staleness_budget", "discard_older_than", "limit", "read"),
         required=("batch", "staleness_budget"),
         table="learner",
+        queues=sample_queue,
+        family="learner",
     ),
     "tree": Kind(
         tree,
         "workers push to leaves, which forward a message for every so many pushes to a root; nobody waits",
         table="tree",
+        queues=queue_per_leaf,
+        family="tree",
+        keeps_all=True,
     ),
 }
-
-
-@dataclass(frozen=True)
-class ExactKind:
-    """A protocol kind without a rule: ``asyncq.theory`` knows its staleness, and no engine runs it."""
-
-    summary: str
-    parameters: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
-    distinct: bool = False
-    table: str = ""
 
 
 EXACT_KINDS: dict[str, ExactKind] = {

@@ -33,8 +33,12 @@ __all__ = [
     "NO_LIMIT",
     "RELEASED",
     "ROWS",
+    "Queues",
     "State",
     "fresh",
+    "no_queues",
+    "queue_per_leaf",
+    "sample_queue",
 ]
 
 COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED, LOST = range(5)  # kinds of rows: applied up to DOWNWEIGHTED
@@ -97,6 +101,35 @@ class State(NamedTuple):
     cancelled: Any
 
 
+class Queues(NamedTuple):
+    """Queues in which gradients wait for their update, and which workers wait with them."""
+
+    number: int
+    room: int  # gradients that fit in a queue
+    limit: int  # workers at work at once (actor-learner), gradients that fill a leaf (tree)
+    starting: int  # workers that start at time 0; the others are parked
+    may_drop: bool = False  # one event may drop a whole queue, and rows say where their sample stood
+
+
+def no_queues(workers: int, k: int, parameters: dict[str, Any]) -> Queues:
+    """Gradients wait for the update that they are part of, nowhere else."""
+    return Queues(0, room=1, limit=workers, starting=workers)
+
+
+def sample_queue(workers: int, k: int, parameters: dict[str, Any]) -> Queues:
+    """A queue of samples for a learner, as long as the budget of mean staleness allows."""
+    room = (int(parameters["staleness_budget"]) + 1) * k
+    limit = min(workers, int(parameters.get("limit", workers)))
+    return Queues(1, room=room, limit=limit, starting=min(limit, room), may_drop=True)
+
+
+def queue_per_leaf(workers: int, k: int, parameters: dict[str, Any]) -> Queues:
+    """A queue of pushes at every leaf of a tree."""
+    leaves, leaf_k = int(parameters["leaves"]), int(parameters["leaf_k"])
+    limit = leaf_k * int(parameters.get("buffers", min(BUFFERS, MOST_WAITING // (leaves * leaf_k))))
+    return Queues(leaves, room=limit + workers // leaves, limit=limit, starting=workers)
+
+
 def fresh(
     workers: int,
     k: int,
@@ -104,53 +137,27 @@ def fresh(
     rows: int,
     make: Callable[[int, int, int], Any],
     *,
+    queues: Queues,
     extras: int = 0,
     shards: int = 1,
     peers: bool = False,
 ) -> State:
-    """A state at time 0 with room for ``rows`` rows and what one more event may add to them; an update takes ``k``
+    """A state at time 0 with room for ``rows`` rows and those that one more event may add; an update takes ``k``
     gradients. ``make(size, fill, bits)`` builds its sequences (lists or arrays); 32 bits, none of them a sign, are
     enough for counts and workers. There are ``extras`` slots besides the workers."""
     bound = int(parameters.get("bound", parameters.get("staleness_budget", 0)))
-    limit = min(workers, int(parameters.get("limit", workers)))
-    leaf_k, leaves = int(parameters.get("leaf_k", 1)), int(parameters.get("leaves", 0))
-    queues, room, starting = 0, 1, workers
-    decided = workers + k + shards  # one event decides at most k gradients that waited and cancels the rest
-    if "staleness_budget" in parameters:
-        queues, room = 1, (bound + 1) * k
-        starting = min(limit, room)
-        decided += room
-    elif leaves:
-        limit = leaf_k * int(parameters.get("buffers", min(BUFFERS, MOST_WAITING // (leaves * leaf_k))))
-        queues, room = leaves, limit + workers // leaves
-    pending = k + queues * room if queues else workers + k
-    at_clock = make(bound + 2, 0, 64)
-    at_clock[0] = workers
+    # one event decides at most k gradients that waited and cancels the rest
+    most = rows + workers + k + shards + (queues.room if queues.may_drop else 0)
+    pending = k + queues.number * queues.room if queues.number else workers + k
     sharded = workers if shards > 1 else 0
-    beside = rows + decided if shards > 1 else 1
-    met = rows + decided if peers else 1
-    released = make(workers + extras, 0, 32)
-    released[:starting] = range(starting)
-    idle = make(workers if queues else 1, 0, 32)
-    idle[: workers - starting] = range(starting, workers)
-    idle_ends = make(2 * max(1, queues), 0, 64)
-    idle_ends[LENGTH] = workers - starting
-    leaf_of = make(workers + extras if leaves else 1, 0, 32)
-    for leaf in range(leaves):
-        crew = workers // leaves
-        leaf_of[leaf * crew : (leaf + 1) * crew] = [leaf] * crew
-    leaf_of[workers:] = range(extras if leaves else 0)
-    sizes = make(3, 0, 32)
-    sizes[RELEASED] = starting
-    per_sample = rows + decided if "staleness_budget" in parameters else 1
-    return State(
+    state = State(
         workers=workers,
         k=k,
         bound=bound,
-        limit=limit,
-        room=room,
-        crew=workers // max(1, queues),
-        leaf_k=leaf_k,
+        limit=queues.limit,
+        room=queues.room,
+        crew=workers // max(1, queues.number),
+        leaf_k=int(parameters.get("leaf_k", 1)),
         forwards=int(extras > 0),
         maximum_staleness=int(parameters.get("maximum_staleness", parameters.get("discard_older_than", NO_LIMIT))),
         too_stale=DOWNWEIGHTED if parameters.get("policy") == "downweight" else DROPPED,
@@ -159,15 +166,15 @@ def fresh(
         pending=make(1, 0, 32),
         pending_worker=make(pending, 0, 32),
         pending_read=make(pending, CLOSED, 64),
-        pending_last=make(pending if queues else 1, 0, 64),
-        queue_ends=make(2 * max(1, queues), 0, 64),
+        pending_last=make(pending if queues.number else 1, 0, 64),
+        queue_ends=make(2 * max(1, queues.number), 0, 64),
         arrived=make(1, 0, 64),
         accepted=make(1, 0, 64),
-        idle=idle,
-        idle_ends=idle_ends,
-        leaf_of=leaf_of,
+        idle=make(workers if queues.number else 1, 0, 32),
+        idle_ends=make(2 * max(1, queues.number), 0, 64),
+        leaf_of=make(workers + extras if queues.number else 1, 0, 32),
         clock=make(workers, 0, 64),
-        at_clock=at_clock,
+        at_clock=make(bound + 2, 0, 64),
         slowest=make(2, 0, 64),
         shards=shards,
         shard_version=make(shards, 0, 64),
@@ -176,17 +183,32 @@ def fresh(
         stalest=make(max(1, sharded), 0, 64),
         neighbour=make(1, 0, 64),
         averaged=make(workers if peers else 1, 0, 64),
-        sizes=sizes,
-        row_worker=make(rows + decided, 0, 64),
-        row_read=make(rows + decided, 0, 64),
-        row_staleness=make(rows + decided, 0, 64),
-        row_kind=make(rows + decided, 0, 64),
-        row_shard=make(beside, 0, 64),
-        row_stalest=make(beside, CLOSED, 64),
-        row_neighbour=make(met, 0, 64),
-        row_averagings=make(met, 0, 64),
-        row_last=make(per_sample, 0, 64),
-        row_place=make(per_sample, 0, 64),
-        released=released,
+        sizes=make(3, 0, 32),
+        row_worker=make(most, 0, 64),
+        row_read=make(most, 0, 64),
+        row_staleness=make(most, 0, 64),
+        row_kind=make(most, 0, 64),
+        row_shard=make(most if shards > 1 else 1, 0, 64),
+        row_stalest=make(most if shards > 1 else 1, CLOSED, 64),
+        row_neighbour=make(most if peers else 1, 0, 64),
+        row_averagings=make(most if peers else 1, 0, 64),
+        row_last=make(most if queues.may_drop else 1, 0, 64),
+        row_place=make(most if queues.may_drop else 1, 0, 64),
+        released=make(workers + extras, 0, 32),
         cancelled=make(workers, 0, 32),
     )
+    _begin(state, queues, extras)
+    return state
+
+
+def _begin(s: State, queues: Queues, extras: int) -> None:
+    """Release the workers that start at time 0 and park the others; give every worker and every link its queue."""
+    s.at_clock[0] = s.workers
+    s.sizes[RELEASED] = queues.starting
+    s.released[: queues.starting] = range(queues.starting)
+    s.idle_ends[LENGTH] = parked = s.workers - queues.starting
+    s.idle[:parked] = range(queues.starting, s.workers)
+    if queues.number:
+        for leaf in range(queues.number):
+            s.leaf_of[leaf * s.crew : (leaf + 1) * s.crew] = [leaf] * s.crew
+        s.leaf_of[s.workers :] = range(extras)

@@ -16,9 +16,10 @@ from asyncq.scenario import Scenario
 from asyncq.staleness import StalenessLaw
 from asyncq.system.network import Network
 from asyncq.theory import stability
+from asyncq.theory.basis import exact_process
 from asyncq.theory.descent.characteristic import Variant
 from asyncq.theory.descent.exponential import ExponentialWorkers
-from asyncq.theory.queueing.exact import exponential_pool, pools_of, staleness_law
+from asyncq.theory.queueing.exact import pools_of, staleness_law
 from asyncq.theory.queueing.throughput import synchronous_throughput, throughput
 from asyncq.theory.recommendation import recommendation
 from asyncq.theory.recommendation.landscape import Budget, Landscape, budget, landscape
@@ -56,7 +57,7 @@ def basis_of(source: Source) -> Basis | None:
         stages = scenario.protocol.parameters["stages"]
         remedy = f"ask for the first, the worst: --law constant:{stages - 1}"
         raise ScenarioError(f"{scenario.name}: every stage of a pipeline has a staleness of its own; {remedy}")
-    pool = exponential_pool(scenario)
+    pool = exact_process(scenario)
     if pool is not None:
         return Basis(pool, "the exact process, for exponential work without pull, push or server")
     network = Network.of(scenario)

@@ -14,14 +14,13 @@ from asyncq.errors import NoExactLaw
 from asyncq.protocols import KINDS
 from asyncq.staleness import StalenessLaw
 from asyncq.system.network import NO_STREAM, Network
-from asyncq.theory.descent.exponential import ExponentialWorkers, exponential_workers
 from asyncq.theory.queueing.closed_network import server_staleness
 from asyncq.theory.queueing.renewal import TOLERANCE, RenewalPool, independent_workers
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
 
-__all__ = ["batched", "exponential_pool", "mean_staleness", "network_of", "pools_of", "staleness_law"]
+__all__ = ["batched", "has_wires", "mean_staleness", "network_of", "never_stale", "pools_of", "staleness_law"]
 
 
 def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> StalenessLaw:
@@ -31,61 +30,39 @@ def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Stalen
     Raises :class:`~asyncq.errors.NoExactLaw` with the reason and the nearest scenario that has a law.
     """
     network, kind = network_of(scenario), scenario.protocol.kind
-    if kind not in _LAWS:
+    if never_stale(network):
+        return replace(StalenessLaw.constant(0), unit=network.unit)
+    if (family := network.kind.family) not in _LAWS:
         raise NoExactLaw(f"no exact staleness law is known for protocol {kind}", 'kind = "asynchronous"')
-    if network.is_sharded and network.workers > 1:
+    if network.is_sharded:
         raise NoExactLaw(
             "a worker waits for the slowest of its shards, and no closed form of a shard's law is known",
             "shards = 1",
         )
-    alone = network.workers == 1 and not network.extras
-    law = StalenessLaw.constant(0) if alone else _LAWS[kind](network, tolerance)
-    return replace(law, unit=network.unit)
-
-
-def exponential_pool(scenario: Scenario) -> ExponentialWorkers | None:
-    """The exact process of a scenario whose work is exponential, without pull, push or server: asynchronous workers of
-    any speeds, and K-async ones of one speed; None for any other."""
-    try:
-        network = network_of(scenario)
-        works = [network.laws[number] for number in network.work]
-        if scenario.protocol.kind not in ("asynchronous", "k-async") or network.has_server or _has_wires(network):
-            return None
-        if not all(law.is_exponential for law in works):
-            return None
-        staleness_law(scenario)
-    except NoExactLaw:
-        return None
-    rates = 1.0 / np.array([law.mean for law in works])
-    if np.all(rates == rates[0]):
-        return exponential_workers(rates.size, contributors=network.rows_per_update)
-    return exponential_workers(rates) if network.rows_per_update == 1 else None
+    return replace(_LAWS[family](network, tolerance), unit=network.unit)
 
 
 def mean_staleness(scenario: Scenario) -> float | None:
-    """The mean staleness where counting alone gives it, whatever the work and the queue; else None (theory.md section
-    2)."""
+    """The mean staleness where counting alone gives it, whatever the work and the queue; else None
+    (docs/theory/conservation.md, equation (2.2))."""
     network = network_of(scenario)
-    kind, workers, k = scenario.protocol.kind, network.workers, network.rows_per_update
-    if kind == "actor-learner":  # nobody starts on a version before every sample of the last is learnt from
-        return 0.0 if network.parameters["staleness_budget"] == 0 else None
-    if (workers == 1 and not network.extras) or kind in _FRESH:
+    if never_stale(network):
         return 0.0
-    if _reads_late(network):
+    if _reads_late(network) or _clients_go(network):
         return None
-    if _clients_go(network) or (kind == "tree" and network.clients is not None):
-        return None
+    family = network.kind.family
     if network.is_sharded:
-        return _sharded_mean(network) if kind == "asynchronous" else None
-    if kind in ("asynchronous", "gossip", "round-robin") or (kind == "bounded" and network.weight is not None):
-        return workers - 1.0
-    if kind == "k-batch-async":
-        return (workers - 1.0) / k
-    if kind == "tree":
-        return _mean_of_tree(network)
-    if kind == "k-async":
-        return workers / k - 1.0
-    return None
+        return _sharded_mean(network) if family == "free" else None
+    return _MEANS[family](network) if family in _MEANS else None
+
+
+def never_stale(network: Network) -> bool:
+    """Whether every gradient is applied to the version it was read at: behind a barrier, with a single worker, and
+    where nobody starts on a version before every sample of the one before is learnt from."""
+    kind = network.kind
+    if kind.never_stale or (kind.family == "learner" and network.parameters["staleness_budget"] == 0):
+        return True
+    return kind.family != "unknown" and network.workers == 1 and not network.extras
 
 
 def network_of(scenario: Scenario) -> Network:
@@ -172,7 +149,8 @@ def _reads_late(network: Network) -> bool:
     return network.read_at_pull_end and bool((routes.pull != NO_STREAM).any())
 
 
-def _has_wires(network: Network) -> bool:
+def has_wires(network: Network) -> bool:
+    """Whether any worker pulls or pushes through a wire that takes time."""
     return bool(((network.pull != NO_STREAM) | (network.push != NO_STREAM)).any())
 
 
@@ -193,7 +171,7 @@ def _asynchronous(network: Network, tolerance: float) -> StalenessLaw:
     nearest = "the same with exponential service, exponential work alike for all, no pull or push; or with no server"
     if not service.is_exponential:
         raise NoExactLaw(f"the workers share {seats} whose service is not exponential", nearest)
-    if _has_wires(network):
+    if has_wires(network):
         raise NoExactLaw(f"the workers share {seats} that is reached by a pull or a push", nearest)
     if not _all_exponential_alike(network):
         raise NoExactLaw(f"the workers share {seats} and their work is not exponential and alike", nearest)
@@ -209,8 +187,9 @@ def _independent(pools: tuple[RenewalPool, ...], tolerance: float) -> StalenessL
     return independent_workers(pools, tolerance=tolerance)
 
 
-def _k_batch_async(network: Network, tolerance: float) -> StalenessLaw:
-    return batched(_asynchronous(network, tolerance), network.rows_per_update)
+def _free(network: Network, tolerance: float) -> StalenessLaw:
+    law, k = _asynchronous(network, tolerance), network.rows_per_update
+    return law if k == 1 else batched(law, k)
 
 
 def _k_async(network: Network, tolerance: float) -> StalenessLaw:
@@ -220,7 +199,7 @@ def _k_async(network: Network, tolerance: float) -> StalenessLaw:
     if k == network.workers:
         return StalenessLaw.constant(0)
     _calls_alike(network)
-    if network.has_server or _has_wires(network) or not _all_exponential_alike(network):
+    if network.has_server or has_wires(network) or not _all_exponential_alike(network):
         raise NoExactLaw(
             f"of k-async with k = {k} the law is known for exponential work alike for all, no pull, push or server",
             "that, or k-batch-async, which has a law for any work",
@@ -229,7 +208,7 @@ def _k_async(network: Network, tolerance: float) -> StalenessLaw:
     return replace(law, error=1e-14)
 
 
-def _round_robin(network: Network, tolerance: float) -> StalenessLaw:
+def _turns(network: Network, tolerance: float) -> StalenessLaw:
     if _clients_go(network):
         _calls_alike(network)
     if _reads_late(network):
@@ -240,11 +219,7 @@ def _round_robin(network: Network, tolerance: float) -> StalenessLaw:
     return StalenessLaw.constant(network.workers - 1)
 
 
-def _fresh(network: Network, tolerance: float) -> StalenessLaw:
-    return StalenessLaw.constant(0)
-
-
-def _stale_synchronous(network: Network, tolerance: float) -> StalenessLaw:
+def _gate(network: Network, tolerance: float) -> StalenessLaw:
     raise NoExactLaw(
         "stale-synchronous gates tie the workers to each other, and no closed form of the law is known",
         'kind = "asynchronous" (no bound) or "synchronous"',
@@ -260,9 +235,7 @@ def _bounded(network: Network, tolerance: float) -> StalenessLaw:
     )
 
 
-def _actor_learner(network: Network, tolerance: float) -> StalenessLaw:
-    if network.parameters["staleness_budget"] == 0:
-        return StalenessLaw.constant(0)
+def _learner(network: Network, tolerance: float) -> StalenessLaw:
     raise NoExactLaw(
         "samples queue for a learner, behind a gate that bounds their mean staleness",
         "staleness_budget = 0: none is stale",
@@ -271,33 +244,53 @@ def _actor_learner(network: Network, tolerance: float) -> StalenessLaw:
 
 def _tree(network: Network, tolerance: float) -> StalenessLaw:
     if not network.extras and 1 in (network.parameters["leaves"], network.parameters["leaf_k"]):
-        return _k_batch_async(network, tolerance)  # one leaf's buffer is the root's, and one push a message its own
+        return _free(network, tolerance)  # one leaf's buffer is the root's, and one push a message its own
     raise NoExactLaw(
         "leaves hold back what is not yet a message, or their links take time",
         "without forward, one leaf or leaf_k = 1: that is k-batch-async",
     )
 
 
+_LAWS: dict[str, Callable[[Network, float], StalenessLaw]] = {
+    "free": _free,
+    "turns": _turns,
+    "k-async": _k_async,
+    "gate": _gate,
+    "bounded": _bounded,
+    "learner": _learner,
+    "tree": _tree,
+}
+
+
+# -- and its mean, where counting gives it ----------------------------------------------------------------------------
+
+
+def _mean_of_free(network: Network) -> float:
+    return (network.workers - 1.0) / network.rows_per_update
+
+
+def _mean_of_k_async(network: Network) -> float:
+    return network.workers / network.rows_per_update - 1.0
+
+
+def _mean_of_bounded(network: Network) -> float | None:
+    return None if network.weight is None else _mean_of_free(network)
+
+
 def _mean_of_tree(network: Network) -> float | None:
     """The gradients that survive an update are the other workers', and what the other leaves hold: with exponential
     work every push is anybody's by fixed chances, and each leaf's buffer as likely at one length as at another."""
     leaves, leaf_k = (int(network.parameters[key]) for key in ("leaves", "leaf_k"))
-    poisson = all(network.laws[number].is_exponential for number in np.unique(network.work)) and not _has_wires(network)
-    if network.extras or not (poisson or 1 in (leaves, leaf_k)):
+    poisson = all(network.laws[number].is_exponential for number in np.unique(network.work)) and not has_wires(network)
+    if network.extras or network.clients is not None or not (poisson or 1 in (leaves, leaf_k)):
         return None
     return (network.workers - 1 + (leaves - 1) * (leaf_k - 1) / 2) / network.rows_per_update
 
 
-_FRESH = ("synchronous", "k-sync", "backup-workers", "k-batch-sync")
-_LAWS: dict[str, Callable[[Network, float], StalenessLaw]] = {
-    "asynchronous": _asynchronous,
-    "gossip": _asynchronous,
-    "round-robin": _round_robin,
-    "k-async": _k_async,
-    "k-batch-async": _k_batch_async,
-    "stale-synchronous": _stale_synchronous,
-    "bounded": _bounded,
-    "actor-learner": _actor_learner,
-    "tree": _tree,
-    **dict.fromkeys(_FRESH, _fresh),
+_MEANS: dict[str, Callable[[Network], float | None]] = {
+    "free": _mean_of_free,
+    "turns": _mean_of_free,
+    "k-async": _mean_of_k_async,
+    "bounded": _mean_of_bounded,
+    "tree": _mean_of_tree,
 }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from asyncq.distributions import Law, Maximum, Shifted
+from asyncq.errors import NoExactLaw
 from asyncq.estimate import Estimate
 from asyncq.jsonable import record
 from asyncq.system.network import NO_STREAM, Network
@@ -52,11 +53,14 @@ class Bounds:
 def throughput(scenario: Scenario) -> Estimate | Bounds:
     """Updates per second of a scenario in the long run: an exact ``Estimate``, or ``Bounds`` with the reason.
 
-    Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, whose stages have rates of their own, and for clients who
-    differ where slots wait for each other or for a server.
+    Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, whose stages have rates of their own, for clients who
+    differ where slots wait for each other or for a server, and for a protocol of which nothing is known.
     """
     network = network_of(scenario)
-    low, high, reason = _FAMILIES[scenario.protocol.kind](network)
+    if (family := network.kind.family) not in _RATES:
+        kind = scenario.protocol.kind
+        raise NoExactLaw(f"no formula for the throughput is known for protocol {kind}", 'kind = "asynchronous"')
+    low, high, reason = _RATES[family](network)
     unit = f"{network.unit} per second"
     if high - low <= 1e-12 * high:
         return Estimate(low, None, unit, exact=True)
@@ -187,7 +191,7 @@ def _pushes(network: Network) -> Rates:
     return min(low, high), high, "service is not exponential: bounds by the longest possible queue and by none"
 
 
-def _asynchronous(network: Network) -> Rates:
+def _free(network: Network) -> Rates:
     low, high, reason = _pushes(network)
     return low / network.rows_per_update, high / network.rows_per_update, reason
 
@@ -204,7 +208,7 @@ def _barrier(network: Network) -> Rates:
     return 1.0 / (arrival + k * s), most, "the server queues what the barrier releases: bounds by all services and none"
 
 
-def _k_batch_sync(network: Network) -> Rates:
+def _batch_barrier(network: Network) -> Rates:
     workers, cycles = _routes(network)
     k, total = network.rows_per_update, sum(workers)
     first = order_statistic_mean(workers, cycles, 1)
@@ -225,7 +229,7 @@ def _k_async(network: Network) -> Rates:
     workers, cycles = _routes(network)
     k, total = network.rows_per_update, sum(workers)
     if k == 1:
-        return _asynchronous(network)
+        return _free(network)
     if k == total:
         return _barrier(network)
     if not _has_queue(network) and all(c.is_exponential and c.mean == cycles[0].mean for c in cycles):
@@ -234,7 +238,7 @@ def _k_async(network: Network) -> Rates:
     return 0.0, _pushes(network)[1] / k, "k-async has a formula for equal exponential work; above, nobody waits"
 
 
-def _round_robin(network: Network) -> Rates:
+def _turns(network: Network) -> Rates:
     workers, cycles = _routes(network)
     total = sum(workers)
     if _has_queue(network):
@@ -243,7 +247,7 @@ def _round_robin(network: Network) -> Rates:
     return low, total / max(c.mean for c in cycles), "between a barrier and the pace of the slowest worker"
 
 
-def _stale_synchronous(network: Network) -> Rates:
+def _gate(network: Network) -> Rates:
     workers, cycles = _routes(network)
     total, bound = sum(workers), int(network.parameters["bound"])
     if _has_queue(network):
@@ -267,7 +271,7 @@ def _bounded(network: Network) -> Rates:
     return low, high, reason
 
 
-def _actor_learner(network: Network) -> Rates:
+def _learner(network: Network) -> Rates:
     """At most what the learner can learn and the generators can make; at least one thing at a time. A budget of 0 is B
     samples by at most so many generators and then the learner: with enough of them, all alike, a barrier of B, and for
     exponential work E[W] (1/min(G, 1) + ... + 1/min(G, B)) with G of them (theory.md section 3.4)."""
@@ -305,16 +309,14 @@ def _tree(network: Network) -> Rates:
     return low / k, high / k, "between workers who wait for every message, and no wait or busy links"
 
 
-_FAMILIES: dict[str, Callable[[Network], Rates]] = {
-    "asynchronous": _asynchronous,
-    "gossip": _asynchronous,
-    "k-batch-async": _asynchronous,
+_RATES: dict[str, Callable[[Network], Rates]] = {
+    "free": _free,
+    "turns": _turns,
+    "barrier": _barrier,
+    "batch barrier": _batch_barrier,
     "k-async": _k_async,
-    "k-batch-sync": _k_batch_sync,
-    "round-robin": _round_robin,
-    "stale-synchronous": _stale_synchronous,
+    "gate": _gate,
     "bounded": _bounded,
-    "actor-learner": _actor_learner,
+    "learner": _learner,
     "tree": _tree,
-    **dict.fromkeys(("synchronous", "k-sync", "backup-workers"), _barrier),
 }

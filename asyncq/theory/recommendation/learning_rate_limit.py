@@ -14,8 +14,8 @@ import numpy as np
 from asyncq.errors import AsyncqError
 from asyncq.jsonable import record
 from asyncq.staleness import StalenessLaw
+from asyncq.theory.basis import exact_process
 from asyncq.theory.descent.exponential import ExponentialWorkers
-from asyncq.theory.queueing.exact import exponential_pool
 from asyncq.theory.stability import threshold
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def first_look(scenario: Scenario, law: StalenessLaw) -> FirstLook | None:
     today = scenario.optimizer
     if today is None or today.learning_rate is None or today.momentum <= 0:
         return None
-    pool = exponential_pool(scenario)
+    pool = exact_process(scenario)
     if pool is None and law.pmf.size > LONGEST:
         return None
     sharpness = float((1.0 + np.sqrt(today.momentum)) ** 2 / today.learning_rate)
@@ -71,9 +71,7 @@ def first_look(scenario: Scenario, law: StalenessLaw) -> FirstLook | None:
         return None
     at_explicit = edges[1] if explicit > -0.999 else None
     exact = pool is not None or int(np.count_nonzero(law.pmf)) == 1
-    return FirstLook(
-        today.momentum, today.learning_rate, sharpness, exact, edges[0], explicit, at_explicit, edges[2]
-    )
+    return FirstLook(today.momentum, today.learning_rate, sharpness, exact, edges[0], explicit, at_explicit, edges[2])
 
 
 def _edge(staleness: StalenessLaw | ExponentialWorkers, momentum: float) -> float:
