@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import PydanticCustomError
 
 from asyncq.distributions import SHORTEST, broken_rule
-from asyncq.protocols import ALL_KINDS, KINDS
+from asyncq.protocols import ALL_KINDS, EXACT_KINDS, KINDS
 from asyncq.protocols.graphs import GRAPHS, neighbours
 from asyncq.protocols.state import MOST_WAITING
 from asyncq.scenario.mistakes import TOLD, shown
@@ -29,9 +29,9 @@ def fits_together(scenario: Scenario) -> None:
         raise PydanticCustomError(TOLD, "the pools do not fit together")
     _has_its_table(scenario)
     kind = KINDS.get(scenario.protocol.kind)
-    if scenario.protocol.kind == "pipeline":
+    if scenario.protocol.kind in EXACT_KINDS:
         _is_a_pipeline(scenario)
-    if scenario.protocol.kind == "actor-learner":
+    if scenario.learner is not None:
         _is_an_actor_learner(scenario)
     if scenario.tree is not None:
         _is_a_tree(scenario, scenario.tree)
@@ -124,7 +124,7 @@ def _is_a_tree(scenario: Scenario, tree: Tree) -> None:
 def _can_call_clients(scenario: Scenario) -> None:
     """A population goes with kinds whose weights are a server's, without groups and shards."""
     kind = scenario.protocol.kind
-    if kind == "pipeline" or KINDS[kind].peers:
+    if kind in EXACT_KINDS or KINDS[kind].peers:
         rule = f"{kind} does not go with a population: a client that is called once keeps no weights"
         raise broken_rule(rule, "choose a kind with a server's weights, such as asynchronous", "protocol.kind")
     if scenario.groups is not None:
