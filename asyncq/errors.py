@@ -3,7 +3,8 @@
 ::
 
     AsyncqError
-    ├── ScenarioError      the input is at fault: file, key, value, rule, remedy; the command line exits with 2
+    ├── InputError         the input is at fault: file, key, value, rule, remedy; the command line exits with 2
+    │   └── ScenarioError  a scenario is
     ├── DeadlockError      a simulation in which nothing can happen any more
     ├── TooShortError      an estimator that refuses; carries its estimate
     └── NoExactLaw         there is no exact staleness law for this scenario; says which neighbour has one
@@ -14,19 +15,54 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["AsyncqError", "DeadlockError", "NoExactLaw", "ScenarioError", "TooShortError"]
+__all__ = [
+    "MOST_TOLD",
+    "AsyncqError",
+    "DeadlockError",
+    "InputError",
+    "NoExactLaw",
+    "ScenarioError",
+    "TooShortError",
+    "printable",
+]
+
+MOST_TOLD = 100  # mistakes in one error
 
 
 class AsyncqError(Exception):
     """The root of the tree: catch this to catch everything asyncq raises on purpose."""
 
 
-class ScenarioError(AsyncqError):
-    """Bad input. ``problems`` holds one line per mistake, each with file, key, value, rule and remedy."""
+class InputError(AsyncqError, ValueError):
+    """Bad input. ``problems`` holds one line per mistake, each with origin, key, value, rule and remedy, its control
+    characters escaped. At most ``MOST_TOLD`` are told; a last line counts those left out, among them ``more``."""
 
-    def __init__(self, problems: Sequence[str] | str) -> None:
-        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+    def __init__(self, problems: Sequence[str] | str, *, more: int = 0) -> None:
+        lines = [problems] if isinstance(problems, str) else [*problems]
+        more += max(len(lines) - MOST_TOLD, 0)
+        last = [f"{more:,} more mistakes are not told; correct these first"] if more else []
+        self.problems: tuple[str, ...] = (*map(printable, lines[:MOST_TOLD]), *last)
         super().__init__("\n".join(self.problems))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self)._restored, (self.problems,)
+
+    @classmethod
+    def _restored(cls, problems: tuple[str, ...]) -> InputError:
+        error = cls(())
+        error.problems, error.args = problems, ("\n".join(problems),)
+        return error
+
+
+class ScenarioError(InputError):
+    """A scenario that is wrong, or does not go with what is asked of it."""
+
+
+def printable(text: str) -> str:
+    """``text`` with what is not printable (control characters, line ends, changes of direction) as in ``\\x1b``."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class DeadlockError(AsyncqError):

@@ -17,7 +17,7 @@ from asyncq.cli.terminal import BAD_INPUT, FAILED, INTERRUPTED
 from asyncq.cli.timeline import timeline
 from asyncq.cli.verify import verify
 from asyncq.cli.writing import check, init, protocols, schema
-from asyncq.errors import AsyncqError, ScenarioError
+from asyncq.errors import AsyncqError, InputError
 
 __all__ = ["main"]
 
@@ -28,7 +28,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except ScenarioError as error:
+        except InputError as error:
             for problem in error.problems:
                 click.echo(f"error: {problem}", err=True)
             ctx.exit(BAD_INPUT)

@@ -74,8 +74,9 @@ def _confirmed(
 
     scenario = Scenario.from_toml(file, overrides=overrides)
     long = min(scenario.run.updates, MOST_REPLAYED) if updates is None else updates
+    run = simulate(scenario, seed=seed, updates=long, trace=True)
     try:
-        return confirm(found, simulate(scenario, seed=seed, updates=long, trace=True), dampened=dampened)
+        return confirm(found, run, dampened=dampened)
     except ValueError as error:
         raise ScenarioError(f"{file}: cannot be confirmed: {error}") from None
 

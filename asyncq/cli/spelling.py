@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from asyncq.distributions import nearest
+from asyncq.declaration import nearest, shown
 from asyncq.errors import ScenarioError
-from asyncq.scenario.mistakes import shown
 from asyncq.staleness import StalenessLaw
 
 __all__ = ["EXAMPLES", "SPELLINGS", "spelled_law"]

@@ -8,7 +8,7 @@ the mean. All formulas are closed forms over numpy and scipy.special, except the
 from __future__ import annotations
 
 from asyncq.distributions.composite import LAWS, AnyLaw, Maximum, Mixture, Scaled, Shifted
-from asyncq.distributions.law import SHORTEST, Law, Number, PositiveSeconds, Seconds, as_number, broken_rule, nearest
+from asyncq.distributions.law import SHORTEST, Law, Number, PositiveSeconds, Seconds, as_number
 from asyncq.distributions.measured import Empirical
 from asyncq.distributions.standard import (
     Deterministic,
@@ -47,6 +47,4 @@ __all__ = [
     "Uniform",
     "Weibull",
     "as_number",
-    "broken_rule",
-    "nearest",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
+from asyncq.declaration import broken_rule, nearest
 from asyncq.distributions import measured, standard  # noqa: F401  (to know their laws below)
 from asyncq.distributions.law import (
     LONGEST,
@@ -19,8 +20,6 @@ from asyncq.distributions.law import (
     Law,
     Seconds,
     as_number,
-    broken_rule,
-    nearest,
     time_schema,
 )
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from asyncq.declaration import Declaration, broken_rule
 
 __all__ = [
     "LONGEST",
@@ -26,8 +25,6 @@ __all__ = [
     "Variation",
     "as_number",
     "bounded",
-    "broken_rule",
-    "nearest",
     "time_schema",
 ]
 
@@ -36,17 +33,6 @@ FloatArray = NDArray[np.float64]
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*(ns|us|µs|ms|s|min|h|d)\s*")
 SHORTEST, LONGEST = 1e-15, 1e15
-
-
-def broken_rule(rule: str, remedy: str, key: str = "") -> PydanticCustomError:
-    """The validation error for a broken ``rule``; ``key`` names the culprit below the place where it is raised."""
-    return PydanticCustomError("rule", "{rule}; {remedy}", {"rule": rule, "remedy": remedy, "key": key})
-
-
-def nearest(word: Any, known: Sequence[str]) -> str:
-    """``did you mean "gamma"?``, or the list of what is known when nothing is near."""
-    close = difflib.get_close_matches(word[:100], known, n=1) if isinstance(word, str) else ()
-    return f'did you mean "{close[0]}"?' if close else f"use one of: {', '.join(known)}"
 
 
 def as_number(value: Any) -> Any:
@@ -117,17 +103,15 @@ Variation = Annotated[float, BeforeValidator(as_number), AfterValidator(_variati
 Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 
 
-class Law(BaseModel):
+class Law(Declaration):
     """The law of a time in seconds, 0 or more, with a finite mean; the variance may be infinite.
 
     A law has ``mean`` (seconds), ``cv`` (sd / mean, may be ``inf``), ``variance``, ``lower`` (left end of the
     support), ``cdf``, ``survival``, ``sample``, ``is_constant`` and ``is_exponential``. Two laws are equal if their
-    declarations are. Raises ``pydantic.ValidationError`` for parameters out of range.
+    declarations are. Raises :class:`~asyncq.errors.ScenarioError` for parameters out of range.
     """
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, json_schema_extra=lambda schema: _require(schema, "law")
-    )
+    model_config = ConfigDict(json_schema_extra=lambda schema: _require(schema, "law"))
     law: str
     exponential_at_cv_one: ClassVar[bool] = False
     """Whether it is the cv alone that tells if the law is memoryless."""

@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from asyncq.distributions.law import FloatArray, Law, Seconds, bounded, broken_rule, nearest
+from asyncq.declaration import broken_rule, nearest
+from asyncq.distributions.law import FloatArray, Law, Seconds, bounded
 
 __all__ = ["Empirical"]
 

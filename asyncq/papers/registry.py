@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncq.distributions import nearest
+from asyncq.declaration import nearest
 from asyncq.errors import ScenarioError
 from asyncq.papers import giladi, giladi_replay, liu, mitliagkas, mitliagkas_replay
 from asyncq.papers.claim import Claim, Progress, Reproduction

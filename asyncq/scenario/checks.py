@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticCustomError
 
-from asyncq.distributions import SHORTEST, broken_rule
+from asyncq.declaration import TOLD, broken_rule, shown
+from asyncq.distributions import SHORTEST
 from asyncq.protocols import ALL_KINDS, EXACT_KINDS, KINDS
 from asyncq.protocols.graphs import GRAPHS, neighbours
 from asyncq.protocols.state import MOST_WAITING
-from asyncq.scenario.mistakes import TOLD, shown
 from asyncq.scenario.tables import MAX_WORKERS, Groups, Network, Tree
 
 if TYPE_CHECKING:

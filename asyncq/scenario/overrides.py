@@ -9,8 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from asyncq.distributions import nearest
-from asyncq.scenario.mistakes import items, keys, shown, table_at
+from asyncq.declaration import items, keys, nearest, shown, table_at, tables_of
 
 __all__ = ["override", "put"]
 
@@ -43,7 +42,7 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
         here, steps = by_name[steps[1]], steps[2:]
     elif len(steps) > 1 and steps[0] in tables:
         table, here, steps = steps[0], data.setdefault(steps[0], {}), steps[1:]
-    elif len(steps) > 1 and steps[0] in by_name:
+    elif steps[0] in by_name and steps[0] not in tables:
         here, steps = by_name[steps[0]], steps[1:]
     elif steps[0] not in tables:
         pool_is_near = difflib.get_close_matches(steps[0][:100], by_name, n=1)
@@ -64,7 +63,7 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
             return f"{source} {path}: {whole} is not a table here (got {shown(here)}); set {whole} as a whole"
     if not isinstance(here, dict):
         return f"{source} {path}: its table is {shown(here)}; write it as a table"
-    here[steps[-1]] = value
+    here[steps[-1]] = tables_of(value)
     return ""
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from asyncq.distributions import as_number, broken_rule
+from asyncq.declaration import Declaration, broken_rule
+from asyncq.distributions import as_number
 
 __all__ = ["HUGE", "TINY", "PlanTable", "Target", "varied"]
 
@@ -41,17 +42,13 @@ def varied(vary: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Target(_Table):
+class Target(Declaration):
     """What training is to reach: the expected loss above its floor, divided by ``loss_reduction``."""
 
     loss_reduction: AboveOne = 100.0
 
 
-class PlanTable(_Table):
+class PlanTable(Declaration):
     """What a plan compares and on which problem; see docs/planning.md.
 
     Gradient noise is the variance of one worker's gradient over its squared length at the start: given as

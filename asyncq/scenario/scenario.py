@@ -5,19 +5,20 @@ Whatever is wrong with a file is reported at once, in one :class:`~asyncq.errors
 
 from __future__ import annotations
 
-import copy
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
-from asyncq.distributions import Law, broken_rule
-from asyncq.errors import ScenarioError
+from asyncq.declaration import Declaration, broken_rule, items, mistakes, read_text, shown, tables_of
+from asyncq.distributions import Law
+from asyncq.errors import ScenarioError, printable
 from asyncq.scenario.checks import between_pools, fits_together
-from asyncq.scenario.mistakes import items, mistakes, not_toml, shown
-from asyncq.scenario.overrides import override
+from asyncq.scenario.overrides import override, put
 from asyncq.scenario.plan import PlanTable
 from asyncq.scenario.tables import (
     Client,
@@ -32,11 +33,12 @@ from asyncq.scenario.tables import (
     Server,
     Slowdown,
     Slowness,
-    Table,
     Tree,
 )
 
 __all__ = ["Scenario"]
+
+MOST_BYTES = 10**7
 
 
 def _schema_one(value: Any) -> Any:
@@ -45,8 +47,14 @@ def _schema_one(value: Any) -> Any:
     return value
 
 
-class Scenario(Table):
-    """A whole scenario. Two scenarios are equal if they declare the same, wherever they come from."""
+class Scenario(Declaration):
+    """A whole scenario. Two scenarios are equal if they declare the same, wherever they come from.
+
+    In Python, ``Scenario(pools=[Pool(name="gpu", workers=8, work_time="250ms")])`` makes one: a keyword for each table
+    of a file, ``pools`` for its ``[[pool]]``, and a ``name`` for reports. Raises
+    :class:`~asyncq.errors.ScenarioError` with every mistake in the tables."""
+
+    python_names: ClassVar[Mapping[str, str]] = {"pools": "pool"}
 
     schema_version: Annotated[int, BeforeValidator(_schema_one)] = Field(alias="schema", json_schema_extra={"const": 1})
     pool: Annotated[tuple[Pool, ...], Field(min_length=1)]
@@ -64,6 +72,14 @@ class Scenario(Table):
     plan: PlanTable | None = None
     _name: str = PrivateAttr(default="scenario")
     _source: Path | None = PrivateAttr(default=None)
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, *, name: str = "scenario", **tables: Any) -> None:
+            self._declare({"schema": 1, **tables}, name)
+            self._name = printable(name)
+
+        __init__.__pydantic_base_init__ = True  # as in Declaration
 
     @model_validator(mode="after")
     def _fits_together(self) -> Scenario:
@@ -167,7 +183,7 @@ class Scenario(Table):
 
         Raises :class:`~asyncq.errors.ScenarioError` with every mistake in it."""
         try:
-            text = Path(path).read_bytes().decode("utf-8-sig")
+            text = read_text(path, MOST_BYTES)
         except FileNotFoundError:
             raise ScenarioError(f"{path}: does not exist; check the path") from None
         except IsADirectoryError:
@@ -180,11 +196,11 @@ class Scenario(Table):
         try:
             data = tomllib.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ScenarioError(f"{path}: {not_toml(text, error)}") from None
+            raise ScenarioError(f"{path}: {_not_toml(text, error)}") from None
         if not data:
             raise ScenarioError(f"{path}: is empty; write schema = 1 and at least one [[pool]]")
-        scenario = cls._validated(data, str(path), Path(path).parent, overrides)
-        scenario._name, scenario._source = Path(path).stem, Path(path)
+        scenario = cls._validated(data, str(path), Path(path).parent, _puts(overrides))
+        scenario._name, scenario._source = printable(Path(path).stem), Path(path)
         return scenario
 
     @classmethod
@@ -199,29 +215,51 @@ class Scenario(Table):
         """A scenario from tables as in a file; relative CSV paths start at ``folder`` (default: working directory).
 
         Raises :class:`~asyncq.errors.ScenarioError` with every mistake in it."""
-        scenario = cls._validated(data, name, Path(folder or "."), overrides)
-        scenario._name = name
+        scenario = cls._validated(data, name, Path(folder or "."), _puts(overrides))
+        scenario._name = printable(name)
         return scenario
 
+    def with_(self, changes: Mapping[str, Any]) -> Scenario:
+        """The scenario with other values at dotted paths, as in ``{"gpu.workers": 16, "server.seats": 2}``.
+
+        Paths are those of ``--set``. Name and source stay. Raises :class:`~asyncq.errors.ScenarioError` with every
+        mistake."""
+        if not isinstance(changes, Mapping) or not all(isinstance(path, str) for path in changes):
+            remedy = 'give a dict of dotted paths, such as {"gpu.workers": 16}'
+            raise ScenarioError(f"{self.name}: changes must be named by their paths (got {shown(changes)}); {remedy}")
+        folder = Path() if self._source is None else self._source.parent
+        puts = [partial(put, path=path, value=value, root=Scenario, source="change") for path, value in changes.items()]
+        changed = self._validated(tables_of(self), self.name, folder, puts)
+        changed._name, changed._source = self._name, self._source
+        return changed
+
     @classmethod
-    def _validated(cls, data: Any, origin: str, folder: Path, overrides: Sequence[str]) -> Scenario:
+    def _validated(
+        cls, data: Any, origin: str, folder: Path, changes: Sequence[Callable[[dict[str, Any]], str]]
+    ) -> Scenario:
+        """The scenario of ``data`` after the ``changes``, each of which returns what is wrong with it, or nothing."""
         if not isinstance(data, Mapping):
             raise ScenarioError(f"{origin}: must be a table (got {shown(data)}); give a dict of tables")
         try:
-            data = copy.deepcopy(dict(data)) if overrides else dict(data)
-            if wrong := [problem for text in overrides if (problem := override(data, text, cls))]:
+            data = tables_of(data) if changes else dict(data)
+            if wrong := [problem for change in changes if (problem := change(data))]:
                 raise ScenarioError([f"{origin}: {problem}" for problem in wrong])
-            return cls.model_validate(data, context={"folder": folder})
-        except ValidationError as error:
-            pools = [
-                (pool.get("name"), pool.get("workers", pool.get("concurrency")))
-                for pool in items(data.get("pool"))
-                if isinstance(pool, dict)
-            ]
-            lines = [*between_pools(pools), *mistakes(error, data, cls)]
-            raise ScenarioError([f"{origin}: {line}" for line in lines]) from None
+            try:
+                return cls.model_validate(data, context={"folder": folder})
+            except ValidationError as error:
+                raise cls._told(error, tables_of(data), origin) from None
         except RecursionError:
             raise ScenarioError(f"{origin}: is nested too deeply; flatten its tables") from None
+
+    @classmethod
+    def _told(cls, error: ValidationError, data: dict[str, Any], origin: str) -> ScenarioError:
+        pools = [
+            (pool.get("name"), pool.get("workers", pool.get("concurrency")))
+            for pool in items(data.get("pool"))
+            if isinstance(pool, dict)
+        ]
+        lines, more = mistakes(error, data, cls)
+        return ScenarioError([f"{origin}: {line}" for line in (*between_pools(pools), *lines)], more=more)
 
     def to_dict(self) -> dict[str, Any]:
         """The tables as JSON would hold them, defaults filled in, times in seconds; ``from_dict`` reads them back."""
@@ -230,11 +268,43 @@ class Scenario(Table):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Scenario) and self.to_dict() == other.to_dict()
 
+    def __repr__(self) -> str:
+        return f"<Scenario {self.name}: {self.crew}, {self.rule}>"
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.name}: {self.crew}, {self.rule}", *self._details()])
+
+    def _details(self) -> Iterator[str]:
+        """The laws of every pool's work and of the server, in a line each."""
+        for pool in self.pool:
+            for one in pool.population or (pool,):
+                many = f"{one.clients:,} clients" if isinstance(one, Client) else f"{pool.workers:,} workers"
+                name = f"{pool.name}.{one.name}" if isinstance(one, Client) else pool.name
+                yield f"  {name}: {many}, work {one.work_time}"
+        if self.server is not None:
+            yield f"  server: {self.server.seats} seats, service {self.server.service_time}"
+
     def __hash__(self) -> int:
         tables = (self.server, self.groups, self.learner, self.tree, self.protocol, self.optimizer, self.run)
         befalls = (self.slowdown, self.outage, self.slowness)
         return hash((self.pool, self.network, *tables, *befalls))
 
 
+def _puts(overrides: Sequence[str]) -> list[Callable[[dict[str, Any]], str]]:
+    return [partial(override, text=text, root=Scenario) for text in overrides]
+
+
 def _unless_zero(law: Law | None) -> Law | None:
     return None if law is None or law.mean == 0 else law
+
+
+def _not_toml(text: str, error: Exception) -> str:
+    """What a parser says of a ``text`` that is not TOML, with the line it means and what is wrong most often."""
+    what = " ".join(str(error).split())[:200]
+    if not (at := re.search(r" \(at (line (\d+), column (\d+))\)$", what)):
+        return f"is not TOML: {what}; correct it there"
+    column = int(at[3])
+    line = text.split("\n")[int(at[2]) - 1 : int(at[2])]
+    near = " ".join(line[0][max(0, column - 40) : column + 20].split()) if line else ""
+    remedy = 'correct it there: numbers as in 0.1, no percent sign, texts and times with a unit in quotes, as in "15ms"'
+    return f"is not TOML: {what[: at.start()]} at {at[1]}{f', near {shown(near)}' if near else ''}; {remedy}"

@@ -170,7 +170,7 @@ def starter(kind: str = "asynchronous") -> str:
     Raises :class:`~asyncq.errors.ScenarioError` for an unknown kind, with the nearest known one."""
     from pydantic_core import PydanticCustomError
 
-    from asyncq.scenario.mistakes import shown
+    from asyncq.declaration import shown
     from asyncq.scenario.tables import known_kind
 
     if kind == "population":

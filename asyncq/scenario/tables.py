@@ -7,12 +7,11 @@ Rules that span tables are in :mod:`asyncq.scenario.checks`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -24,10 +23,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError
 
-from asyncq.distributions import AnyLaw, Law, Mixture, PositiveSeconds, Seconds, as_number, broken_rule, nearest
+from asyncq.declaration import Declaration, broken_rule, is_plain_name, nearest, shown
+from asyncq.distributions import AnyLaw, Law, Mixture, PositiveSeconds, Seconds, as_number
 from asyncq.protocols import ALL_KINDS, PARAMETERS, Parameter
 from asyncq.protocols.graphs import edges_of
-from asyncq.scenario.mistakes import is_plain_name, shown
 
 __all__ = [
     "MAX_WORKERS",
@@ -44,7 +43,6 @@ __all__ = [
     "Server",
     "Slowdown",
     "Slowness",
-    "Table",
     "Tree",
     "known_kind",
 ]
@@ -96,20 +94,14 @@ Positive = Annotated[int, Field(strict=True, ge=1)]
 PositiveLaw = Annotated[AnyLaw, AfterValidator(_positive_mean)]
 
 
-class Table(BaseModel):
-    """A table of a scenario file: immutable, with no keys but its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Failure(Table):
+class Failure(Declaration):
     """A machine fails ``after`` so much computing (seconds), loses what it computes, and is under ``repair``."""
 
     after: PositiveLaw
     repair: PositiveLaw
 
 
-class Client(Table):
+class Client(Declaration):
     """A class of ``clients`` alike: the law of their work (seconds), their wire where it differs from their pool's, the
     ``availability`` (a share) with which an idle one can be called, and how long a called one ``stays`` (seconds)."""
 
@@ -122,7 +114,7 @@ class Client(Table):
     stays: PositiveLaw | None = None
 
 
-class Pool(Table):
+class Pool(Declaration):
     """``workers`` alike: the law of their work (seconds), and of the wire where it differs from ``[network]``. Or a
     ``population`` of clients, of whom ``concurrency`` are at work at a time, called anew for every gradient."""
 
@@ -198,7 +190,7 @@ class Pool(Table):
         return Mixture(weights=shares, laws=tuple(one.work_time for one in self.population))
 
 
-class Network(Table):
+class Network(Declaration):
     """The wire of the pools that say nothing of theirs (seconds), and whether a gradient's version is that of the
     start or the end of its pull."""
 
@@ -207,7 +199,7 @@ class Network(Table):
     version_fixed: Literal["pull_start", "pull_end"] = "pull_start"
 
 
-class Server(Table):
+class Server(Declaration):
     """A first-come-first-served queue with ``seats`` that each serve one gradient at a time (seconds); of ``shards``,
     each has such a queue and a part of the model, and a gradient goes to all of them at once."""
 
@@ -216,7 +208,7 @@ class Server(Table):
     shards: Annotated[Positive, Field(le=MAX_SHARDS)] = 1
 
 
-class _Protocol(Table):
+class _Protocol(Declaration):
     """What happens when a gradient arrives: a ``kind`` of :data:`asyncq.protocols.ALL_KINDS` with its parameters."""
 
     kind: Annotated[str, AfterValidator(known_kind), Field(json_schema_extra={"enum": [*ALL_KINDS]})] = "asynchronous"
@@ -270,7 +262,7 @@ else:  # its keys are declared where the rules are, so that a new protocol is on
     Protocol = create_model("Protocol", __base__=_Protocol, __doc__=_Protocol.__doc__, **fields)
 
 
-class Groups(Table):
+class Groups(Declaration):
     """Compute groups: the machines, in the order of the pools, form ``count`` groups of equal size, synchronous within
     and asynchronous between. A ``batch`` is split among the members or replicated; ``all_reduce`` takes seconds."""
 
@@ -279,13 +271,13 @@ class Groups(Table):
     all_reduce: Seconds = 0.0
 
 
-class Learner(Table):
+class Learner(Declaration):
     """Who learns from the samples of an actor-learner: ``work_time`` for a batch (seconds)."""
 
     work_time: PositiveLaw
 
 
-class Tree(Table):
+class Tree(Declaration):
     """Aggregation in two levels: the workers, in the order of the pools, push to ``leaves`` in blocks of equal size.
     ``leaf_k`` pushes make a leaf's message, which takes ``forward`` (seconds) to the root, and ``root_k`` messages make
     an update. While a leaf holds ``buffers`` messages, who pushes to it waits."""
@@ -297,16 +289,17 @@ class Tree(Table):
     buffers: Annotated[Positive, Field(le=MAX_WORKERS)] | None = None
 
 
-class Optimizer(Table):
+class Optimizer(Declaration):
     """What one worker runs today: ``momentum`` (target, in (-1, 1)) and, if given, ``learning_rate``."""
 
     momentum: Annotated[float, Field(gt=-1, lt=1), BeforeValidator(as_number)]
     learning_rate: Annotated[float, Field(gt=0), BeforeValidator(as_number)] | None = None
 
 
-class _Window(Table):
+class _Window(Declaration):
     """Something that befalls a ``worker`` ("gpu[7]", or "gpu" for all of the pool) between two instants (seconds)."""
 
+    python_names: ClassVar[Mapping[str, str]] = {"begins": "from"}
     worker: Annotated[str, Field(strict=True)]
     begins: Seconds = Field(alias="from")
     until: Seconds
@@ -334,7 +327,7 @@ def _without_unit(value: Any) -> Any:
     return value
 
 
-class Slowness(Table):
+class Slowness(Declaration):
     """Intervals of wall-clock time of ``every`` seconds, in which all work takes a ``factor`` times as long that is
     drawn for each of them."""
 
@@ -342,7 +335,7 @@ class Slowness(Table):
     factor: Annotated[PositiveLaw, BeforeValidator(_without_unit)]
 
 
-class RunTable(Table):
+class RunTable(Declaration):
     """How long to simulate: ``updates`` kept or thrown away, the first ``warmup`` of which are thrown away; with a
     ``precision``, only until intervals (95 %) are that narrow, relative to their means, and ``updates`` is a cap.
     With ``until`` (seconds of simulated time) the run ends there, or after the ``updates`` if they come first."""

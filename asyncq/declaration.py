@@ -1,22 +1,129 @@
-"""What is wrong with a scenario file, in one line a mistake: key, rule, value and remedy."""
+"""What laws and the tables of a scenario have in common: frozen declarations, and what is wrong with one, line by line.
+
+A line names the key, the rule, the value and the remedy. Whoever reads a declaration puts its origin before each line.
+"""
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import reprlib
-from collections.abc import Sequence
-from typing import Any, get_args
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
 
-from asyncq.distributions import LAWS, nearest
+from asyncq.errors import MOST_TOLD, ScenarioError
 
-__all__ = ["TOLD", "is_plain_name", "items", "keys", "mistakes", "not_toml", "shown", "table_at"]
+__all__ = [
+    "TOLD",
+    "Declaration",
+    "broken_rule",
+    "is_plain_name",
+    "items",
+    "keys",
+    "mistakes",
+    "nearest",
+    "read_text",
+    "shown",
+    "table_at",
+    "tables_of",
+]
 
 TOLD = "told"  # the type of a validation error whose line is written by whoever raises it
 _NAME = re.compile(r"[\w-]+(?: [\w-]+)*")
+
+
+def broken_rule(rule: str, remedy: str, key: str = "") -> PydanticCustomError:
+    """The validation error for a broken ``rule``; ``key`` names the culprit below the place where it is raised."""
+    return PydanticCustomError("rule", "{rule}; {remedy}", {"rule": rule, "remedy": remedy, "key": key})
+
+
+def nearest(word: Any, known: Sequence[str]) -> str:
+    """``did you mean "gamma"?``, or the list of the ``known`` words when none is near."""
+    close = difflib.get_close_matches(word[:100], known, n=1) if isinstance(word, str) else ()
+    return f'did you mean "{close[0]}"?' if close else f"use one of: {', '.join(known)}"
+
+
+class Declaration(BaseModel):
+    """An immutable table, with no keys but its own.
+
+    Made from Python with keywords, it raises :class:`~asyncq.errors.ScenarioError` with every mistake in them. Numpy's
+    numbers and arrays are taken as Python's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    python_names: ClassVar[Mapping[str, str]] = {}
+    """Keywords that stand for a key which is no keyword of Python, or no name that a reader expects."""
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, /, **data: Any) -> None:
+            name = data.get("name")
+            self._declare(data, f'{type(self).__name__} "{name}"' if is_plain_name(name) else type(self).__name__)
+
+        __init__.__pydantic_base_init__ = True  # reading a table within a table does not call it
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not name.startswith("_"):
+                raise AttributeError(f"a {type(self).__name__} is immutable; make a changed one")
+            super().__setattr__(name, value)
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        for name, field in type(self).model_fields.items():
+            if name in self.model_fields_set and name != "law" and (value := getattr(self, name)) is not None:
+                yield field.alias or name, value
+
+    def _declare(self, data: dict[str, Any], origin: str) -> None:
+        """Validate keywords into ``self``; raise ``ScenarioError``, each line with its ``origin``, if any is wrong."""
+        names = {name: key for name, key in self.python_names.items() if key not in data}
+        table = {names.get(key, key): _python(value) for key, value in data.items()}
+        try:
+            BaseModel.__init__(self, **table)
+        except ValidationError as error:
+            raise type(self)._told(error, tables_of(table), origin) from None
+
+    @classmethod
+    def _told(cls, error: ValidationError, data: dict[str, Any], origin: str) -> ScenarioError:
+        """The error of asyncq for pydantic's."""
+        lines, more = mistakes(error, data, cls)
+        return ScenarioError([f"{origin}: {line}" for line in lines], more=more)
+
+
+def tables_of(value: Any) -> Any:
+    """``value`` with declarations, at any depth, as dicts of what was given, keys as a file spells them; a new copy."""
+    if isinstance(value, Declaration):
+        fields = type(value).model_fields
+        given = {name for name in fields if name in value.model_fields_set or name == "law"}
+        return {fields[name].alias or name: tables_of(getattr(value, name)) for name in fields if name in given}
+    if isinstance(value, Mapping):
+        return {key: tables_of(inner) for key, inner in value.items()}
+    return [tables_of(inner) for inner in value] if isinstance(value, list | tuple) else _python(value)
+
+
+def _python(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
+
+def read_text(path: str | Path, most: int) -> str:
+    """The UTF-8 text of a regular file of at most ``most`` bytes; raises ``OSError`` for any other file."""
+    status = Path(path).stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+        raise OSError(0, "it is no regular file")
+    if status.st_size > most:
+        raise OSError(0, f"it is larger than {most // 10**6:,} MB")
+    return Path(path).read_bytes().decode("utf-8-sig")
+
+
+# -- what is wrong ----------------------------------------------------------------------------------------------------
 
 _RULES = {  # pydantic's type of error: our rule and remedy
     "missing": ("is missing", "add it"),
@@ -49,7 +156,7 @@ _MISSING = {
     "root_k": "give the number of messages in an update",
     "tree": "add a [tree] table with leaves, leaf_k and root_k",
     "learner": "add a [learner] table with its work_time",
-    "after": "give the computing time between failures, such as \"6h\" or a law",
+    "after": 'give the computing time between failures, such as "6h" or a law',
     "repair": "give the time that a repair takes",
     "worker": 'name who it befalls, as in worker = "gpu[7]"',
     "from": "give the time at which it begins",
@@ -64,23 +171,25 @@ _MISSING = {
 }
 
 
-def mistakes(error: ValidationError, data: dict[str, Any], root: type[BaseModel]) -> list[str]:
-    """One line, ``key rule (got value); remedy``, for each mistake in ``data``, the tables of a ``root``."""
+def mistakes(error: ValidationError, data: dict[str, Any], root: type[BaseModel]) -> tuple[list[str], int]:
+    """One line, ``key rule (got value); remedy``, for each mistake in ``data``, the tables of a ``root``, but for no
+    more than are told; and how many more there are."""
     lines: list[str] = []
     details = [detail for detail in error.errors(include_url=False) if not _echo(detail)]
+    told = details[:MOST_TOLD]
     misspelt: set[tuple[int | str, ...]] = set()
-    for detail in details:
+    for detail in told:
         if detail["type"] == "extra_forbidden":
-            steps, law = _walk(detail["loc"][:-1], data)
-            remedy = nearest(str(detail["loc"][-1]), keys(LAWS[law] if law else table_at(root, steps)))
+            steps, table = _walk(detail["loc"][:-1], data, root)
+            remedy = nearest(str(detail["loc"][-1]), keys(table))
             misspelt.update((*steps, key) for key in re.findall(r'^did you mean "(.*)"\?$', remedy))
-    for detail in details:
-        steps, _ = _walk(detail["loc"], data)
+    for detail in told:
+        steps, _ = _walk(detail["loc"], data, root)
         if detail["type"] == "missing":  # pydantic names the field where it is missed by a validator of ours
             steps[-1] = _spelt(root, steps)
         if detail["type"] != "missing" or tuple(steps) not in misspelt:
             lines.append(_line(detail, steps, data, root))
-    return list(dict.fromkeys(lines))
+    return list(dict.fromkeys(lines)), len(details) - len(told)
 
 
 def _echo(detail: ErrorDetails) -> bool:
@@ -100,9 +209,8 @@ def _line(detail: ErrorDetails, steps: list[int | str], data: dict[str, Any], ro
                 got = bool(items(value)) or (isinstance(value, dict) and at in value)
                 value = value[at] if got else None
     elif kind == "extra_forbidden":
-        parents, law = _walk(detail["loc"][:-1], data)
+        parents, table = _walk(detail["loc"][:-1], data, root)
         steps = [*parents, detail["loc"][-1]]
-        table = LAWS[law] if law else table_at(root, parents)
         rule, remedy = "is not a known key", nearest(str(steps[-1]), keys(table))
     else:
         rule, remedy = _RULES.get(kind, ("is not valid", "see the scenario reference"))
@@ -117,21 +225,25 @@ def _line(detail: ErrorDetails, steps: list[int | str], data: dict[str, Any], ro
     return f"{_address(steps, data)} {rule}{f' (got {shown(value)})' if got else ''}; {remedy}"
 
 
-def _walk(loc: Sequence[int | str], data: Any) -> tuple[list[int | str], str]:
-    """The keys on the way to a mistake, without the law tags that pydantic adds, and the tag it ends with."""
+def _walk(loc: Sequence[int | str], data: Any, root: type[BaseModel]) -> tuple[list[int | str], type[BaseModel]]:
+    """The keys on the way to a mistake, without the tags of laws that pydantic adds, and the innermost table on it."""
     steps: list[int | str] = []
-    law = ""
+    table, laws = root, dict[Any, type[BaseModel]]()
     for step in loc:
-        if steps and not law and isinstance(data, dict) and step in LAWS and data.get("law") == step:
-            law = str(step)
+        if step in laws and isinstance(data, dict) and data.get("law") == step:
+            table, laws = laws[step], {}
         elif isinstance(data, dict | list | tuple) or not steps:
             steps.append(step)
-            law = ""
+            if not isinstance(step, int):
+                field = _field(table, step)
+                inner = _tables(field.annotation) if field else []
+                laws = {one.model_fields["law"].default: one for one in inner} if len(inner) > 1 else {}
+                table = inner[0] if len(inner) == 1 else table
             try:
                 data = data[step]
             except (KeyError, IndexError, TypeError):
                 data = None
-    return steps, law
+    return steps, table
 
 
 def _address(steps: Sequence[int | str], data: dict[str, Any]) -> str:
@@ -157,11 +269,16 @@ def table_at(root: type[BaseModel], steps: Sequence[int | str]) -> type[BaseMode
     """The innermost table on the way from a ``root`` along ``steps``, by the types of its fields."""
     table = root
     for step in steps:
-        field = next((field for name, field in table.model_fields.items() if step == (field.alias or name)), None)
+        field = _field(table, step)
         inner = _tables(field.annotation) if field else []
         if len(inner) == 1:  # none: a value or the number of an item; several: laws
             table = inner[0]
     return table
+
+
+def _field(table: type[BaseModel], key: int | str) -> FieldInfo | None:
+    """The field of a table that a file spells so."""
+    return next((field for name, field in table.model_fields.items() if key == (field.alias or name)), None)
 
 
 def _spelt(root: type[BaseModel], steps: Sequence[int | str]) -> int | str:
@@ -184,18 +301,6 @@ def keys(table: type[BaseModel]) -> list[str]:
 def is_plain_name(name: Any) -> bool:
     """Whether a pool may be called so."""
     return isinstance(name, str) and len(name) <= 64 and _NAME.fullmatch(name) is not None
-
-
-def not_toml(text: str, error: Exception) -> str:
-    """What a parser says of a ``text`` that is not TOML, with the line it means and what is wrong most often."""
-    what = " ".join(str(error).split())[:200]
-    if not (at := re.search(r" \(at (line (\d+), column (\d+))\)$", what)):
-        return f"is not TOML: {what}; correct it there"
-    column = int(at[3])
-    line = text.split("\n")[int(at[2]) - 1 : int(at[2])]
-    near = " ".join(line[0][max(0, column - 40) : column + 20].split()) if line else ""
-    remedy = 'correct it there: numbers as in 0.1, no percent sign, texts and times with a unit in quotes, as in "15ms"'
-    return f"is not TOML: {what[: at.start()]} at {at[1]}{f', near {shown(near)}' if near else ''}; {remedy}"
 
 
 # -- how a value is shown ---------------------------------------------------------------------------------------------
