@@ -16,6 +16,7 @@ DOCS = Path(__file__).parents[1] / "docs"
         "choosing-momentum.md",
         "sgd.md",
         "theory/momentum.md",
+        "theory/networks.md",
         "theory/stability.md",
         "theory/streaming-pca.md",
     ])
