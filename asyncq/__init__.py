@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from asyncq.errors import AsyncqError, DeadlockError, InputError, NoExactLaw, ScenarioError, TooShortError
     from asyncq.planner import Plan, plan
-    from asyncq.results.advice import recommend, step_sizes
+    from asyncq.results.advice import recommend, stability
     from asyncq.results.replications import Replications, replicate
     from asyncq.results.run import Run, simulate
     from asyncq.scenario import (
@@ -105,7 +105,7 @@ _HOMES = {
     "replicate": "results.replications",
     "simulate": "results.run",
     "staleness_law": "theory.queueing.exact",
-    "step_sizes": "results.advice",
+    "stability": "results.advice",
 }
 
 __all__ = [
@@ -156,12 +156,17 @@ __all__ = [
     "recommend",
     "replicate",
     "simulate",
+    "stability",
     "staleness_law",
-    "step_sizes",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "step_sizes":
+        from asyncq.errors import old_name
+
+        old_name("asyncq.step_sizes", "asyncq.stability")
+        name = "stability"
     if name in _HOMES:
         return getattr(importlib.import_module(f"asyncq.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'asyncq' has no attribute {name!r}")

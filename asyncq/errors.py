@@ -1,4 +1,4 @@
-"""Every error that asyncq raises on purpose.
+"""Every error that asyncq raises on purpose, and the warning of an old name.
 
 ::
 
@@ -12,8 +12,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+from warnings import warn
 
 __all__ = [
     "MOST_TOLD",
@@ -23,9 +24,13 @@ __all__ = [
     "NoExactLaw",
     "ScenarioError",
     "TooShortError",
+    "old_attributes",
+    "old_name",
+    "old_names",
     "printable",
 ]
 
+T = TypeVar("T")
 MOST_TOLD = 100  # mistakes in one error
 
 
@@ -84,3 +89,40 @@ class NoExactLaw(AsyncqError):
         super().__init__(f"{reason}; nearest scenario with an exact law: {nearest}" if nearest else reason)
         self.reason = reason
         self.nearest = nearest
+
+
+def old_name(old: str, new: str) -> None:
+    """Warn the caller's caller that ``old`` is now ``new``."""
+    warn(f"{old} is now {new}; the old name goes in the next release", DeprecationWarning, stacklevel=3)
+
+
+def old_attributes(**new: str) -> Callable[[type[T]], type[T]]:
+    """Decorate a class whose attributes were renamed, as ``old="new"``, or became methods, as ``old="new()"``."""
+
+    def decorated(cls: type[T]) -> type[T]:
+        for old, name in new.items():
+            setattr(cls, old, _alias(cls.__name__, old, name))
+        return cls
+
+    return decorated
+
+
+def _alias(cls: str, old: str, new: str) -> property:
+    def value(self: Any) -> Any:
+        old_name(f"{cls}.{old}", f"{cls}.{new}")
+        found = getattr(self, new.removesuffix("()"))
+        return found() if new.endswith("()") else found
+
+    return property(value, doc=f"The old name of :attr:`{new}`.")
+
+
+def old_names(module: dict[str, Any], **new: str) -> Callable[[str], Any]:
+    """Make the ``__getattr__`` of a module (its ``globals()``) whose names were changed, as ``old="new"``."""
+
+    def value(name: str) -> Any:
+        if name not in new:
+            raise AttributeError(f"module {module['__name__']!r} has no attribute {name!r}")
+        old_name(f"{module['__name__']}.{name}", new[name])
+        return module[new[name]]
+
+    return value

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from asyncq.errors import ScenarioError
 from asyncq.jsonable import dumps
-from asyncq.protocols.state import KIND_NAMES
+from asyncq.protocols.state import FATES
 from asyncq.staleness import StalenessLaw
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from asyncq.papers.claim import Reproduction
     from asyncq.results.run import Run
     from asyncq.results.timeline import Timeline
+    from asyncq.statistics.fit.fitting import Fitted
     from asyncq.theory.prediction import Prediction
-    from asyncq.theory.queueing.pipeline import Schedule
+    from asyncq.theory.queueing.pipeline import PipelineSchedule
     from asyncq.theory.recommendation.landscape import Budget, Landscape
     from asyncq.theory.recommendation.recommendation import Recommendation
     from asyncq.theory.stability import StepSizes
@@ -62,18 +63,18 @@ def write_summary(summary: dict[str, Any], folder: Path) -> None:
     _write_json(summary, folder / "summary.json")
 
 
-def write_run(run: Run, folder: Path) -> None:
+def write_run(run: Run, folder: Path, *, laws: Sequence[Fitted] = ()) -> None:
     """summary.json, staleness.csv, the figures, and trace.csv if the run kept its rows."""
     from asyncq import plots
 
-    write_summary(run.to_dict(), folder)
+    write_summary(run.to_dict(laws=laws), folder)
     _write_law(run.staleness.law, folder)
     figures = {
-        "staleness": plots.staleness(run),
+        "staleness": plots.staleness(run, laws),
         "momentum": plots.momentum(run.scenario.name, run.momentum),
-        "survival": plots.survival(run),
+        "survival": plots.survival(run, laws),
         "autocorrelation": plots.autocorrelation(run),
-        "warm-up": plots.warm_up(run),
+        "warm-up": plots.warmup(run),
         "workers": plots.workers(run),
     }
     if run.over_time is not None:
@@ -82,13 +83,13 @@ def write_run(run: Run, folder: Path) -> None:
         _write_figure(figure, folder, name)
     if run.trace is not None:
         trace = run.trace
-        kinds = (KIND_NAMES[kind] for kind in trace.kind.tolist())
+        fates = (FATES[fate] for fate in trace.fate.tolist())
         columns = {
             "seconds": trace.time.tolist(),
             "worker": trace.worker.tolist(),
             "staleness": trace.staleness.tolist(),
             "read": trace.read.tolist(),
-            "kind": kinds,
+            "kind": fates,
             **{name: column.tolist() for name, column in trace.topology().items()},
         }
         _write_csv(folder / "trace.csv", tuple(columns), zip(*columns.values(), strict=True))
@@ -137,7 +138,7 @@ def write_timeline(timeline: Timeline, folder: Path) -> None:
     _write_figure(plots.timeline(timeline), folder, "timeline")
 
 
-def write_schedule(schedule: Schedule, folder: Path) -> None:
+def write_schedule(schedule: PipelineSchedule, folder: Path) -> None:
     """timeline.png and timeline.svg of a pipeline."""
     from asyncq import plots
 

@@ -56,11 +56,11 @@ def test_the_budget_bounds_the_sum_of_all_staleness(budget, discard, limit, law)
     open_ages = engine.version - engine.open_reads
     assert (rows.staleness >= 0).all()
     assert int(rows.staleness.sum()) + int(open_ages.sum()) <= budget * 3 * engine.version
-    assert np.count_nonzero(rows.kind == COMMITTED) == 3 * engine.version
+    assert np.count_nonzero(rows.fate == COMMITTED) == 3 * engine.version
     assert engine.open_reads.size <= (budget + 1) * 3
     if discard is not None:
-        assert (rows.staleness[rows.kind == DROPPED] > discard).all()
-        assert rows.staleness[rows.kind == COMMITTED].max() <= discard
+        assert (rows.staleness[rows.fate == DROPPED] > discard).all()
+        assert rows.staleness[rows.fate == COMMITTED].max() <= discard
 
 
 @pytest.mark.parametrize("law", ["uniform", "empirical", "deterministic"])
@@ -193,7 +193,7 @@ def test_waste_is_the_time_of_the_samples_that_were_dropped():
     keeping, dropping = traced(staleness_budget=4), traced(staleness_budget=4, discard_older_than=1)
     assert keeping.learner.wasted_samples == keeping.learner.wasted_time == 0
     spent, learner = dropping.machine_time, dropping.learner
-    finished = np.count_nonzero(dropping.trace.kind == COMMITTED) + np.count_nonzero(dropping.trace.kind == DROPPED)
+    finished = np.count_nonzero(dropping.trace.fate == COMMITTED) + np.count_nonzero(dropping.trace.fate == DROPPED)
     assert spent.work + spent.dropped == pytest.approx(finished * 1.0, rel=0.03)  # E[W] is 1
     assert learner.wasted_time == spent.dropped / sum(spent)
     assert spent.dropped / (spent.work + spent.dropped) > 1.2 * learner.wasted_samples > 0
@@ -204,8 +204,8 @@ def test_the_last_version_is_never_older_than_the_first():
     trace, last = run.trace, run.learner.last
     assert (trace.last_staleness <= trace.staleness).all()
     assert (trace.last_staleness >= 0).all()
-    kept = trace.kind == COMMITTED
-    late = trace.last_staleness[kept][-run.collected.rows :]
+    kept = trace.fate == COMMITTED
+    late = trace.last_staleness[kept][-run._collected.rows :]
     assert last.mean == pytest.approx(late.mean(), rel=1e-12)
     assert last.maximum == late.max()
     assert last.quantiles["99%"] == int(np.quantile(late, 0.99, method="inverted_cdf"))
@@ -227,7 +227,7 @@ def test_the_report_says_what_the_budget_bounds():
     assert run.to_dict()["staleness"]["maximum"] == run.staleness.maximum == 4
     assert told["last"]["maximum"] <= 4
     assert 0 < told["wasted_samples"] < told["wasted_time"] < told["utilisation"]["mean"]
-    assert run.synchronous is None
+    assert run.synchronous_rate is None
 
 
 def test_wherever_the_budget_is_printed_it_is_said_to_be_of_the_mean():

@@ -14,7 +14,7 @@ from cases import LAWS, scenario
 from click.testing import CliRunner
 
 import asyncq
-from asyncq import Scenario, StalenessLaw, exponential_workers, recommend, simulate, staleness_law, step_sizes
+from asyncq import Scenario, StalenessLaw, exponential_workers, recommend, simulate, stability, staleness_law
 from asyncq.cli import main
 from asyncq.errors import ScenarioError
 from asyncq.results.advice import basis_of
@@ -120,8 +120,8 @@ def test_the_optimizer_of_the_scenario_is_the_default():
 
 def test_a_scenario_without_a_law_is_simulated_reproducibly():
     case = scenario(workers=3, server={"service_time": 0.5}, run={"updates": 4000})
-    one, two = (step_sizes(case, seed=5) for _ in range(2))
-    assert one == two == step_sizes(simulate(case, seed=5))
+    one, two = (stability(case, seed=5) for _ in range(2))
+    assert one == two == stability(simulate(case, seed=5))
     assert "seed 5" in one.basis
     found = recommend(simulate(case, seed=5), **PROBLEM)
     assert found.basis == one.basis
@@ -150,7 +150,7 @@ def test_staying_synchronous_is_an_answer():
 
 def test_step_sizes_of_a_pool_are_exact():
     pool = exponential_workers(8)
-    found = step_sizes(scenario(), momentum=0.5)
+    found = stability(scenario(), momentum=0.5)
     assert found.exact
     assert found.mean_square == pool.threshold(0.5)
     assert found.expectation == pool.expectation_threshold(0.5)
@@ -160,22 +160,22 @@ def test_step_sizes_of_a_pool_are_exact():
     assert half.step == pytest.approx(found.mean_square / 2)
     assert half.mean_square == pool.rate(half.step, 0.5)
     assert half.noise_floor == pool.noise_floor(half.step, 0.5)
-    damped = step_sizes(scenario(), momentum=0.5, variant="dampened", steps=[2 * half.step])
+    damped = stability(scenario(), momentum=0.5, variant="dampened", steps=[2 * half.step])
     assert damped.mean_square == pytest.approx(2 * found.mean_square)
     assert damped.steps[0].mean_square == pytest.approx(half.mean_square)
     assert damped.steps[0].noise_floor == pytest.approx(half.noise_floor)
 
 
 def test_step_sizes_of_a_law():
-    found = step_sizes(StalenessLaw.constant(4), steps=[0.1, 1.0])
+    found = stability(StalenessLaw.constant(4), steps=[0.1, 1.0])
     assert found.exact
     assert found.mean_square == pytest.approx(2 * math.sin(math.pi / 18))  # [Edge] eq. 6
     assert found.steps[0].noise_floor < math.inf
     assert found.steps[1].noise_floor == math.inf
     assert json.loads(json.dumps(found.to_dict()))["steps"][1]["noise_floor"] is None
-    assert not step_sizes(scenario(), variant="shifted", momentum=0.3).exact
+    assert not stability(scenario(), variant="shifted", momentum=0.3).exact
     with pytest.raises(ScenarioError, match="between -1 and 1"):
-        step_sizes(scenario(), momentum=1.0)
+        stability(scenario(), momentum=1.0)
 
 
 @pytest.mark.parametrize("momentum", [-0.5, 0.0, 0.5])
@@ -332,6 +332,6 @@ def test_nothing_heavy_is_imported():
 
 
 def test_the_names_are_exported():
-    for name in ("recommend", "step_sizes", "predict", "staleness_law", "exponential_workers"):
+    for name in ("recommend", "stability", "predict", "staleness_law", "exponential_workers"):
         assert callable(getattr(asyncq, name))
     assert np.isfinite(asyncq.predict(scenario()).mean)

@@ -148,11 +148,11 @@ def interrupted(*options: str):
     command = ["simulate", QUICK, "--updates", "100000000", "--seed", "1", *options]
     code = (
         "import sys; from asyncq import cli; from asyncq.results import run\n"
-        "fold, chunks = run.Series.fold, []\n"
+        "fold, chunks = run.Collector.fold, []\n"
         "def announced(*a):\n"
         "    fold(*a); chunks.append(1)\n"
         "    if len(chunks) == 3: print('running', file=sys.stderr, flush=True)\n"
-        f"run.Series.fold = announced; cli.main({command!r})"
+        f"run.Collector.fold = announced; cli.main({command!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
     assert process.stderr.readline().strip() == b"running"

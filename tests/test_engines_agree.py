@@ -369,7 +369,7 @@ def test_an_edited_rule_is_seen_by_the_next_process(tmp_path):
     """The cache is keyed by the sources that the kernel is made of."""
     package = shutil.copytree(Path(asyncq.__file__).parent, tmp_path / "asyncq", ignore=shutil.ignore_patterns("*.nb?"))
     here = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parent}"}
-    code = QUICK + "import asyncq; print(asyncq.__file__, run.updates, sum(run.kinds.values()))"
+    code = QUICK + "import asyncq; print(asyncq.__file__, run.updates, sum(run.gradients.values()))"
     before = python(code, **here).split()
     rules = package / "protocols" / "steps.py"
     text = rules.read_text()

@@ -132,7 +132,7 @@ def test_groups_of_four_exponential_machines_are_not_geometric():
     assert law.mean == pytest.approx(3, abs=1e-6)
     assert law.total_variation(StalenessLaw.geometric(workers=4)) > 0.25
     run = simulate(case, engine="simpy", updates=60_000, seed=1)
-    rows = run.kinds["committed"]
+    rows = run.gradients["committed"]
     seen = np.pad(run.staleness.pmf, (0, 40))[:8]
     # 8 cells at 5.5 standard errors of independent rows: false alarm below 1e-6
     assert np.all(np.abs(seen - law.pmf[:8]) < 5.5 * np.sqrt(law.pmf[:8] * (1 - law.pmf[:8]) / rows))

@@ -44,7 +44,7 @@ def rows(case: Any, updates: int, until: float = float("inf")) -> list[tuple[flo
     network = Network.of(case)
     engine = SimpyEngine(network, Variates(network.laws, seed=0))
     seen = Chunk.join([chunk.copy() for chunk in engine.chunks(updates, until)])
-    columns = (seen.time, seen.worker, seen.read, seen.staleness, seen.kind)
+    columns = (seen.time, seen.worker, seen.read, seen.staleness, seen.fate)
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
@@ -145,7 +145,7 @@ def test_work_that_never_outlasts_a_failure_is_told():
 def test_a_drawing_shows_repairs():
     drawn = timeline(three(outage=[window("B", 1, 4)]), updates=5, seed=0)
     assert [(s.began, s.ended) for s in drawn.spans if s.stage == "repair"] == [(1, 4)]
-    assert [g.kind for g in drawn.gradients].count("lost") == 1
+    assert [g.fate for g in drawn.gradients].count("lost") == 1
 
 
 # -- conservation, in integers ----------------------------------------------------------------------------------------
@@ -169,9 +169,9 @@ def test_staleness_and_open_ages_add_up_to_who_was_up(law):
     downs = np.array(away)
     last = [steps[-1] for steps in own]
     still = np.array([one.ended for one, then in zip(last, now, strict=True) if one.lost and one.began == then.began])
-    made = seen.time[seen.kind == COMMITTED]
+    made = seen.time[seen.fate == COMMITTED]
     down = ((downs[:, 0] <= made[:, None]) & (made[:, None] < downs[:, 1])).sum() + (still <= made[:, None]).sum()
-    assert (seen.kind == LOST).sum() > 100
+    assert (seen.fate == LOST).sum() > 100
     left = int(seen.staleness.sum()) + int((engine.version - engine.open_reads).sum())
     assert left == 5 * engine.version - int(down)
     assert sum(engine.machine_time) == pytest.approx(6 * engine.now)
@@ -245,7 +245,7 @@ def test_a_textbook_program_agrees():
     twins = [Twin(8, seed, 60.0) for seed in range(10)]
     for mine, theirs in (
         ([run.updates for run in runs], [twin.version for twin in twins]),
-        ([run.kinds["lost"] for run in runs], [twin.lost for twin in twins]),
+        ([run.gradients["lost"] for run in runs], [twin.lost for twin in twins]),
         ([run.staleness.mean for run in runs], [np.mean(twin.staleness) for twin in twins]),
     ):
         error = (np.var(mine, ddof=1) / 10 + np.var(theirs, ddof=1) / 10) ** 0.5
@@ -355,8 +355,8 @@ def test_one_of_sixteen_is_preempted():
     means = []
     for seed in range(8):
         trace = simulate(case, seed=seed, trace=True).trace
-        applied = trace.kind == COMMITTED
-        assert (trace.kind == LOST).sum() == 1
+        applied = trace.fate == COMMITTED
+        assert (trace.fate == LOST).sum() == 1
         parts = (0, outage.begins), (outage.begins + 2, outage.until), (outage.until + 2, case.run.until)
         masks = [applied & (trace.time > low) & (trace.time <= high) for low, high in parts]
         means.append([trace.staleness[mask].mean() for mask in masks])

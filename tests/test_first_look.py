@@ -19,7 +19,7 @@ TODAY = {"momentum": 0.9, "learning_rate": 0.1}
 
 
 def test_the_exact_process_is_taken_where_there_is_one():
-    look = predict(scenario(optimizer=TODAY)).recommendation
+    look = predict(scenario(optimizer=TODAY)).learning_rate_limit
     sharpness = (1 + math.sqrt(0.9)) ** 2 / 0.1
     assert look.exact
     assert look.sharpness == pytest.approx(sharpness)
@@ -29,12 +29,12 @@ def test_the_exact_process_is_taken_where_there_is_one():
     assert look.ceiling_at_explicit == pytest.approx(exponential_workers(8).threshold(look.explicit) / sharpness)
     assert not look.is_stable
     run = simulate(scenario(optimizer=TODAY), updates=3000, seed=1)
-    assert run.recommendation.ceiling == look.ceiling
+    assert run.learning_rate_limit.ceiling == look.ceiling
     assert json.loads(json.dumps(run.to_dict()))["recommendation"]["ceiling"] == look.ceiling
 
 
 def test_one_worker_is_stable_as_it_is():
-    look = predict(scenario(workers=1, optimizer=TODAY)).recommendation
+    look = predict(scenario(workers=1, optimizer=TODAY)).learning_rate_limit
     assert look.is_stable
     assert look.ceiling == pytest.approx(2 * 1.9 / look.sharpness)
 
@@ -42,18 +42,18 @@ def test_one_worker_is_stable_as_it_is():
 def test_a_law_otherwise():
     case = scenario({"law": "gamma", "mean": 1.0, "cv": 0.5}, workers=3, optimizer=TODAY)
     run = simulate(case, updates=3000, seed=1)
-    assert not run.recommendation.exact
+    assert not run.learning_rate_limit.exact
     edge = threshold(run.staleness.law, momentum=0.9)
-    assert run.recommendation.ceiling == pytest.approx(edge / run.recommendation.sharpness)
+    assert run.learning_rate_limit.ceiling == pytest.approx(edge / run.learning_rate_limit.sharpness)
     assert first_look(scenario(1.0, optimizer=TODAY), StalenessLaw.constant(7)).exact
 
 
 def test_where_nothing_can_be_said():
-    assert predict(scenario()).recommendation is None
-    assert predict(scenario(optimizer={"momentum": 0.9})).recommendation is None
-    assert predict(scenario(optimizer={"momentum": 0.0, "learning_rate": 0.1})).recommendation is None
+    assert predict(scenario()).learning_rate_limit is None
+    assert predict(scenario(optimizer={"momentum": 0.9})).learning_rate_limit is None
+    assert predict(scenario(optimizer={"momentum": 0.0, "learning_rate": 0.1})).learning_rate_limit is None
     gamma = {"law": "gamma", "mean": 1.0, "cv": 0.5}
-    assert predict(scenario(gamma, workers=200, optimizer=TODAY)).recommendation is None  # too long a law
+    assert predict(scenario(gamma, workers=200, optimizer=TODAY)).learning_rate_limit is None  # too long a law
     late = first_look(scenario(1.0, optimizer={"momentum": 0.01, "learning_rate": 0.1}), StalenessLaw.constant(400))
     assert late.explicit < -0.98
     assert late.ceiling < late.ceiling_at_zero * 1.02

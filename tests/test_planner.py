@@ -271,7 +271,7 @@ def test_what_is_written(tmp_path: Path, plain: Plan) -> None:
     assert json.loads((tmp_path / "plan.json").read_text())["winner"] == found.to_dict()["winner"]
     assert markdown(found).count("\n| ") >= len(found.rows)
     assert all(row.name in render(found, ascii_only=True) for row in found.rows)
-    frame = found.frame()
+    frame = found.to_frame()
     assert list(frame["name"]) == [row.name for row in found.rows]
     assert frame["staleness.mean"].iloc[0] == pytest.approx(3.0)
 

@@ -16,7 +16,7 @@ from scipy import integrate, stats
 from asyncq import Scenario, plan
 from asyncq.planner import decision
 from asyncq.planner.candidates import candidates
-from asyncq.planner.confirmation import Confirmation, _reached
+from asyncq.planner.confirmation import ConfirmedUpdates, _reached
 from asyncq.planner.hardware import known
 from asyncq.planner.regimes import _useful
 from asyncq.plots.plan import efficiency
@@ -78,8 +78,8 @@ def test_what_asynchrony_gains_is_the_mean_of_the_largest_less_one() -> None:
 # -- intervals and comparisons ----------------------------------------------------------------------------------------
 
 
-def confirmation(values: np.ndarray[Any, Any]) -> Confirmation:
-    return Confirmation(float(np.exp(values.mean())), None, values, values.size, None, False)  # type: ignore[arg-type]
+def confirmation(values: np.ndarray[Any, Any]) -> ConfirmedUpdates:
+    return ConfirmedUpdates(float(np.exp(values.mean())), None, values, values.size, None, False)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_the_keys_of_the_page_are_the_keys_of_the_report(pair: Any) -> None:
     assert all(sorted(listed["candidates"]) == sorted(row) for row in told["candidates"])
     assert listed["updates_to_target"] == list(told["candidates"][0]["updates_to_target"])
     assert all(listed["sensitivity"] == list(item) for item in told["sensitivity"])
-    assert {column.partition(".")[0] for column in pair.frame()} == set(listed["candidates"])
+    assert {column.partition(".")[0] for column in pair.to_frame()} == set(listed["candidates"])
 
 
 def test_a_cv_that_is_halved_leaves_constant_work_constant() -> None:

@@ -62,7 +62,7 @@ def rows(a_case: Scenario, updates: int, uniforms: tuple[float, ...] = UNIFORMS)
     laws[network.choice] = Given(uniforms)  # type: ignore[call-overload]
     engine = SimpyEngine(replace(network, laws=tuple(laws)), Variates(laws, seed=0))
     seen = Chunk.join([chunk.copy() for chunk in engine.chunks(updates)])
-    columns = (seen.time, seen.worker, seen.read, seen.staleness, seen.kind, seen.client)
+    columns = (seen.time, seen.worker, seen.read, seen.staleness, seen.fate, seen.client)
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
@@ -295,9 +295,9 @@ def test_calls_and_throughput_are_the_chain_s_for_any_law(kind, mixed):
     parameters = {"k": 4} if kind == "k-batch-async" else {}
     made = case(*classes, concurrency=6, kind=kind, **parameters)
     calls, _ = chain(6, clients, means, availability)
-    assert predict(made).gradients.mean == pytest.approx(calls.sum(), rel=1e-9)
+    assert predict(made).gradient_rate.mean == pytest.approx(calls.sum(), rel=1e-9)
     seen = [simulate(made, updates=2000 if kind == "asynchronous" else 500, seed=seed) for seed in range(12)]
-    assert near([run.gradients.mean for run in seen], calls.sum())
+    assert near([run.gradient_rate.mean for run in seen], calls.sum())
     for one in range(3):
         share = calls[one] / calls.sum()
         assert near([of_class(run, f"c{one}").calls.mean for run in seen], share)
@@ -336,7 +336,7 @@ def test_the_share_that_is_lost_by_clients_that_go():
     _, busy = chain(5, [4, 4], [3.0 * (1 - stay), 0.3], [1.0, 1.0])
     assert exact.busy == pytest.approx(busy, rel=1e-9)
     seen = [simulate(made, updates=3000, seed=seed) for seed in range(12)]
-    assert near([1 - of_class(run, "a").heard.mean for run in seen], 1 - stay)
+    assert near([1 - of_class(run, "a").acceptance.mean for run in seen], 1 - stay)
     assert near([run.throughput.mean for run in seen], exact.arrivals.sum())
 
 
@@ -407,7 +407,7 @@ def test_a_textbook_program_agrees():
 
     for mine, theirs in (
         ([run.seconds for run in runs], [twin.env.now for twin in twins]),
-        ([run.kinds["lost"] for run in runs], [twin.gone for twin in twins]),
+        ([run.gradients["lost"] for run in runs], [twin.gone for twin in twins]),
         (
             [of_class(run, "slow").applied.mean for run in runs],
             [np.mean([who == "slow" for who, _ in twin.rows]) for twin in twins],
@@ -433,7 +433,7 @@ def test_shares_are_of_everything():
     assert [one.name for one in classes] == ["F", "S", "gpu"]
     assert sum(one.calls.mean for one in classes) == pytest.approx(1)
     assert sum(one.applied.mean for one in classes) == pytest.approx(1)
-    applied = np.array([one.applied.mean for one in classes]) * run.kinds["committed"]
+    applied = np.array([one.applied.mean for one in classes]) * run.gradients["committed"]
     means = [one.staleness.mean for one in classes]
     assert applied @ means / applied.sum() == pytest.approx(run.staleness.mean, rel=0.02)
     text = render(run)

@@ -48,7 +48,7 @@ def run_of(law="exponential", *, workers=WORKERS, gradients=GRADIENTS, seed=None
 
 def committed(run, *, cold=True):
     """Staleness of committed gradients, without the first twentieth."""
-    kept = run.trace.staleness[run.trace.kind == list(run.kinds).index("committed")]
+    kept = run.trace.staleness[run.trace.fate == list(run.gradients).index("committed")]
     return kept[kept.size // 20 if cold else 0 :]
 
 
@@ -182,17 +182,17 @@ class TestReadsFollowFromTheOrderOfCommits:
     def test_bounded_judges_each_gradient_by_its_staleness(self, law, maximum, policy):
         protocol = {"kind": "bounded", "maximum_staleness": maximum, "policy": policy}
         run = run_of(law, protocol=protocol, gradients=1_000, run={"warmup": "none"})
-        trace, kinds = run.trace, list(run.kinds)
+        trace, kinds = run.trace, list(run.gradients)
         other = kinds.index({"reject": "dropped", "downweight": "downweighted"}[policy])
         last, version = np.zeros(WORKERS, dtype=int), 0
         for row, who in enumerate(trace.worker.tolist()):
             late = version - last[who] > maximum
             assert (trace.read[row], trace.staleness[row]) == (last[who], version - last[who])
-            assert trace.kind[row] == (other if late else kinds.index("committed"))
+            assert trace.fate[row] == (other if late else kinds.index("committed"))
             version += not (late and policy == "reject")
             last[who] = version
-        counts = dict(zip(kinds, np.bincount(trace.kind, minlength=len(kinds)).tolist(), strict=True))
-        assert run.kinds == counts
+        counts = dict(zip(kinds, np.bincount(trace.fate, minlength=len(kinds)).tolist(), strict=True))
+        assert run.gradients == counts
         assert version == run.updates == 1_000
         assert 0 < counts[kinds[other]] < trace.time.size
 
@@ -343,7 +343,7 @@ class TestTimePerUpdate:
     def test_of_synchronous_is_the_slowest_worker(self, law):
         run = run_of(law, protocol={"kind": "synchronous"}, per_update=WORKERS, gradients=30_000)
         assert close(from_interval(run.throughput), 1 / order_statistic(WORK[law], WORKERS, WORKERS))
-        assert close(from_interval(run.gradients), WORKERS / order_statistic(WORK[law], WORKERS, WORKERS))
+        assert close(from_interval(run.gradient_rate), WORKERS / order_statistic(WORK[law], WORKERS, WORKERS))
 
     @pytest.mark.parametrize("kind", ["k-sync", "backup-workers"])
     @pytest.mark.parametrize("k", [1, 2, 5])
@@ -391,12 +391,12 @@ class TestTimePerUpdate:
         rate = chance @ (rates[0] * (lead < bound + 1) + rates[1] * (lead > -bound - 1))
         if rates[0] == rates[1]:
             assert rate == pytest.approx(2 * (2 * bound + 2) / (2 * bound + 3))
-        assert close(from_interval(two_workers(*rates, bound=bound).gradients), rate)
+        assert close(from_interval(two_workers(*rates, bound=bound).gradient_rate), rate)
 
     @pytest.mark.parametrize("law", WORK)
     def test_stale_synchronous_with_bound_0_keeps_the_pace_of_synchronous(self, law):
         run = run_of(law, protocol={"kind": "stale-synchronous", "bound": 0})
-        assert close(from_interval(run.gradients), WORKERS / order_statistic(WORK[law], WORKERS, WORKERS))
+        assert close(from_interval(run.gradient_rate), WORKERS / order_statistic(WORK[law], WORKERS, WORKERS))
 
     def test_of_two_round_robin_workers_is_two_thirds_of_their_exponential_work(self):
         """The gap D between updates obeys D' = max(0, W - D): 0 with probability 1/3, exponential otherwise."""
@@ -525,7 +525,7 @@ class TestDropping:
         trace, took = run.trace, np.zeros(run.trace.time.size)
         for one in range(WORKERS):
             took[trace.worker == one] = np.diff(trace.time[trace.worker == one], prepend=0.0)
-        dropped = trace.kind == list(run.kinds).index("dropped")
+        dropped = trace.fate == list(run.gradients).index("dropped")
         assert run.machine_time.dropped == pytest.approx(took[dropped].sum(), rel=1e-9)
         assert run.machine_time.work == pytest.approx(took[~dropped].sum(), rel=1e-9)
 
@@ -535,14 +535,14 @@ class TestDropping:
         dropped (a > m), with probability 1/2 each way: dropped share 1/(2^(m+1) + 1) of all gradients."""
         protocol = {"kind": "bounded", "maximum_staleness": maximum, "policy": "reject"}
         run = run_of(workers=2, protocol=protocol)
-        dropped = run.trace.kind == list(run.kinds).index("dropped")
+        dropped = run.trace.fate == list(run.gradients).index("dropped")
         assert close(ratio(dropped[1_000:]), 1 / (2 ** (maximum + 1) + 1))
 
     @pytest.mark.parametrize("law", CONTINUOUS)
     def test_staleness_is_conserved_whoever_is_dropped(self, law):
         """Each update ages the M - 1 others: all the staleness, of dropped gradients too, is M - 1 an update."""
         run = run_of(law, protocol={"kind": "bounded", "maximum_staleness": 4, "policy": "reject"}, gradients=4_000)
-        kept = run.trace.kind == list(run.kinds).index("committed")
+        kept = run.trace.fate == list(run.gradients).index("committed")
         assert close(ratio(run.trace.staleness[500:], kept[500:]), WORKERS - 1)
 
     def test_down_weighting_changes_no_staleness(self):

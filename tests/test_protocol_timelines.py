@@ -58,7 +58,7 @@ def rows(case: Any, updates: int) -> list[tuple[float, int, int, int, int]]:
     """What the engine says until ``updates`` updates were made."""
     trace = simulate(case, updates=updates, seed=0, trace=True, engine="simpy").trace
     assert trace is not None
-    columns = (trace.time, trace.worker, trace.read, trace.staleness, trace.kind)
+    columns = (trace.time, trace.worker, trace.read, trace.staleness, trace.fate)
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 

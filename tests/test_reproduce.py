@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from asyncq.cli import main
 from asyncq.errors import ScenarioError
 from asyncq.papers import CLAIMS, giladi, registry, reproduce
-from asyncq.papers.claim import Claim, Comparison, Findings, Panel, line, verdict
+from asyncq.papers.claim import Comparison, Findings, Panel, PaperClaim, line, verdict
 from asyncq.theory.descent import characteristic
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -26,9 +26,9 @@ def call(*arguments: object):
     return CliRunner().invoke(main, ["reproduce", *map(str, arguments)], catch_exceptions=False)
 
 
-def invented(name: str, *comparisons: Comparison) -> Claim:
+def invented(name: str, *comparisons: Comparison) -> PaperClaim:
     panel = Panel("title", "x", "y", (line("a", [0, 1], [1, 2]), line("b", [0, 1], [1, 2], "paper")))
-    return Claim(
+    return PaperClaim(
         name, "[None]", "Figure 0", "Says.", "Set.", lambda seed, _: Findings(comparisons, (panel,)), exact=True
     )
 

@@ -66,7 +66,7 @@ class Program:
 def same_rows(program: Program, seed: int, expected: list[tuple[Any, ...]], *columns: str, **arguments: Any) -> None:
     trace = simulate(program.scenario, seed=seed, engine="simpy", trace=True, **arguments).trace
     names = ("worker", "read", "staleness", *columns)
-    seen = zip(*(getattr(trace, name).tolist() for name in names), [FATES[kind] for kind in trace.kind], strict=True)
+    seen = zip(*(getattr(trace, name).tolist() for name in names), [FATES[kind] for kind in trace.fate], strict=True)
     assert list(seen) == [(*row[1:4], *row[5:], row[4]) for row in expected]
     assert np.allclose(trace.time, [row[0] for row in expected], rtol=1e-9, atol=0)
 

@@ -20,7 +20,7 @@ from asyncq.errors import NoExactLaw
 from asyncq.files import write_run
 from asyncq.results.timeline import timeline
 from asyncq.sgd.schedule import schedule_of
-from asyncq.statistics.collect.series import Series
+from asyncq.statistics.collect.series import Collector
 from asyncq.statistics.precision import PrecisionRule
 from asyncq.system.network import Network
 from asyncq.system.variates import Variates
@@ -263,13 +263,13 @@ def test_a_precision_and_a_warm_up_are_kept_to():
     assert run.updates < 60_000
     assert run.warmup == 300
     assert run.precision <= 0.05
-    assert sum(run.kinds.values()) == pytest.approx(run.updates - 300, abs=8)
+    assert sum(run.gradients.values()) == pytest.approx(run.updates - 300, abs=8)
 
 
 def test_the_precision_is_that_of_the_worst_shard():
     """The widest interval of any shard, each looked at by itself."""
     network = Network.of(scenario(server={"service_time": SERVICE, "shards": 3}))
-    series = Series(network, warmup=0)
+    series = Collector(network, warmup=0)
     for chunk in SimpyEngine(network, Variates(network.laws, seed=4)).chunks(5000):
         series.fold(chunk)
     widths = []

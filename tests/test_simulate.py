@@ -45,7 +45,7 @@ def test_a_law_that_is_neither_geometric_nor_a_delay_says_first_order_only():
     # theory.md section 3.1: q_0 = sum p_i^2
     rates = np.repeat([4.0, 0.25], 4)
     q0 = float(((rates / rates.sum()) ** 2).sum())
-    error = (q0 * (1 - q0) / sum(run.kinds.values())) ** 0.5
+    error = (q0 * (1 - q0) / sum(run.gradients.values())) ** 0.5
     assert abs(run.staleness.pmf[0] - q0) < 4.5 * error  # false alarm 7e-6
 
 
@@ -67,7 +67,7 @@ def test_real_step_times():
     assert run.staleness.mean == pytest.approx(31, abs=0.05)
     assert 4.6 < run.staleness.sd < 5.4
     assert run.fit.verdict == "rejected"
-    assert run.gradients.mean / run.synchronous.mean == pytest.approx(1.38, abs=0.02)
+    assert run.gradient_rate.mean / run.synchronous_rate.mean == pytest.approx(1.38, abs=0.02)
     assert "1.38 times synchronous" in render(run)
 
 
@@ -120,10 +120,10 @@ def test_a_run_without_a_seed_records_the_one_it_drew():
 def test_fitted_laws_are_shown_with_parameters_and_standard_errors():
     """The mean of a Poisson law is estimated by that of the rows, whose interval the report has anyway."""
     run = simulate(scenario(), updates=5000, seed=1)
-    poisson = next(law for law in run.laws if law.family == "poisson")
+    poisson = next(law for law in run.fit_laws() if law.family == "poisson")
     assert poisson.parameters["mean"] == pytest.approx(run.staleness.mean)
-    shown = " ".join(render(run).split())
-    for law in run.laws:
+    shown = " ".join(render(run, laws=run.fit_laws()).split())
+    for law in run.fit_laws():
         for name, value in law.parameters.items():
             error = "" if law.standard_errors is None else f" ({law.standard_errors[name]:.2g})"
             assert f" {name} {value:.4g}{error}" in shown

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncq.engines.rows import Chunk
-from asyncq.protocols.state import CANCELLED, COMMITTED, DOWNWEIGHTED, DROPPED, KIND_NAMES
+from asyncq.protocols.state import CANCELLED, COMMITTED, DOWNWEIGHTED, DROPPED, FATES
 from asyncq.statistics.collect.accumulate import BATCHES, BLOCK_ROWS, PARTS, SAMPLE, Accumulator, Collected
 from asyncq.statistics.fit.goodness import fit_geometric
 from asyncq.statistics.intervals import ratio_of_batches
@@ -21,7 +21,7 @@ NETWORK = Network.of(scenario(workers=4, server={"service_time": 1.0}))
 BATCHED = Network.of(scenario(workers=4, server={"service_time": 1.0}, protocol={"kind": "k-batch-async", "k": 3}))
 
 
-def rows(staleness, rng, kinds=None, k=1) -> Chunk:
+def rows(staleness, rng, fates=None, k=1) -> Chunk:
     n = len(staleness)
     version = np.arange(n) // k
     return Chunk(
@@ -29,7 +29,7 @@ def rows(staleness, rng, kinds=None, k=1) -> Chunk:
         worker=rng.integers(4, size=n),
         staleness=staleness,
         read=version - staleness,
-        kind=np.zeros(n, dtype=np.int64) if kinds is None else kinds,
+        fate=np.zeros(n, dtype=np.int64) if fates is None else fates,
         visits=np.arange(1, n + 1),
         waited=np.cumsum(rng.random(n)),
         busy=np.cumsum(rng.random(n)),
@@ -57,16 +57,16 @@ def folded(chunk: Chunk, cuts, warmup: int, compiled: bool = False, network: Net
 )
 def test_sums_do_not_depend_on_where_chunks_are_cut(seed, n, cuts, warmup, mixed, compiled, far):
     rng = np.random.default_rng(seed)
-    kinds = rng.choice([COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED], size=n) if mixed else None
+    fates = rng.choice([COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED], size=n) if mixed else None
     tau = rng.geometric(0.2, size=n) - 1
     if far:  # beyond the dense cells, which end at 64 times 4 workers
         tau[rng.random(n) < 0.01] += rng.integers(250, 2000)
-    chunk = rows(tau, rng, kinds)
+    chunk = rows(tau, rng, fates)
     accumulator = folded(chunk, [cut for cut in cuts if cut < n], warmup, compiled)
     after = np.arange(n) >= warmup
-    keep = np.flatnonzero(after & (chunk.kind <= DOWNWEIGHTED))
+    keep = np.flatnonzero(after & (chunk.fate <= DOWNWEIGHTED))
     everything = accumulator.collected()
-    assert everything.kinds.tolist() == np.bincount(chunk.kind[after], minlength=len(KIND_NAMES)).tolist()
+    assert everything.fates.tolist() == np.bincount(chunk.fate[after], minlength=len(FATES)).tolist()
     assert accumulator.rows == keep.size
     for boundary in accumulator.boundaries:
         later = keep[boundary:]
@@ -74,8 +74,8 @@ def test_sums_do_not_depend_on_where_chunks_are_cut(seed, n, cuts, warmup, mixed
         assert collected.rows == later.size
         if boundary:
             assert collected.warmup == keep[boundary - 1] + 1
-            behind = chunk.kind[keep[boundary - 1] + 1 :]
-            assert collected.kinds.tolist() == np.bincount(behind, minlength=len(KIND_NAMES)).tolist()
+            behind = chunk.fate[keep[boundary - 1] + 1 :]
+            assert collected.fates.tolist() == np.bincount(behind, minlength=len(FATES)).tolist()
         if later.size:
             assert_collected(collected, chunk, later, boundary, accumulator.rows)
 

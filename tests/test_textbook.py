@@ -99,9 +99,9 @@ def server_figures(run, log, cancelling):
 
 def compare(run, log, *, k=1, cancelling=False):
     """All figures of a run and of the textbook program's log, in pairs by name."""
-    trace, kinds = run.trace, list(run.kinds)
-    kept = trace.kind == kinds.index("committed")
-    decided = kept | (trace.kind == kinds.index("dropped"))
+    trace, kinds = run.trace, list(run.gradients)
+    kept = trace.fate == kinds.index("committed")
+    decided = kept | (trace.fate == kinds.index("dropped"))
     ours = [column[decided] for column in (trace.time, trace.worker, trace.staleness, kept)]
     theirs = [log.time, log.worker, log.staleness, log.kept]
     cold = trace.time.size // 20

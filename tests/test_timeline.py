@@ -356,7 +356,7 @@ def test_the_figure_has_a_bar_for_every_span_and_a_disc_for_every_commit(name):
     assert len(axes.patches) == len(shown.spans)
     discs = [line for line in axes.lines if line.get_marker() == "o"]
     digits = sum(letter.isdigit() for letter in a + b + c)
-    assert len(discs) == digits == sum(row.kind != "cancelled" for row in shown.rows)
+    assert len(discs) == digits == sum(row.fate != "cancelled" for row in shown.rows)
     assert len(axes.lines) - len(discs) == updates  # a dashed line for every update
     numbers = sorted(text.get_text() for text in axes.texts if text.get_text().isdigit())
     assert numbers == sorted(letter for letter in a + b + c if letter.isdigit())

@@ -53,7 +53,7 @@ def test_every_gradient_is_in_one_update_and_all_intervals_are_counted(count, le
     engine = SimpyEngine(network, Variates(network.laws, seed=9))
     rows = Chunk.join(list(engine.chunks(400)))
     each = leaf_k * root_k
-    assert rows.kind.tolist() == [0] * (each * engine.version)
+    assert rows.fate.tolist() == [0] * (each * engine.version)
     assert (rows.read + rows.staleness).tolist() == np.repeat(np.arange(engine.version), each).tolist()
     reads = np.concatenate([rows.read, engine.open_reads])
     read_before = np.searchsorted(np.sort(reads), np.arange(1, engine.version + 1))  # by update

@@ -95,9 +95,8 @@ def simulate(
                     on_chunk=on_chunk,
                     on_precision=show.precision,
                 )
-                if fit:
-                    run.laws  # noqa: B018  computed here, so that the report has them
-                summary, text = run.to_dict(), report.render(run, ascii_only=ascii_only())
+                laws = run.fit_laws() if fit else ()
+                summary, text = run.to_dict(laws=laws), report.render(run, laws=laws, ascii_only=ascii_only())
                 interrupted = run.interrupted
             else:
                 seen = replicate(
@@ -114,7 +113,7 @@ def simulate(
         if exact or replications is not None:
             files.write_summary(summary, folder)
         else:
-            files.write_run(run, folder)
+            files.write_run(run, folder, laws=laws)
     click.echo(dumps(summary) if as_json else text, nl=as_json)
     if interrupted:
         sys.exit(INTERRUPTED)

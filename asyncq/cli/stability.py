@@ -64,11 +64,11 @@ def stability(
 
     folder = None if out is None else output_folder(out)
     source, title, about = source_of(file, law, overrides, seed, updates)
-    found = advice.step_sizes(source, momentum=momentum, variant=variant, steps=list(steps) or None)
+    found = advice.stability(source, momentum=momentum, variant=variant, steps=list(steps) or None)
     summary = {"schema": 1, "version": __version__, **about, **found.to_dict()}
     if folder is not None:
         dense = [1.35 * found.mean_square * (n / 64) ** 1.5 for n in range(1, 65)]
-        drawn = advice.step_sizes(source, momentum=momentum, variant=variant, steps=dense)
+        drawn = advice.stability(source, momentum=momentum, variant=variant, steps=dense)
         files.write_stability(drawn, summary, folder)
     text = briefing.render_step_sizes(title, found, criterion=criterion)
     click.echo(dumps(summary) if as_json else text, nl=as_json)

@@ -286,7 +286,7 @@ class SimpyEngine:
                 row_time[i] = now
             if is_extra:
                 self._extras_busy += now - began
-            elif not with_extras and sizes[ROWS] > written and state.row_kind[written] == DROPPED:
+            elif not with_extras and sizes[ROWS] > written and state.row_fate[written] == DROPPED:
                 spent[6] += now - began
             else:
                 spent[1] += worked - pulled
@@ -397,7 +397,7 @@ class SimpyEngine:
         state = self.state
         for i in range(written, state.sizes[ROWS]):
             self._row_station[i] = (0, 0.0, self._extras_busy)
-            if state.row_kind[i] == DROPPED:
+            if state.row_fate[i] == DROPPED:
                 lasted = self._lasted[state.row_place[i]]
                 self._spent[1] -= lasted
                 self._spent[6] += lasted
@@ -504,7 +504,7 @@ class SimpyEngine:
             worker=column(state.row_worker, int),
             staleness=column(state.row_staleness, int),
             read=column(state.row_read, int),
-            kind=column(state.row_kind, int),
+            fate=column(state.row_fate, int),
         )
         if self._clients is not None:
             chunk = chunk._replace(client=self._clients.row_client[:rows].copy())

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncq.errors import DeadlockError
+from asyncq.errors import DeadlockError, old_attributes
 from asyncq.protocols.state import CLOSED, LOST
 from asyncq.system.machines import NEVER, Machines
 
@@ -18,12 +18,14 @@ __all__ = ["Chunk", "Engine", "MachineTime", "check_progress", "why_stuck"]
 HOPELESS = 10_000  # gradients lost in a row
 
 
+@old_attributes(kind="fate")
 class Chunk(NamedTuple):
     """Consecutive rows (gradients whose fate is decided), one entry per row, in the order of the events.
 
     ``time`` (seconds) is when the update was made; ``staleness`` counts the updates since ``read``, the version the
-    gradient was computed on; ``kind`` is COMMITTED, DROPPED or CANCELLED. ``visits``, ``waited`` and ``busy`` are the
-    server's totals so far: services completed, seconds queued by them, seat-seconds spent; None without a server.
+    gradient was computed on; ``fate`` is COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED or LOST. ``visits``,
+    ``waited`` and ``busy`` are the server's totals so far: services completed, seconds queued by them, seat-seconds
+    spent; None without a server.
 
     Where the server is sharded, a row is a gradient's part of one ``shard``, whose versions, staleness and totals it
     gives; ``stalest`` is the largest staleness of the gradient's parts where this is the last of them, else -1.
@@ -41,7 +43,7 @@ class Chunk(NamedTuple):
     worker: NDArray[np.int64]
     staleness: NDArray[np.int64]
     read: NDArray[np.int64]
-    kind: NDArray[np.int64]
+    fate: NDArray[np.int64]
     visits: NDArray[np.int64] | None = None
     waited: NDArray[np.float64] | None = None
     busy: NDArray[np.float64] | None = None
@@ -74,7 +76,7 @@ class Chunk(NamedTuple):
         """The rows with another count of theirs in place of the staleness, and nothing else beside it."""
         assert count is not None
         read = self.read + self.staleness - count
-        return Chunk(self.time, self.worker, count, read, self.kind, self.visits, self.waited, self.busy)
+        return Chunk(self.time, self.worker, count, read, self.fate, self.visits, self.waited, self.busy)
 
     @classmethod
     def join(cls, chunks: Sequence[Chunk]) -> Chunk:
@@ -121,9 +123,9 @@ class MachineTime(NamedTuple):
 
 def check_progress(rows: Chunk, updates: int, now: float) -> None:
     """Raises DeadlockError where a whole chunk of gradients was lost with their machines, and no update made."""
-    if not updates and rows.kind.size >= HOPELESS and bool((rows.kind == LOST).all()):
+    if not updates and rows.fate.size >= HOPELESS and bool((rows.fate == LOST).all()):
         raise DeadlockError(
-            f"no progress at {now:g} s: the last {rows.kind.size:,} gradients were all lost, no work outlasts a "
+            f"no progress at {now:g} s: the last {rows.fate.size:,} gradients were all lost, no work outlasts a "
             "failure or a client's stay; make failure.after, or stays, longer than work_time"
         )
 

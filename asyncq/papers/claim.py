@@ -12,9 +12,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from asyncq.errors import old_names
 from asyncq.jsonable import record
 
-__all__ = ["Claim", "Comparison", "Findings", "Line", "Panel", "Progress", "Reproduction", "Verdict", "line", "verdict"]
+__all__ = [
+    "Comparison",
+    "Findings",
+    "Line",
+    "Panel",
+    "PaperClaim",
+    "Progress",
+    "Reproduction",
+    "Verdict",
+    "line",
+    "verdict",
+]
 
 Real = NDArray[np.float64]
 Relation = Literal["=", "<=", ">="]
@@ -128,7 +140,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Claim:
+class PaperClaim:
     """A figure or theorem of a paper: where it stands, what it says, and how it is computed.
 
     ``compute(seed, progress)`` calls ``progress`` with the share done, 0 to 1. ``exact`` says that no chance is
@@ -149,7 +161,7 @@ class Claim:
 class Reproduction:
     """A claim with its findings; ``seed`` is None where none was used."""
 
-    claim: Claim
+    claim: PaperClaim
     seed: int | None
     findings: Findings
 
@@ -184,3 +196,6 @@ class Reproduction:
 def verdict(*verdicts: Verdict) -> Verdict:
     """The worst of several; ``reported`` of none."""
     return next((worst for worst in WORST if worst in verdicts), "reported")
+
+
+__getattr__ = old_names(globals(), Claim="PaperClaim")

@@ -11,7 +11,7 @@ from math import acos, erf, pi, sin, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncq.papers.claim import Claim, Comparison, Findings, Line, Panel, Progress, line
+from asyncq.papers.claim import Comparison, Findings, Line, Panel, PaperClaim, Progress, line
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.stability import Variant, threshold
 
@@ -312,7 +312,7 @@ def figure_4(seed: int, progress: Progress) -> Findings:
 
 
 CLAIMS = (
-    Claim(
+    PaperClaim(
         "giladi-fig4",
         PAPER,
         "Figure 4 (left)",
@@ -321,7 +321,7 @@ CLAIMS = (
         figure_4,
         exact=True,
     ),
-    Claim(
+    PaperClaim(
         "giladi-fig6",
         PAPER,
         "Figure 6, equations 6 and 7",
@@ -330,7 +330,7 @@ CLAIMS = (
         figure_6,
         exact=True,
     ),
-    Claim(
+    PaperClaim(
         "giladi-fig7",
         PAPER,
         "Figure 7",
@@ -339,7 +339,7 @@ CLAIMS = (
         figure_7,
         exact=True,
     ),
-    Claim(
+    PaperClaim(
         "giladi-fig8",
         PAPER,
         "Figure 8",
@@ -348,7 +348,7 @@ CLAIMS = (
         figure_8,
         exact=True,
     ),
-    Claim(
+    PaperClaim(
         "giladi-fig10",
         PAPER,
         "Figure 10",

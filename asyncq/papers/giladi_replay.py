@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncq.papers.claim import Claim, Comparison, Findings, Panel, Progress, line
+from asyncq.papers.claim import Comparison, Findings, Panel, PaperClaim, Progress, line
 from asyncq.papers.giladi import PAPER
 from asyncq.sgd.objectives import LeastSquares, LogisticRegression, OwnObjective, affairs
 from asyncq.sgd.replay import replay
@@ -318,7 +318,7 @@ def figure_11(seed: int, progress: Progress) -> Findings:
 
 
 CLAIMS = (
-    Claim(
+    PaperClaim(
         "giladi-fig2",
         PAPER,
         "Figure 2",
@@ -326,7 +326,7 @@ CLAIMS = (
         "Least squares with minibatches, started at the minimum; the learning rates are sampled 8 % apart.",
         figure_2,
     ),
-    Claim(
+    PaperClaim(
         "giladi-fig9",
         PAPER,
         "Figure 9",
@@ -334,7 +334,7 @@ CLAIMS = (
         "Logistic regression on real data with a delay of 32, constant and normal with standard deviation 1.",
         figure_9,
     ),
-    Claim(
+    PaperClaim(
         "giladi-fig11",
         PAPER,
         "Figure 11",
@@ -342,7 +342,7 @@ CLAIMS = (
         "Logistic regression on real data with a delay of 32 and small minibatches, from the minimum.",
         figure_11,
     ),
-    Claim(
+    PaperClaim(
         "giladi-fig12",
         PAPER,
         "Figure 12",

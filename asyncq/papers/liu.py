@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from asyncq.papers.claim import Claim, Comparison, Findings, Panel, Progress, line
+from asyncq.papers.claim import Comparison, Findings, Panel, PaperClaim, Progress, line
 from asyncq.sgd.objectives import StreamingPCA
 from asyncq.sgd.replay import replay
 from asyncq.sgd.streaming_pca import (
@@ -382,7 +382,7 @@ def remark_7(seed: int, progress: Progress) -> Findings:
 
 
 CLAIMS = (
-    Claim(
+    PaperClaim(
         "liu-fig1",
         PAPER,
         "Figure 1",
@@ -390,7 +390,7 @@ CLAIMS = (
         "Streaming PCA from the saddle e_2, step 5e-4, 100 runs of 40,000 updates on a grid of delays.",
         figure_1,
     ),
-    Claim(
+    PaperClaim(
         "liu-ode",
         PAPER,
         "Theorem 3, equation 7",
@@ -398,7 +398,7 @@ CLAIMS = (
         "200 runs at three step sizes, delay 20, momentum 0.7.",
         differential_equation,
     ),
-    Claim(
+    PaperClaim(
         "liu-sde",
         PAPER,
         "Theorem 5, equation 8",
@@ -406,7 +406,7 @@ CLAIMS = (
         "300 runs at the step of Figure 1, momentum 0.7, without delay and with a delay of 50.",
         stochastic_equation,
     ),
-    Claim(
+    PaperClaim(
         "liu-phases",
         PAPER,
         "Propositions 6, 8 and 10",
@@ -414,7 +414,7 @@ CLAIMS = (
         "400 runs of each phase, step 1e-4 (T3: 1e-5), momentum 0.7, no delay.",
         three_phases,
     ),
-    Claim(
+    PaperClaim(
         "liu-remark7",
         PAPER,
         "Remark 7",

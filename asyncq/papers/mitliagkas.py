@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from asyncq.papers.claim import Claim, Comparison, Findings, Panel, Progress, line
+from asyncq.papers.claim import Comparison, Findings, Panel, PaperClaim, Progress, line
 from asyncq.scenario import Scenario
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.momentum import expected_update
@@ -87,7 +87,7 @@ def figure_2(seed: int, progress: Progress) -> Findings:
 
 
 CLAIMS = (
-    Claim(
+    PaperClaim(
         "mitliagkas-fig2",
         PAPER,
         "Figure 2",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncq.papers.claim import Claim, Comparison, Findings, Line, Panel, Progress, line
+from asyncq.papers.claim import Comparison, Findings, Line, Panel, PaperClaim, Progress, line
 from asyncq.papers.mitliagkas import FIVE_ERRORS, PAPER, exponential_pool
 from asyncq.results.run import Run, simulate
 from asyncq.sgd.objectives import LogisticRegression, NoisyQuadratic, Objective
@@ -299,7 +299,7 @@ def negative(seed: int, progress: Progress) -> Findings:
 
 
 CLAIMS = (
-    Claim(
+    PaperClaim(
         "mitliagkas-thm2",
         PAPER,
         "Theorem 2",
@@ -307,7 +307,7 @@ CLAIMS = (
         "Independent staleness, uniform on 0 .. 4; a logistic loss; 4,000 runs of 60 updates.",
         theorem_2,
     ),
-    Claim(
+    PaperClaim(
         "mitliagkas-thm3",
         PAPER,
         "Theorem 3",
@@ -315,7 +315,7 @@ CLAIMS = (
         "Independent geometric staleness of mean 4; a logistic loss; 4,000 runs of 60 updates.",
         theorem_3,
     ),
-    Claim(
+    PaperClaim(
         "mitliagkas-thm5",
         PAPER,
         "Theorem 5",
@@ -323,7 +323,7 @@ CLAIMS = (
         "A simulated trace of 8 workers, dependence included; a logistic loss; 4,000 windows of 60 updates.",
         theorem_5,
     ),
-    Claim(
+    PaperClaim(
         "mitliagkas-negative",
         PAPER,
         "Section 4, negative momentum",

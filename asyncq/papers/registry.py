@@ -5,16 +5,16 @@ from __future__ import annotations
 from asyncq.declaration import nearest
 from asyncq.errors import ScenarioError
 from asyncq.papers import giladi, giladi_replay, liu, mitliagkas, mitliagkas_replay
-from asyncq.papers.claim import Claim, Progress, Reproduction
+from asyncq.papers.claim import PaperClaim, Progress, Reproduction
 from asyncq.system.variates import chosen_seed
 
 __all__ = ["CLAIMS", "claim", "reproduce"]
 
 _MODULES = (mitliagkas, mitliagkas_replay, giladi, giladi_replay, liu)
-CLAIMS: dict[str, Claim] = {claim.name: claim for module in _MODULES for claim in module.CLAIMS}
+CLAIMS: dict[str, PaperClaim] = {claim.name: claim for module in _MODULES for claim in module.CLAIMS}
 
 
-def claim(name: str) -> Claim:
+def claim(name: str) -> PaperClaim:
     """The claim of this name; raises ``ScenarioError`` if there is none."""
     if name not in CLAIMS:
         raise ScenarioError(f"reproduce: there is no claim of this name (got {name!r}); {nearest(name, [*CLAIMS])}")

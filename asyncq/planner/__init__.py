@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from asyncq.planner.comparison import Plan, Row, plan
+from asyncq.errors import old_names
+from asyncq.planner.comparison import Plan, PlanRow, plan
 
-__all__ = ["Plan", "Row", "plan"]
+__all__ = ["Plan", "PlanRow", "plan"]
+
+
+__getattr__ = old_names(globals(), Row="PlanRow")

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncq import __version__
-from asyncq.errors import ScenarioError
+from asyncq.errors import ScenarioError, old_attributes, old_names
 from asyncq.estimate import Estimate
 from asyncq.jsonable import record
 from asyncq.planner import decision
 from asyncq.planner.candidates import Candidate, candidates, lone_cycles
-from asyncq.planner.confirmation import LONGEST, Confirmation, confirm, horizon, quantile
+from asyncq.planner.confirmation import LONGEST, ConfirmedUpdates, confirm, horizon, quantile
 from asyncq.planner.hardware import Hardware, hardware, relative_error, to_dict
 from asyncq.planner.problem import Problem
 from asyncq.planner.regimes import Regimes, regimes
@@ -31,7 +31,7 @@ from asyncq.theory.descent.exponential import exponential_workers
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["Plan", "Row", "plan"]
+__all__ = ["Plan", "PlanRow", "plan"]
 
 CANNOT_WIN = 2.0  # times the best so far: not replayed
 REPLAYED = 2_400_000  # updates to the target of all that is replayed: the fastest by theory come first
@@ -40,7 +40,7 @@ KEPT_ROWS = 200_000  # of a trace, while other candidates are looked at
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class PlanRow:
     """One candidate and all that is known of it; times in seconds.
 
     ``tuned`` is what to set. ``updates`` to the target: exact for an exact basis, else the replay's, else theory's
@@ -52,7 +52,7 @@ class Row:
     candidate: Candidate
     hardware: Hardware
     tuned: Tuned
-    confirmation: Confirmation | None
+    confirmation: ConfirmedUpdates | None
     updates: float
     source: str
     dropped_early: str
@@ -110,6 +110,7 @@ class Row:
         })  # fmt: skip
 
 
+@old_attributes(frame="to_frame")
 @dataclass(frozen=True, eq=False)
 class Plan:
     """The answer: ``rows`` in the order of the file, the ``winner`` (fastest), the ``choice`` (the best synchronous
@@ -118,9 +119,9 @@ class Plan:
     scenario: Scenario
     problem: Problem
     seed: int
-    rows: tuple[Row, ...]
-    winner: Row | None
-    choice: Row | None
+    rows: tuple[PlanRow, ...]
+    winner: PlanRow | None
+    choice: PlanRow | None
     answers: tuple[str, ...]
     verdict: decision.Verdict
     contest: decision.Contest
@@ -131,7 +132,7 @@ class Plan:
     interrupted: bool
 
     @property
-    def ranked(self) -> tuple[Row, ...]:
+    def ranked(self) -> tuple[PlanRow, ...]:
         """The rows, the fastest first."""
         return tuple(sorted(self.rows, key=lambda row: row.time.mean))
 
@@ -156,7 +157,7 @@ class Plan:
             "sensitivity": self.sensitivity,
         })  # fmt: skip
 
-    def frame(self) -> DataFrame:
+    def to_frame(self) -> DataFrame:
         """The candidates as a pandas frame (pandas comes with statsmodels), nested keys joined with dots."""
         import pandas
 
@@ -210,7 +211,7 @@ def plan(
         judged.append((candidate, _light(seen), tuner.tuned(candidate, seen.law)))
     best = math.inf  # time to the target of those looked at so far, in the order that theory puts them in
     by_theory = [tuned.updates / seen.throughput.mean for _, seen, tuned in judged]
-    made: dict[int, Row] = {}
+    made: dict[int, PlanRow] = {}
     left = REPLAYED
     for i, place in enumerate(sorted(range(len(judged)), key=by_theory.__getitem__)):
         candidate, seen, tuned = judged[place]
@@ -272,13 +273,13 @@ def _row(
     candidate: Candidate,
     seen: Hardware,
     tuned: Tuned,
-    confirmation: Confirmation | None,
+    confirmation: ConfirmedUpdates | None,
     why: str,
     problem: Problem,
     one: float,
     lone: float,
     scenario: Scenario,
-) -> Row:
+) -> PlanRow:
     updates, source, error, degrees = tuned.updates, tuned.basis, 0.0, math.inf
     if confirmation is not None:
         tuned = confirmation.tuned
@@ -298,7 +299,7 @@ def _row(
         return Estimate(value, ends, unit, exact=exact)
 
     price, unit = _price(candidate, scenario)
-    return Row(
+    return PlanRow(
         candidate=candidate,
         hardware=seen,
         tuned=tuned,
@@ -347,3 +348,6 @@ def _light(seen: Hardware, *, rows: int = KEPT_ROWS) -> Hardware:
 def _engine(engine: str) -> str:
     """Candidates are short runs, but many: together they pay for compiling."""
     return "compiled" if engine == "auto" else engine
+
+
+__getattr__ = old_names(globals(), Row="PlanRow")

@@ -22,7 +22,7 @@ from asyncq.staleness import StalenessLaw
 from asyncq.theory.descent.exact_loss import fresh_loss
 from asyncq.theory.descent.time_to_target import Quadratic
 
-__all__ = ["LONGEST", "Confirmation", "confirm", "horizon", "quantile"]
+__all__ = ["LONGEST", "ConfirmedUpdates", "confirm", "horizon", "quantile"]
 
 Real = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ SMALLER = (0.7, 0.5, 0.35, 0.25)  # of the step, where the trace does not bear i
 
 
 @dataclass(frozen=True, eq=False)
-class Confirmation:
+class ConfirmedUpdates:
     """What the replay showed: ``updates`` to the target (infinite: not reached), the 95 % interval, and ``by_group``
     its logarithm as each group of replications would have it (jackknife; a single one: no interval). ``tuned`` is the
     setting that was replayed: with a smaller step than theory's if ``lowered``."""
@@ -64,7 +64,7 @@ def horizon(updates: float) -> int:
     return int(1.25 * updates) + 32
 
 
-def confirm(run: Run, tuned: Tuned, quadratic: Quadratic, *, seed: int, threads: int | None = None) -> Confirmation:
+def confirm(run: Run, tuned: Tuned, quadratic: Quadratic, *, seed: int, threads: int | None = None) -> ConfirmedUpdates:
     """Replay the trace of ``run`` at the tuned setting on ``quadratic`` (noise of one gradient as it is computed)."""
     objective = NoisyQuadratic(quadratic.curvature, quadratic.noise, start=quadratic.start)
     level = quadratic.target * float(quadratic.loss.sum())
@@ -81,7 +81,7 @@ def confirm(run: Run, tuned: Tuned, quadratic: Quadratic, *, seed: int, threads:
         shown = replay(objective, cut, **alike)
         loss = shown.loss[:, 0]
         if np.any(quadratic.noise > 0):
-            averaged = quadratic.averaged(run.network.rows_per_update)
+            averaged = quadratic.averaged(run._network.rows_per_update)
             alone = NoisyQuadratic(averaged.curvature, averaged.noise, start=averaged.start)
             fresh = replay(alone, StalenessLaw.constant(0), **alike).loss[:, 0]
             for i, step in enumerate(steps):
@@ -95,7 +95,7 @@ def confirm(run: Run, tuned: Tuned, quadratic: Quadratic, *, seed: int, threads:
         reached = [_reaches(part.mean(axis=0), at, level) for part in loss]
         i = int(np.argmin(reached))
         if not np.isfinite(reached[i]):
-            return Confirmation(float("inf"), None, np.full(GROUPS, np.nan), used.shape[0], tuned, True)
+            return ConfirmedUpdates(float("inf"), None, np.full(GROUPS, np.nan), used.shape[0], tuned, True)
         used, lowered = loss[i], True
         tuned = replace(tuned, step=tuned.step * SMALLER[i], margin=tuned.margin / SMALLER[i])
     group = np.arange(used.shape[0]) % min(GROUPS, run.updates // int(at[-1]))
@@ -104,13 +104,13 @@ def confirm(run: Run, tuned: Tuned, quadratic: Quadratic, *, seed: int, threads:
     if by_group.size > 1 and np.all(np.isfinite(by_group)):
         half = quantile(0.975, by_group.size - 1) * float(np.std(by_group, ddof=1)) / by_group.size**0.5
         ci95 = (value * float(np.exp(-half)), value * float(np.exp(half)))
-    return Confirmation(value, ci95, by_group, used.shape[0], tuned, lowered)
+    return ConfirmedUpdates(value, ci95, by_group, used.shape[0], tuned, lowered)
 
 
 def _cut(run: Run, updates: int) -> Run:
     """The run with the first ``updates`` of its trace."""
     assert run.trace is not None
-    rows = run.trace.pick(np.flatnonzero(run.trace.kind <= DOWNWEIGHTED))  # applied
+    rows = run.trace.pick(np.flatnonzero(run.trace.fate <= DOWNWEIGHTED))  # applied
     version = rows.read + rows.staleness
     return replace(run, trace=rows.pick(np.flatnonzero(version < version[0] + updates)))
 

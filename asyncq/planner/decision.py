@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asyncq.jsonable import record
-from asyncq.planner.confirmation import Confirmation, quantile
+from asyncq.planner.confirmation import ConfirmedUpdates, quantile
 from asyncq.planner.hardware import relative_error
 from asyncq.planner.problem import Problem
 from asyncq.planner.regimes import WORKERS, Regimes
 from asyncq.scenario.plan import varied
 
 if TYPE_CHECKING:
-    from asyncq.planner.comparison import Row
+    from asyncq.planner.comparison import PlanRow
     from asyncq.planner.sensitivity import Sensitivity
 
 __all__ = ["Contest", "Rival", "Verdict", "answers", "choice", "contest", "standard_error", "verdict"]
@@ -76,14 +76,14 @@ class Verdict:
         return record(self, worthwhile=WORTHWHILE)
 
 
-def standard_error(seen: Confirmation) -> float:
+def standard_error(seen: ConfirmedUpdates) -> float:
     """Of the logarithm of the replay's updates to the target."""
     if seen.by_group.size < 2 or not np.all(np.isfinite(seen.by_group)):
         return math.inf
     return float(np.std(seen.by_group, ddof=1) / np.sqrt(seen.by_group.size))
 
 
-def contest(rows: list[Row]) -> tuple[Row | None, Contest]:
+def contest(rows: list[PlanRow]) -> tuple[PlanRow | None, Contest]:
     """The fastest candidate, and how surely it is the fastest."""
     able = sorted((row for row in rows if math.isfinite(row.time.mean)), key=lambda row: row.time.mean)
     if not able:
@@ -93,7 +93,7 @@ def contest(rows: list[Row]) -> tuple[Row | None, Contest]:
     return able[0], Contest(tuple(_rival(able[0], row, pairs) for row in able[1:]))
 
 
-def _rival(winner: Row, row: Row, pairs: int) -> Rival:
+def _rival(winner: PlanRow, row: PlanRow, pairs: int) -> Rival:
     """One of ``pairs`` comparisons: Bonferroni's share of 5 %."""
     factor = row.time.mean / winner.time.mean
     left = None
@@ -116,7 +116,7 @@ def _rival(winner: Row, row: Row, pairs: int) -> Rival:
     return Rival(row.name, factor, ends, ends is not None and ends[0] > 1.0 and factor > AS_GOOD, left)
 
 
-def verdict(rows: list[Row]) -> Verdict:
+def verdict(rows: list[PlanRow]) -> Verdict:
     """Whether asynchrony is worth it: the best of both sorts."""
     able = sorted((row for row in rows if math.isfinite(row.time.mean)), key=lambda row: row.time.mean)
     fresh = next((row for row in able if row.candidate.fresh), None)
@@ -139,14 +139,14 @@ def verdict(rows: list[Row]) -> Verdict:
     )
 
 
-def choice(rows: list[Row], winner: Row | None, seen: Verdict) -> Row | None:
+def choice(rows: list[PlanRow], winner: PlanRow | None, seen: Verdict) -> PlanRow | None:
     """The candidate to use: the fastest, but the best synchronous one where asynchrony is not worth it."""
     if seen.decision != "stay synchronous":
         return winner
     return next(row for row in rows if row.name == seen.synchronous)
 
 
-def _samples(row: Row) -> float:
+def _samples(row: PlanRow) -> float:
     return float(row.hardware.throughput.mean * row.candidate.samples)
 
 
@@ -154,9 +154,9 @@ def _samples(row: Row) -> float:
 
 
 def answers(
-    rows: list[Row],
-    winner: Row | None,
-    chosen: Row | None,
+    rows: list[PlanRow],
+    winner: PlanRow | None,
+    chosen: PlanRow | None,
     contest_: Contest,
     verdict_: Verdict,
     bend: Regimes,
@@ -176,7 +176,7 @@ def answers(
 
 
 def _winner(
-    winner: Row | None, chosen: Row | None, seen: Contest, verdict_: Verdict, problem: Problem, one_rate: float
+    winner: PlanRow | None, chosen: PlanRow | None, seen: Contest, verdict_: Verdict, problem: Problem, one_rate: float
 ) -> Iterator[str]:
     if winner is None or chosen is None:
         yield (
@@ -212,7 +212,7 @@ def _winner(
         yield f"The next, {next_.name}, takes {next_.factor:.3g}{interval} times as long as the fastest."
 
 
-def _at_an_end(chosen: Row) -> Iterator[str]:
+def _at_an_end(chosen: PlanRow) -> Iterator[str]:
     """The smallest or largest values tried that the chosen candidate has, of those that it could go beyond."""
     scenario = chosen.candidate.scenario
     tried = {} if scenario.plan is None else dict(varied(scenario.plan.vary))
@@ -224,7 +224,7 @@ def _at_an_end(chosen: Row) -> Iterator[str]:
             yield f"{path} = {value:g}, the {'smallest' if value == min(values) else 'largest'}"
 
 
-def _parameters(row: Row) -> str:
+def _parameters(row: PlanRow) -> str:
     given = row.candidate.scenario.protocol.parameters
     return " (" + ", ".join(f"{key} = {value}" for key, value in given.items()) + ")" if given else ""
 
@@ -247,7 +247,7 @@ def _verdict(seen: Verdict) -> str:
     return f"Stay synchronous ({where} and saves {saved:.2g} % of the time{doubt})."
 
 
-def _bottleneck(winner: Row) -> str:
+def _bottleneck(winner: PlanRow) -> str:
     seen = winner.hardware
     lost = f"{100 * seen.waiting:.0f} % of the machine time is lost to waiting"
     if seen.wasted >= 0.005:
@@ -279,7 +279,7 @@ def _regime(bend: Regimes, problem: Problem) -> Iterator[str]:
     yield f"{where}; the updates to the target double {twice} (the asynchronous critical batch size)."
 
 
-def _moved(moved: tuple[Sensitivity, ...], winner: Row) -> Iterator[str]:
+def _moved(moved: tuple[Sensitivity, ...], winner: PlanRow) -> Iterator[str]:
     if not moved:
         return
     top = moved[0]
@@ -298,7 +298,7 @@ def _moved(moved: tuple[Sensitivity, ...], winner: Row) -> Iterator[str]:
         yield "No input halved or doubled changes the decision."
 
 
-def _evidence(rows: list[Row], seen: Contest, interrupted: bool) -> Iterator[str]:
+def _evidence(rows: list[PlanRow], seen: Contest, interrupted: bool) -> Iterator[str]:
     replayed = [row for row in rows if row.confirmation is not None]
     if replayed:
         agree = sum(row.agrees is True for row in replayed)

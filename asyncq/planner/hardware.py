@@ -176,15 +176,15 @@ def _seen(candidate: Candidate, run: Run, rate: Estimate, law: StalenessLaw | No
     stations = _stations(share, candidate.network.group_efficiency)
     utilisation = None if run.server is None else run.server.utilisation
     name, busy = _bottleneck(stations, utilisation)
-    decided = sum(run.kinds.values())
+    decided = sum(run.gradients.values())
     return Hardware(
         throughput=rate,
         law=run.staleness.law if law is None else law,
         law_is_exact=law is not None,
         waiting=share["queue"] + stations["waiting for others"],
         wasted=stations["thrown away"],
-        dropped=run.kinds["dropped"] / decided,
-        cancelled=run.kinds["cancelled"] / decided,
+        dropped=run.gradients["dropped"] / decided,
+        cancelled=run.gradients["cancelled"] / decided,
         stations=stations,
         bottleneck=name,
         busy=busy,

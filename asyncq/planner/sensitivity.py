@@ -19,7 +19,7 @@ from asyncq.scenario import Scenario
 from asyncq.system.network import Network
 
 if TYPE_CHECKING:
-    from asyncq.planner.comparison import Row
+    from asyncq.planner.comparison import PlanRow
 
 __all__ = ["Sensitivity", "sensitivity"]
 
@@ -60,7 +60,7 @@ class Sensitivity:
 
 
 def sensitivity(
-    scenario: Scenario, rows: list[Row], problem: Problem, tuner: Tuner, *, seed: int, engine: str
+    scenario: Scenario, rows: list[PlanRow], problem: Problem, tuner: Tuner, *, seed: int, engine: str
 ) -> tuple[Sensitivity, ...]:
     """Halve and double gradient noise, condition number, the cv of the work, the service time, and the logarithm of the
     loss reduction."""

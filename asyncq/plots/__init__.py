@@ -1,6 +1,6 @@
 """Figures of results; computes nothing. Drawn on canvases of their own, without pyplot and its global state."""
 
-from asyncq.plots.runs import autocorrelation, schedule, staleness, survival, timeline, warm_up, workers
+from asyncq.plots.runs import autocorrelation, schedule, staleness, survival, timeline, warmup, workers
 from asyncq.plots.stability import contraction, momentum_budget, stability_map
 from asyncq.plots.theory import law, momentum
 from asyncq.plots.wall_clock import over_time
@@ -17,6 +17,6 @@ __all__ = [
     "staleness",
     "survival",
     "timeline",
-    "warm_up",
+    "warmup",
     "workers",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asyncq.planner import Plan, Row
+from asyncq.planner import Plan, PlanRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ STYLES = ("-", "--", "-.", ":")
 def efficiency(plan: Plan) -> Figure:
     """Hardware, statistical and total efficiency against workers in flight, as in Figure 1 of [AbM]: lower is
     better. Candidates that all have as many in flight stand below each other, the fastest first."""
-    panels: tuple[tuple[str, str, Callable[[Row], float]], ...] = (
+    panels: tuple[tuple[str, str, Callable[[PlanRow], float]], ...] = (
         ("hardware: T_m / T_1", HARDWARE, lambda row: row.hardware_efficiency),
         ("statistical: I_m / I_1", STATISTICAL, lambda row: row.statistical_efficiency),
         ("total: time over one worker's", TOTAL, lambda row: row.relative.mean),
@@ -159,7 +159,7 @@ def _figure(panels: int, *, width: float = 7.0, height: float = 4.2) -> Figure:
     return figure
 
 
-def _in_flight(row: Row) -> int:
+def _in_flight(row: PlanRow) -> int:
     return row.candidate.network.workers
 
 
@@ -167,7 +167,7 @@ def _flight(plan: Plan) -> str:
     return "groups" if any(row.candidate.groups for row in plan.rows) else "workers"
 
 
-def _by_sort(plan: Plan, axes: Axes, value: Callable[[Row], float], colour: str) -> None:
+def _by_sort(plan: Plan, axes: Axes, value: Callable[[PlanRow], float], colour: str) -> None:
     """One series for every protocol, named by what sets it apart."""
     spelled = [
         [row.candidate.scenario.protocol.kind]
@@ -175,7 +175,7 @@ def _by_sort(plan: Plan, axes: Axes, value: Callable[[Row], float], colour: str)
         for row in plan.rows
     ]
     common = set.intersection(*map(set, spelled)) if len({tuple(words) for words in spelled}) > 1 else set()
-    sorts: dict[str, list[Row]] = {}
+    sorts: dict[str, list[PlanRow]] = {}
     for row, words in zip(plan.rows, spelled, strict=True):
         sorts.setdefault(" ".join(word for word in words if word not in common), []).append(row)
     for number, (name, rows) in enumerate(sorts.items()):

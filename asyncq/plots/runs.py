@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from asyncq.results.timeline import DRAWN
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from asyncq.results.run import Run
     from asyncq.results.timeline import Timeline
     from asyncq.statistics.fit.fitting import Fitted
-    from asyncq.theory.queueing.pipeline import Schedule
+    from asyncq.theory.queueing.pipeline import PipelineSchedule
 
 __all__ = [
     "autocorrelation",
@@ -24,7 +25,7 @@ __all__ = [
     "staleness",
     "survival",
     "timeline",
-    "warm_up",
+    "warmup",
     "workers",
 ]
 
@@ -46,8 +47,8 @@ MARKS = {  # of a gradient: colour of the disc and of the number, words
 }
 
 
-def staleness(run: Run) -> Figure:
-    """The measured staleness law with the fitted geometric over it, and below the measured less the fitted."""
+def staleness(run: Run, laws: Sequence[Fitted] = ()) -> Figure:
+    """The measured staleness law, the fitted geometric and the best of ``laws``; below, measured less fitted."""
     from matplotlib.figure import Figure
 
     law, fit = run.staleness.law, run.fit
@@ -62,7 +63,7 @@ def staleness(run: Run) -> Figure:
     if intervals is not None and shown <= 80:
         cells = min(shown, intervals.shape[1])
         above.vlines(range(cells), *intervals[:, :cells], color="#1f3a5f", linewidth=1.2, label="95 % of each cell")
-    for fitted, style in zip(_others(run), ("-", "--", ":"), strict=False):
+    for fitted, style in zip(_others(laws), ("-", "--", ":"), strict=False):
         name = f"{fitted.family}: {fitted.verdict}"
         above.plot(range(shown), fitted.pmf(shown), style, color="#55a868", linewidth=1.2, label=name)
     marker = "o" if shown <= 80 else ""
@@ -90,13 +91,12 @@ def staleness(run: Run) -> Figure:
     return figure
 
 
-def _others(run: Run) -> list[Fitted]:
-    """The three best laws that are not the geometric, if laws were fitted."""
-    laws = run.laws if "laws" in vars(run) else ()
+def _others(laws: Sequence[Fitted]) -> list[Fitted]:
+    """The three best laws that are not the geometric."""
     return [law for law in laws if law.family != "geometric" and law.bic < float("inf")][:3]
 
 
-def survival(run: Run) -> Figure:
+def survival(run: Run, laws: Sequence[Fitted] = ()) -> Figure:
     """P(staleness > l) on a log scale, on which a geometric law is a straight line."""
     from matplotlib.figure import Figure
 
@@ -108,7 +108,7 @@ def survival(run: Run) -> Figure:
     axes = figure.subplots()
     axes.semilogy(range(shown), tail[:shown], ".", color=MEASURED, markersize=5, label="simulated")
     axes.semilogy(range(geometric.size), geometric, "-", color=MODEL, linewidth=1, label="geometric of the same mean")
-    for fitted, style in zip(_others(run), ("-", "--", ":"), strict=False):
+    for fitted, style in zip(_others(laws), ("-", "--", ":"), strict=False):
         rest = 1 - fitted.pmf(shown).cumsum()
         axes.semilogy(range(shown), rest.clip(1e-12), style, color="#55a868", linewidth=1.2, label=fitted.family)
     lowest = float(tail[tail > 0].min()) if (tail > 0).any() else 1e-3
@@ -125,7 +125,7 @@ def autocorrelation(run: Run) -> Figure:
     from matplotlib.figure import Figure
 
     seen = run.dependence
-    shown = max(2, min(seen.autocorrelation.size, 6 * run.network.workers + 10))
+    shown = max(2, min(seen.autocorrelation.size, 6 * run._network.workers + 10))
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     lags = range(1, min(shown, seen.autocorrelation.size))
@@ -140,11 +140,11 @@ def autocorrelation(run: Run) -> Figure:
     return figure
 
 
-def warm_up(run: Run) -> Figure:
+def warmup(run: Run) -> Figure:
     """What was kept of the run, batch by batch, with the part that every series wanted left out."""
     from matplotlib.figure import Figure
 
-    rows, sums, _, seconds, updates, *_ = run.collected.batches.T
+    rows, sums, _, seconds, updates, *_ = run._collected.batches.T
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     at = run.warmup + updates.cumsum()
@@ -155,7 +155,7 @@ def warm_up(run: Run) -> Figure:
         axes.set_ylabel(words)
     below.set_xlim(left=0)
     below.set_xlabel("updates; the shaded ones were left out")
-    why = "as asked" if run.warm_up is None else run.warm_up.series
+    why = "as asked" if run.warmup_search is None else run.warmup_search.series
     above.set_title(f"{run.scenario.name}: {run.warmup:,} updates left out ({why})", fontsize=11)
     return figure
 
@@ -217,8 +217,8 @@ def timeline(timeline: Timeline) -> Figure:
             continue
         if gradient.left - gradient.began > 0.045 * seconds:
             _version_read(axes, gradient.began, gradient.worker, gradient.read, gradient.client)
-        if gradient.kind in MARKS:
-            disc, number, words = MARKS[gradient.kind]
+        if gradient.fate in MARKS:
+            disc, number, words = MARKS[gradient.fate]
             known[words] = _disc(axes, gradient.left, gradient.worker, gradient.staleness, disc, number, words)
     axes.set_yticks(range(lines), timeline.names[:lines])
     axes.set_ylim(lines - 0.5, -0.5)
@@ -233,7 +233,7 @@ def timeline(timeline: Timeline) -> Figure:
     return figure
 
 
-def schedule(schedule: Schedule) -> Figure:
+def schedule(schedule: PipelineSchedule) -> Figure:
     """The passes of a pipeline: a line per stage, a bar per pass with its minibatch, a disc with the staleness at the
     end of every backward pass, where the stage is updated."""
     from matplotlib.figure import Figure

@@ -25,8 +25,8 @@ __all__ = [
     "COMMITTED",
     "DOWNWEIGHTED",
     "DROPPED",
+    "FATES",
     "HEAD",
-    "KIND_NAMES",
     "LENGTH",
     "LOST",
     "MOST_WAITING",
@@ -41,8 +41,8 @@ __all__ = [
     "sample_queue",
 ]
 
-COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED, LOST = range(5)  # kinds of rows: applied up to DOWNWEIGHTED
-KIND_NAMES = ("committed", "downweighted", "dropped", "cancelled", "lost")
+COMMITTED, DOWNWEIGHTED, DROPPED, CANCELLED, LOST = range(5)  # fates of rows: applied up to DOWNWEIGHTED
+FATES = ("committed", "downweighted", "dropped", "cancelled", "lost")
 CLOSED = -1  # in `read` and `pending_read`: no interval is open here
 ROWS, RELEASED, CANCELLED_WORKERS = 0, 1, 2  # positions in `sizes`
 HEAD, LENGTH = 0, 1  # positions in the two ends of a ring
@@ -90,7 +90,7 @@ class State(NamedTuple):
     row_worker: Any
     row_read: Any
     row_staleness: Any
-    row_kind: Any
+    row_fate: Any
     row_shard: Any
     row_stalest: Any
     row_neighbour: Any
@@ -187,7 +187,7 @@ def fresh(
         row_worker=make(most, 0, 64),
         row_read=make(most, 0, 64),
         row_staleness=make(most, 0, 64),
-        row_kind=make(most, 0, 64),
+        row_fate=make(most, 0, 64),
         row_shard=make(most if shards > 1 else 1, 0, 64),
         row_stalest=make(most if shards > 1 else 1, CLOSED, 64),
         row_neighbour=make(most if peers else 1, 0, 64),

@@ -35,13 +35,13 @@ __all__ = [
 ]
 
 
-def row(s: State, worker: int, read: int, kind: int) -> None:
+def row(s: State, worker: int, read: int, fate: int) -> None:
     """The fate of one gradient is decided; its staleness counts the updates since its read."""
     n = s.sizes[ROWS]
     s.row_worker[n] = worker
     s.row_read[n] = read
     s.row_staleness[n] = s.version[0] - read
-    s.row_kind[n] = kind
+    s.row_fate[n] = fate
     s.sizes[ROWS] = n + 1
 
 
@@ -156,14 +156,14 @@ def lose(s: State, worker: int) -> None:
     s.read[worker] = CLOSED
 
 
-def part(s: State, worker: int, shard: int, kind: int) -> int:
+def part(s: State, worker: int, shard: int, fate: int) -> int:
     """The row of a shard's part of the worker's gradient, not yet known to be the last; its staleness."""
     at = worker * s.shards + shard
     n = s.sizes[ROWS]
     s.row_worker[n] = worker
     s.row_read[n] = s.shard_read[at]
     s.row_staleness[n] = s.shard_version[shard] - s.shard_read[at]
-    s.row_kind[n] = kind
+    s.row_fate[n] = fate
     s.row_shard[n] = shard
     s.row_stalest[n] = CLOSED
     s.sizes[ROWS] = n + 1

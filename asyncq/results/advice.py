@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from asyncq.errors import NoExactLaw, ScenarioError
+from asyncq.errors import NoExactLaw, ScenarioError, old_names
 from asyncq.estimate import Estimate
 from asyncq.protocols import EXACT_KINDS
 from asyncq.results.run import Run, simulate
 from asyncq.scenario import Scenario
 from asyncq.staleness import StalenessLaw
 from asyncq.system.network import Network
-from asyncq.theory import stability
+from asyncq.theory import stability as of_steps
 from asyncq.theory.basis import exact_process
 from asyncq.theory.descent.characteristic import Variant
 from asyncq.theory.descent.exponential import ExponentialWorkers
@@ -27,7 +27,7 @@ from asyncq.theory.recommendation.minimax import polyak
 from asyncq.theory.recommendation.recommendation import Recommendation
 from asyncq.theory.stability import StepSizes
 
-__all__ = ["Basis", "Source", "basis_of", "recommend", "step_sizes", "surroundings"]
+__all__ = ["Basis", "Source", "basis_of", "recommend", "stability", "surroundings"]
 
 Source = Scenario | Run | StalenessLaw | ExponentialWorkers
 TAIL = 1e-9  # what is cut off a law: thresholds then move by as much, relatively
@@ -111,7 +111,7 @@ def recommend(
     return replace(found, basis=basis.words, against_synchronous=_against_synchronous(source, found))
 
 
-def step_sizes(
+def stability(
     source: Source,
     *,
     momentum: float = 0.0,
@@ -127,7 +127,7 @@ def step_sizes(
         basis = basis_of(source)
     assert basis is not None
     try:
-        found = stability.step_sizes(basis.staleness, momentum=momentum, variant=variant, steps=steps)
+        found = of_steps.step_sizes(basis.staleness, momentum=momentum, variant=variant, steps=steps)
     except ValueError as error:
         raise ScenarioError(f"{_name(source)}: {error}") from None
     return replace(found, basis=basis.words)
@@ -161,3 +161,6 @@ def _against_synchronous(source: Source, found: Recommendation) -> float | None:
         return None
     alone = math.log(found.today.contraction) / math.log(polyak(found.today.condition_number)[0])
     return (found.best.updates / rate.mean) / (alone * Network.of(scenario).workers / barrier.mean)
+
+
+__getattr__ = old_names(globals(), step_sizes="stability")

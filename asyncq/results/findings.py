@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from asyncq.errors import old_attributes, old_names
 from asyncq.estimate import Estimate
 from asyncq.jsonable import record
-from asyncq.protocols.state import DOWNWEIGHTED, DROPPED, KIND_NAMES
+from asyncq.protocols.state import DOWNWEIGHTED, DROPPED, FATES
 from asyncq.staleness import StalenessLaw
 from asyncq.statistics.collect.accumulate import Collected
-from asyncq.statistics.collect.series import Series, mean_of
+from asyncq.statistics.collect.series import Collector, mean_of
 from asyncq.statistics.intervals import (
     mean_of_independent,
     quantiles_of_parts,
@@ -27,7 +28,16 @@ from asyncq.system.network import Network
 if TYPE_CHECKING:
     from asyncq.engines.rows import MachineTime
 
-__all__ = ["Called", "Groups", "Learner", "Pool", "Server", "Shards", "Staleness", "Tree"]
+__all__ = [
+    "ClientClass",
+    "GroupsResult",
+    "LearnerResult",
+    "PoolResult",
+    "ServerResult",
+    "ShardsResult",
+    "Staleness",
+    "TreeResult",
+]
 
 QUANTILES = (0.5, 0.9, 0.99)
 T = TypeVar("T")
@@ -149,7 +159,7 @@ def _named(values: Sequence[T]) -> dict[str, T]:
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerResult:
     """The station: ``utilisation`` of its seats (a share), ``waiting`` in its queue (seconds per gradient)."""
 
     seats: int
@@ -157,7 +167,7 @@ class Server:
     waiting: Estimate
 
     @classmethod
-    def of(cls, collected: Collected, network: Network) -> Server | None:
+    def of(cls, collected: Collected, network: Network) -> ServerResult | None:
         """From what was counted of a run; None without a server."""
         if not network.has_server:
             return None
@@ -169,7 +179,7 @@ class Server:
         )
 
     @classmethod
-    def over(cls, servers: Sequence[Server]) -> Server:
+    def over(cls, servers: Sequence[ServerResult]) -> ServerResult:
         """Over independent runs, with intervals from the differences between them."""
         utilisations, waits = zip(*((one.utilisation.mean, one.waiting.mean) for one in servers), strict=True)
         return cls(
@@ -180,7 +190,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Shards:
+class ShardsResult:
     """A sharded server: the mean staleness of every shard's updates, ``worst``, the number of the shard where it is
     largest, and the mean over gradients of the ``stalest`` of their parts. Shards are alike, so that their means differ
     by chance; whatever else a report says of staleness and of the server is said of the worst."""
@@ -191,7 +201,7 @@ class Shards:
     stalest: Estimate
 
     @classmethod
-    def of(cls, series: Series, network: Network, *, auto: bool) -> Shards | None:
+    def of(cls, series: Collector, network: Network, *, auto: bool) -> ShardsResult | None:
         """From what every shard counted, ``auto``: after the warm-up that is found there; None without shards."""
         if not network.is_sharded or series.beside is None:
             return None
@@ -200,24 +210,25 @@ class Shards:
         return cls(network.shards, worst, means, mean_of(series.beside, unit=network.unit, auto=auto))
 
 
+@old_attributes(heard="acceptance", kinds="gradients")
 @dataclass(frozen=True)
-class Called:
+class ClientClass:
     """A class of a population: its share of all ``calls`` of the run, and of all gradients that were ``applied``; the
-    mean ``staleness`` of those of its own; ``heard``, the share of its calls whose gradients were applied, and how many
-    were of each of the ``kinds``."""
+    mean ``staleness`` of those of its own; ``acceptance``, the share of its calls whose gradients were applied; and the
+    number of its ``gradients`` by fate."""
 
     name: str
     clients: int
     availability: float
     calls: Estimate
     applied: Estimate
-    heard: Estimate | None
+    acceptance: Estimate | None
     staleness: Estimate | None
-    kinds: dict[str, int]
+    gradients: dict[str, int]
 
     @classmethod
-    def all_of(cls, counts: NDArray[np.int64], network: Network) -> list[Called]:
-        """Every class, from its rows by kind and sums of staleness, shape (batches, classes, kinds and the sum)."""
+    def all_of(cls, counts: NDArray[np.int64], network: Network) -> list[ClientClass]:
+        """Every class, from its rows by fate and sums of staleness, shape (batches, classes, fates and the sum)."""
         assert network.clients is not None
         rows, sums = counts[:, :, :-1], counts[:, :, -1]
         calls, applied = rows.sum(axis=2), rows[:, :, : DOWNWEIGHTED + 1].sum(axis=2)
@@ -232,16 +243,20 @@ class Called:
                 float(network.clients.availability[one]),
                 calls=ratio(calls[:, one], calls.sum(axis=1), "share of all calls"),
                 applied=ratio(applied[:, one], applied.sum(axis=1), "share of all applied gradients"),
-                heard=ratio(applied[:, one], calls[:, one], "share of its calls") if calls[:, one].any() else None,
+                acceptance=ratio(applied[:, one], calls[:, one], "share of its calls") if calls[:, one].any() else None,
                 staleness=ratio(sums[:, one], applied[:, one], network.unit) if applied[:, one].any() else None,
-                kinds=dict(zip(KIND_NAMES, rows[:, one].sum(axis=0).tolist(), strict=True)),
+                gradients=dict(zip(FATES, rows[:, one].sum(axis=0).tolist(), strict=True)),
             )
             for one, name in enumerate(network.classes)
         ]
 
+    def to_dict(self) -> dict[str, Any]:
+        """As the JSON report has it."""
+        return record(self, without=("acceptance", "gradients"), heard=self.acceptance, kinds=self.gradients)
+
 
 @dataclass(frozen=True)
-class Pool:
+class PoolResult:
     """One pool's part: mean staleness of its gradients, and gradients per second committed by all its workers, with
     95 % intervals, None where nothing was committed, or too little for an interval; the ``classes`` of its clients
     where there are populations (of a pool without one: itself)."""
@@ -252,10 +267,10 @@ class Pool:
     throughput: float
     staleness_ci95: tuple[float, float] | None
     throughput_ci95: tuple[float, float] | None
-    classes: tuple[Called, ...] = ()
+    classes: tuple[ClientClass, ...] = ()
 
     @classmethod
-    def all_of(cls, collected: Collected, series: Series, network: Network) -> tuple[Pool, ...]:
+    def all_of(cls, collected: Collected, series: Collector, network: Network) -> tuple[PoolResult, ...]:
         """Every pool of a run."""
         rows, _, _, seconds, *_ = collected.batches.sum(axis=0)
         sizes = np.bincount(network.pool_of)
@@ -273,9 +288,9 @@ class Pool:
             half = ratio_of_batches(above, below, unit="", smallest=smallest).half_width
             return (mean - half, mean + half) if np.isfinite(half) else None
 
-        classes: list[list[Called]] = [[] for _ in sizes]
+        classes: list[list[ClientClass]] = [[] for _ in sizes]
         if series.classes is not None and network.clients is not None:
-            called = Called.all_of(series.classes.after(collected.warmup), network)
+            called = ClientClass.all_of(series.classes.after(collected.warmup), network)
             for number, one in zip(network.clients.pool.tolist(), called, strict=True):
                 classes[number].append(one)
         found = []
@@ -288,7 +303,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Groups:
+class GroupsResult:
     """Compute groups: ``count`` of ``size`` machines, and the mean share of a group's work that is a machine's own;
     the rest it waits for the slowest member and the all-reduce (exact)."""
 
@@ -297,7 +312,7 @@ class Groups:
     efficiency: float
 
     @classmethod
-    def of(cls, network: Network) -> Groups | None:
+    def of(cls, network: Network) -> GroupsResult | None:
         """Those of a network; None if every machine works for itself."""
         if network.group_size == 1:
             return None
@@ -305,7 +320,7 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class Learner:
+class LearnerResult:
     """The learner of an actor-learner: ``utilisation`` is the share of its time at work.
 
     ``budget`` bounds the *mean* staleness of the samples that are learnt from, and not each sample's. ``blocked`` is
@@ -323,7 +338,7 @@ class Learner:
     @classmethod
     def of(
         cls, collected: Collected, by_last: Collected | None, network: Network, spent: MachineTime
-    ) -> Learner | None:
+    ) -> LearnerResult | None:
         """From what was counted of a run, by the version read and by the last; None without a learner."""
         if network.kind.table != "learner":
             return None
@@ -332,14 +347,14 @@ class Learner:
             utilisation=ratio_of_batches(busy, seconds, unit="share of its time", smallest=collected.cycle),
             budget=int(network.parameters["staleness_budget"]),
             blocked=spent.blocked / total,
-            wasted_samples=float(collected.kinds[DROPPED] / collected.kinds.sum()),
+            wasted_samples=float(collected.fates[DROPPED] / collected.fates.sum()),
             wasted_time=spent.dropped / total,
             last=None if by_last is None else Staleness.of(by_last, network),
         )
 
 
 @dataclass(frozen=True)
-class Tree:
+class TreeResult:
     """A tree of ``leaves`` with so many ``workers`` each; ``utilisation`` is the share of time in which their links
     carry a message, None where that takes no time."""
 
@@ -348,7 +363,7 @@ class Tree:
     utilisation: Estimate | None
 
     @classmethod
-    def of(cls, collected: Collected, network: Network) -> Tree | None:
+    def of(cls, collected: Collected, network: Network) -> TreeResult | None:
         """From what was counted of a run; None without a tree."""
         if network.kind.table != "tree":
             return None
@@ -357,3 +372,15 @@ class Tree:
             seconds, spent = collected.batches[:, 3], collected.batches[:, 7]
             busy = ratio_of_batches(spent, leaves * seconds, unit="share of their time", smallest=collected.cycle)
         return cls(leaves, network.workers // leaves, busy)
+
+
+__getattr__ = old_names(
+    globals(),
+    Called="ClientClass",
+    Groups="GroupsResult",
+    Learner="LearnerResult",
+    Pool="PoolResult",
+    Server="ServerResult",
+    Shards="ShardsResult",
+    Tree="TreeResult",
+)

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from asyncq.errors import ScenarioError, TooShortError
+from asyncq.errors import ScenarioError, TooShortError, old_attributes
 from asyncq.estimate import Estimate
 from asyncq.jsonable import record
-from asyncq.results.findings import Server, Staleness
+from asyncq.results.findings import ServerResult, Staleness
 from asyncq.results.run import Run, simulate
 from asyncq.statistics.intervals import mean_of_independent
 from asyncq.system.variates import chosen_seed
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Replications", "replicate"]
 
 
+@old_attributes(gradients="gradient_rate")
 @dataclass(frozen=True, eq=False)
 class Replications:
     """Runs that differ in nothing but their random streams, and estimates over them: Student's intervals (95 %), for
@@ -33,11 +34,11 @@ class Replications:
 
     runs: tuple[Run, ...]
     throughput: Estimate
-    gradients: Estimate
+    gradient_rate: Estimate
     staleness: Staleness
     staleness_sd: Estimate
     fresh: Estimate
-    server: Server | None
+    server: ServerResult | None
 
     @property
     def interrupted(self) -> bool:
@@ -48,7 +49,7 @@ class Replications:
         """As JSON: the estimates, and every run as its own report."""
         return record({
             "schema": 1,
-            "throughput": {**self.throughput.to_dict(), "gradients": self.gradients},
+            "throughput": {**self.throughput.to_dict(), "gradients": self.gradient_rate},
             "staleness": self.staleness,
             "staleness_sd": self.staleness_sd,
             "fresh": self.fresh,
@@ -100,14 +101,14 @@ def replicate(
         raise TooShortError("nothing to report: stopped before any replication had outlasted its warm-up")
     first = runs[0]
     servers = [run.server for run in runs if run.server is not None]
-    staleness = Staleness.over([run.collected for run in runs], first.network)
+    staleness = Staleness.over([run._collected for run in runs], first._network)
     fresh = None if staleness.pmf_ci95 is None else (float(staleness.pmf_ci95[0, 0]), float(staleness.pmf_ci95[1, 0]))
     return Replications(
         runs,
         throughput=mean_of_independent([run.throughput.mean for run in runs], unit=first.throughput.unit),
-        gradients=mean_of_independent([run.gradients.mean for run in runs], unit=first.gradients.unit),
+        gradient_rate=mean_of_independent([run.gradient_rate.mean for run in runs], unit=first.gradient_rate.unit),
         staleness=staleness,
         staleness_sd=mean_of_independent([run.staleness.sd for run in runs], unit=first.staleness.unit),
         fresh=Estimate(float(staleness.pmf[0]), fresh, "share of gradients"),
-        server=Server.over(servers) if servers else None,
+        server=ServerResult.over(servers) if servers else None,
     )

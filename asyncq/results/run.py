@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,23 @@ import numpy as np
 
 from asyncq import __version__
 from asyncq.engines.rows import Chunk, Engine, MachineTime
-from asyncq.errors import ScenarioError, TooShortError
+from asyncq.errors import ScenarioError, TooShortError, old_attributes
 from asyncq.estimate import Estimate
 from asyncq.jsonable import record
-from asyncq.protocols.state import KIND_NAMES, LOST
-from asyncq.results.findings import Groups, Learner, Pool, Server, Shards, Staleness, Tree
+from asyncq.protocols.state import FATES, LOST
+from asyncq.results.findings import (
+    GroupsResult,
+    LearnerResult,
+    PoolResult,
+    ServerResult,
+    ShardsResult,
+    Staleness,
+    TreeResult,
+)
 from asyncq.statistics.agreement import Agreement, agreement
 from asyncq.statistics.collect.accumulate import Collected
 from asyncq.statistics.collect.over_time import OverTime, TimeBins
-from asyncq.statistics.collect.series import Series
+from asyncq.statistics.collect.series import Collector
 from asyncq.statistics.dependence import Dependence, dependence
 from asyncq.statistics.fit.goodness import StalenessFit, fit_geometric
 from asyncq.statistics.intervals import ratio_of_batches
@@ -44,6 +52,15 @@ ENGINES = ("auto", "simpy", "compiled")
 FEW_ROWS = 200_000  # the SimPy engine has these done before the compiled one has started
 
 
+@old_attributes(
+    kinds="gradients",
+    recommendation="learning_rate_limit",
+    synchronous="synchronous_rate",
+    warm_up="warmup_search",
+    laws="fit_laws()",
+    network="_network",
+    collected="_collected",
+)
 @dataclass(frozen=True, eq=False)
 class Run:
     """What one simulation showed. Attributes are those of the JSON report (:meth:`to_dict`), and ``trace``."""
@@ -56,27 +73,27 @@ class Run:
     seconds: float
     interrupted: bool
     throughput: Estimate
-    gradients: Estimate
-    kinds: dict[str, int]
+    gradient_rate: Estimate
+    gradients: dict[str, int]
     staleness: Staleness
     fit: StalenessFit
     momentum: MomentumLine
-    server: Server | None
-    shards: Shards | None
+    server: ServerResult | None
+    shards: ShardsResult | None
     averagings: Estimate | None  # in gossip: of a worker's copy by others, between a gradient's read and application
-    groups: Groups | None
-    learner: Learner | None
-    tree: Tree | None
-    pools: tuple[Pool, ...]
+    groups: GroupsResult | None
+    learner: LearnerResult | None
+    tree: TreeResult | None
+    pools: tuple[PoolResult, ...]
     machine_time: MachineTime
-    synchronous: Estimate | None
+    synchronous_rate: Estimate | None
     trace: Chunk | None
-    warm_up: WarmUp | None  # what was looked for and found; None if the scenario says what to leave out
+    warmup_search: WarmUp | None  # what was looked for and found; None if the scenario says what to leave out
     precision: float | None  # the widest relative half-width, where the scenario asks for one
     over_time: OverTime | None  # of a run that ends at a time
     warnings: tuple[str, ...]
-    network: Network
-    collected: Collected
+    _network: Network
+    _collected: Collected
 
     @property
     def ended_by(self) -> str:
@@ -91,33 +108,32 @@ class Run:
     @cached_property
     def dependence(self) -> Dependence:
         """How far consecutive gradients are from independent."""
-        return dependence(self.collected)
+        return dependence(self._collected)
 
     @cached_property
     def who_is_stale(self) -> WhoIsStale:
         """The workers' mean staleness, a test for equality, and who stands out."""
-        return who_is_stale(self.collected, self.network.pool_of, self.network.pools)
+        return who_is_stale(self._collected, self._network.pool_of, self._network.pools)
 
     @cached_property
     def exact(self) -> Agreement | None:
         """What theory says of the same scenario, beside what was seen; None where it knows not even the mean."""
-        return agreement(self.scenario, self.collected)
+        return agreement(self.scenario, self._collected)
 
     @cached_property
-    def recommendation(self) -> FirstLook | None:
+    def learning_rate_limit(self) -> FirstLook | None:
         """How large a learning rate today's momentum survives; None where the scenario does not say what runs today.
         The whole recommendation is :func:`asyncq.recommend`'s."""
         return first_look(self.scenario, self.staleness.effective)
 
-    @cached_property
-    def laws(self) -> tuple[Fitted, ...]:
-        """All families of laws fitted to the staleness, the best first; takes up to a second."""
+    def fit_laws(self) -> tuple[Fitted, ...]:
+        """Fit all families of laws to the staleness, the best first; takes up to a second."""
         from asyncq.statistics.fit.fitting import rank
 
-        return rank(self.collected)
+        return rank(self._collected)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON report, schema 1: keys are only ever added. "laws" is null unless :attr:`laws` was asked for."""
+    def to_dict(self, *, laws: Sequence[Fitted] = ()) -> dict[str, Any]:
+        """The JSON report, schema 1: keys are only ever added. "laws" is null unless given (:meth:`fit_laws`)."""
         total = sum(self.machine_time) or 1.0
         return record({
             "schema": 1,
@@ -130,14 +146,14 @@ class Run:
             "seconds": self.seconds,
             "interrupted": self.interrupted,
             "ended_by": self.ended_by,
-            "throughput": {**self.throughput.to_dict(), "gradients": self.gradients},
-            "synchronous": self.synchronous,
-            "gradients": self.kinds,
+            "throughput": {**self.throughput.to_dict(), "gradients": self.gradient_rate},
+            "synchronous": self.synchronous_rate,
+            "gradients": self.gradients,
             "staleness": self.staleness,
             "fit": self.fit,
             "exact": self.exact,
             "momentum": self.momentum,
-            "recommendation": self.recommendation,
+            "recommendation": self.learning_rate_limit,
             "server": self.server,
             "shards": self.shards,
             "averagings": self.averagings,
@@ -147,11 +163,11 @@ class Run:
             "pools": self.pools,
             "machine_time": {stage: spent / total for stage, spent in self.machine_time._asdict().items()},
             "phases": None if self.over_time is None else self.over_time.phases,
-            "warm_up": self.warm_up,
+            "warm_up": self.warmup_search,
             "precision": self.precision,
             "dependence": self.dependence,
             "who_is_stale": self.who_is_stale,
-            "laws": self.laws if "laws" in vars(self) else None,
+            "laws": laws or None,
             "warnings": self.warnings,
         })  # fmt: skip
 
@@ -196,7 +212,7 @@ def simulate(
     bins = None if until == NEVER else TimeBins(scenario, until, network.unit)
     ahead = foreseen(network, target, until)
     machine = _engine(network, Variates(network.laws, seed=seed, replication=replication), engine, ahead)
-    series = Series(network, warmup=warmup, compiled=machine.name == "compiled")
+    series = Collector(network, warmup=warmup, compiled=machine.name == "compiled")
     rule = None
     if scenario.run.precision is not None:
         rule = PrecisionRule(scenario.run.precision, network.unit, None if asked == "auto" else warmup)
@@ -218,7 +234,7 @@ def simulate(
             if enough:
                 break
     if machine.version == 0 and until < NEVER and not interrupted:
-        lost = int(series.shards[0].collected().kinds[LOST])
+        lost = int(series.shards[0].collected().fates[LOST])
         remedy = f"; {lost:,} gradients were lost, see failure.after" if lost else ""
         how = f"run.until must leave time for an update (got {until:g} s); end it later{remedy}"
         raise ScenarioError(f"{scenario.name}: {how}")
@@ -267,12 +283,12 @@ def _summarise(
     scenario: Scenario,
     network: Network,
     machine: Engine,
-    series: Series,
+    series: Collector,
     seed: int,
     interrupted: bool,
     kept: list[Chunk],
 ) -> Run:
-    shards = Shards.of(series, network, auto=scenario.run.warmup == "auto")
+    shards = ShardsResult.of(series, network, auto=scenario.run.warmup == "auto")
     accumulator = series.shards[0 if shards is None else shards.worst]
     found = warm_up(accumulator) if scenario.run.warmup == "auto" else None
     cold = 0 if found is None else found.rows
@@ -292,27 +308,27 @@ def _summarise(
         seconds=machine.now,
         interrupted=interrupted,
         throughput=ratio_of_batches(updates, seconds, unit=per_second, smallest=collected.cycle),
-        gradients=ratio_of_batches(rows, seconds, unit="gradients per second", smallest=collected.cycle),
-        kinds=dict(zip(KIND_NAMES, collected.kinds.tolist(), strict=True)),
+        gradient_rate=ratio_of_batches(rows, seconds, unit="gradients per second", smallest=collected.cycle),
+        gradients=dict(zip(FATES, collected.fates.tolist(), strict=True)),
         staleness=staleness,
         fit=fit,
         momentum=_momentum(scenario, staleness.effective, geometric, collected.rows),
-        server=Server.of(collected, network),
+        server=ServerResult.of(collected, network),
         shards=shards,
         averagings=series.averagings(auto=scenario.run.warmup == "auto"),
-        groups=Groups.of(network),
-        learner=Learner.of(collected, late, network, machine.machine_time),
-        tree=Tree.of(collected, network),
-        pools=Pool.all_of(collected, series, network),
+        groups=GroupsResult.of(network),
+        learner=LearnerResult.of(collected, late, network, machine.machine_time),
+        tree=TreeResult.of(collected, network),
+        pools=PoolResult.all_of(collected, series, network),
         machine_time=machine.machine_time,
-        synchronous=synchronous_throughput(network),
+        synchronous_rate=synchronous_throughput(network),
         trace=Chunk.join(kept) if kept else None,
-        warm_up=found,
+        warmup_search=found,
         precision=None,
         over_time=None,
         warnings=_warnings(found, network, machine),
-        network=network,
-        collected=collected,
+        _network=network,
+        _collected=collected,
     )
 
 

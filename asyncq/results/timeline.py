@@ -12,8 +12,8 @@ import numpy as np
 
 from asyncq.engines.process import Cycle, SimpyEngine
 from asyncq.engines.rows import Chunk
-from asyncq.errors import ScenarioError
-from asyncq.protocols.state import CANCELLED, DOWNWEIGHTED, KIND_NAMES, LOST
+from asyncq.errors import ScenarioError, old_attributes
+from asyncq.protocols.state import CANCELLED, DOWNWEIGHTED, FATES, LOST
 from asyncq.system.clients import NOBODY
 from asyncq.system.network import Network
 from asyncq.system.variates import Variates, chosen_seed
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["DRAWN", "STAGES", "Gradient", "Row", "Span", "Timeline", "timeline"]
 
-THROWN_AWAY = KIND_NAMES[CANCELLED], KIND_NAMES[LOST]
+THROWN_AWAY = FATES[CANCELLED], FATES[LOST]
 NOT_LAST = -1  # the `stalest` of a row that is not its gradient's last part
 DRAWN = 40  # workers that a drawing shows at most
 STAGES = ("pull", "work", "push", "queue", "service", "waiting", "repair")
 
 
+@old_attributes(kind="fate")
 class Row(NamedTuple):
     """A gradient whose fate was decided at ``time`` (seconds): ``staleness`` updates after it ``read`` a version.
 
@@ -41,7 +42,7 @@ class Row(NamedTuple):
     worker: int
     read: int
     staleness: int
-    kind: str
+    fate: str
     shard: int | None = None
     stalest: int | None = None
     neighbour: int | None = None
@@ -62,6 +63,7 @@ class Span(NamedTuple):
     client: str | None = None
 
 
+@old_attributes(kind="fate")
 class Gradient(NamedTuple):
     """A row with its place in a drawing: the worker read at ``began`` and was done with it at ``left``, when its fate
     was decided (``time``), or before that, when the worker went on to its next. With a sharded server it is its last
@@ -73,7 +75,7 @@ class Gradient(NamedTuple):
     time: float
     read: int
     staleness: int
-    kind: str
+    fate: str
     client: str | None = None
 
 
@@ -147,12 +149,12 @@ class Timeline:
         for row in self.rows:
             if row.stalest == NOT_LAST:
                 continue
-            which = next((cancelled if row.kind in THROWN_AWAY else finished)[row.worker])
+            which = next((cancelled if row.fate in THROWN_AWAY else finished)[row.worker])
             starts = began[row.worker]
             left = min(row.time, starts[which + 1])
             stale = row.staleness if row.stalest is None else row.stalest
             where = row.worker, starts[which], left, row.time
-            found.append(Gradient(*where, row.read, stale, row.kind, row.client))
+            found.append(Gradient(*where, row.read, stale, row.fate, row.client))
         return tuple(found)
 
 
@@ -174,7 +176,7 @@ def timeline(scenario: Scenario, *, updates: int = 20, seed: int | None = None) 
     if network.is_sharded:
         made = dict(enumerate((row.time for row in whole), start=1))
     else:
-        made = {row.read + row.staleness + 1: row.time for row in whole if row.kind in KIND_NAMES[: DOWNWEIGHTED + 1]}
+        made = {row.read + row.staleness + 1: row.time for row in whole if row.fate in FATES[: DOWNWEIGHTED + 1]}
     return Timeline(
         scenario=scenario,
         seed=seed,
@@ -190,13 +192,13 @@ def timeline(scenario: Scenario, *, updates: int = 20, seed: int | None = None) 
 
 
 def _rows(chunk: Chunk, classes: tuple[str, ...]) -> tuple[Row, ...]:
-    columns = (chunk.time, chunk.worker, chunk.read, chunk.staleness, chunk.kind)
+    columns = (chunk.time, chunk.worker, chunk.read, chunk.staleness, chunk.fate)
     topology: dict[str, list[Any]] = {name: column.tolist() for name, column in chunk.topology().items()}
     if "client" in topology:
         topology["client"] = [classes[client] for client in topology["client"]]
     return tuple(
-        Row(time, worker, read, staleness, KIND_NAMES[kind], **{name: topology[name][at] for name in topology})
-        for at, (time, worker, read, staleness, kind) in enumerate(
+        Row(time, worker, read, staleness, FATES[fate], **{name: topology[name][at] for name in topology})
+        for at, (time, worker, read, staleness, fate) in enumerate(
             zip(*(column.tolist() for column in columns), strict=True)
         )
     )

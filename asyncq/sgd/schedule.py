@@ -115,7 +115,7 @@ def schedule_of(source: Run | Chunk | StalenessLaw, *, gradients: int = 1) -> Tr
     if isinstance(source, Run):
         if source.trace is None:
             raise ValueError(f"{source.scenario.name}: the run kept no trace: simulate(scenario, trace=True)")
-        weigh, name, source = source.network.weight, f"the trace of {source.scenario.name}", source.trace
+        weigh, name, source = source._network.weight, f"the trace of {source.scenario.name}", source.trace
     if source.neighbour is not None:
         raise ValueError("the trace is of gossip, where every worker steps a copy of its own: there is no one model")
     if source.shard is not None and np.any(source.shard != source.shard[:1]):
@@ -123,7 +123,7 @@ def schedule_of(source: Run | Chunk | StalenessLaw, *, gradients: int = 1) -> Tr
             "the trace is of several shards, each with versions of its own: pass the rows of one of them, "
             "trace.pick(np.flatnonzero(trace.shard == 0)), for its part of the model"
         )
-    applied = np.flatnonzero(source.kind <= DOWNWEIGHTED)
+    applied = np.flatnonzero(source.fate <= DOWNWEIGHTED)
     if applied.size == 0:
         raise ValueError("the trace has no applied gradient: simulate longer")
     rows = source.pick(applied)
@@ -133,7 +133,7 @@ def schedule_of(source: Run | Chunk | StalenessLaw, *, gradients: int = 1) -> Tr
     if np.any(counts == 0) or np.any(np.diff(version) < 0):
         raise ValueError(f"the trace is not whole: update {base + int(np.argmin(counts))} has no row, or out of order")
     weight = 1.0 / np.repeat(counts, counts)
-    late = rows.kind == DOWNWEIGHTED
+    late = rows.fate == DOWNWEIGHTED
     if late.any():
         if weigh is None:
             raise ValueError("the trace has downweighted gradients: pass the run, which knows their weights")

@@ -115,7 +115,7 @@ def attribute(c: Clients, s: Any, written: int) -> None:
     """The classes of the new rows. What is cancelled or lost had not arrived: its client is idle from now on."""
     for i in range(written, s.sizes[ROWS]):
         worker = s.row_worker[i]
-        if s.row_kind[i] == CANCELLED or s.row_kind[i] == LOST:
+        if s.row_fate[i] == CANCELLED or s.row_fate[i] == LOST:
             c.row_client[i] = c.serving[worker]
             c.idle[c.serving[worker]] += 1
         else:

@@ -11,7 +11,7 @@ from pathlib import Path
 from asyncq import __version__
 from asyncq.files import written
 from asyncq.jsonable import dumps
-from asyncq.planner import Plan, Row
+from asyncq.planner import Plan, PlanRow
 
 __all__ = ["markdown", "render", "write"]
 
@@ -71,7 +71,7 @@ def write(plan: Plan, folder: Path) -> None:
     with written(folder / "plan.md") as path:
         path.write_text(markdown(plan), encoding="utf-8")
     with written(folder / "plan.csv") as path:
-        plan.frame().to_csv(path, index=False, lineterminator="\n")
+        plan.to_frame().to_csv(path, index=False, lineterminator="\n")
     for name in figures.FIGURES:
         figure = getattr(figures, name)(plan)
         for suffix in ("png", "svg"):
@@ -79,7 +79,7 @@ def write(plan: Plan, folder: Path) -> None:
                 figure.savefig(path, format=suffix, dpi=144)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: PlanRow) -> tuple[str, ...]:
     seen, ends = row.hardware, row.relative.ci95
     mark = {"exact": "x", "model": "m", "replay": "r"}[row.source]
     mark = mark.upper() if row.agrees is False else mark

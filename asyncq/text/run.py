@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from math import isnan
 from textwrap import wrap
@@ -13,14 +13,15 @@ from asyncq import __version__
 from asyncq.estimate import Estimate
 
 if TYPE_CHECKING:
-    from asyncq.papers.claim import Claim, Comparison, Reproduction
-    from asyncq.results.findings import Called, Learner, Server
+    from asyncq.papers.claim import Comparison, PaperClaim, Reproduction
+    from asyncq.results.findings import ClientClass, LearnerResult, ServerResult
     from asyncq.results.replications import Replications
     from asyncq.results.run import Run
     from asyncq.scenario import Scenario
     from asyncq.staleness import StalenessLaw
     from asyncq.statistics.agreement import Agreement
     from asyncq.statistics.collect.over_time import OverTime
+    from asyncq.statistics.fit.fitting import Fitted
     from asyncq.theory.momentum import MomentumLine
     from asyncq.theory.prediction import Prediction
     from asyncq.theory.queueing.pipeline import Pipeline
@@ -47,16 +48,16 @@ CLASSES = 4  # of clients that are listed
 STAGES = 10  # stages of a pipeline that are listed, and the last
 
 
-def render(run: Run, *, ascii_only: bool = False) -> str:
-    """The report of a run, at most 80 columns wide but for long names."""
-    above, below = [*_heading(run), "", *_flow(run), ""], ["", *_advice(run), *_ceiling(run.recommendation)]
+def render(run: Run, *, laws: Sequence[Fitted] = (), ascii_only: bool = False) -> str:
+    """The report of a run and of the ``laws`` that were fitted to it, at most 80 columns wide but for long names."""
+    above, below = [*_heading(run), "", *_flow(run), ""], ["", *_advice(run), *_ceiling(run.learning_rate_limit)]
     if run.over_time is not None and 1 < len(run.over_time.phases) <= PHASES:
         below += ["", *_phases(run.over_time, sharded=run.shards is not None)]
     staleness = list(_staleness(run))
     bars = max(FEWEST_BARS, min(BARS, SCREEN - len(above) - len(staleness) - len(below)))
     lines = [*above, *staleness, *_histogram(run.staleness.law, "#" if ascii_only else "█", bars), *below]
-    if "laws" in vars(run):
-        lines += ["", *_laws(run)]
+    if laws:
+        lines += ["", *_laws(laws)]
     return "\n".join(lines) + "\n"
 
 
@@ -64,13 +65,13 @@ def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
     """What theory says of a scenario, under the headings of a run's report."""
     scenario, law, mean = found.scenario, found.law, found.mean
     lines = [system(scenario), f"predicted, no simulation; asyncq {__version__}", ""]
-    if found.throughput is None or found.gradients is None:
+    if found.throughput is None or found.gradient_rate is None:
         lines.append("throughput   only by simulation")
     else:
         lines.append(f"throughput   {_rate(found.throughput)} {found.throughput.unit}{_says(found.throughput)}")
         whose = "gradients" if scenario.groups is None else "gradients of groups"
-        ratio = _ratio(found.gradients, found.synchronous)
-        lines.append(f"             {_rate(found.gradients)} {whose} per second{ratio}")
+        ratio = _ratio(found.gradient_rate, found.synchronous_rate)
+        lines.append(f"             {_rate(found.gradient_rate)} {whose} per second{ratio}")
         if not isinstance(found.throughput, Estimate):
             lines.append(f"             {found.throughput.reason}")
     lines.append("")
@@ -78,7 +79,7 @@ def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
         quantiles = ", ".join(f"{name} {value}" for name, value in found.quantiles.items())
         sd = f"sd {'above ' if law.sd_is_lower_bound else ''}{law.sd:.4g}"
         lines.append(f"staleness    mean {mean:.5g}, {sd}; {quantiles} {found.unit} (exact)")
-        lines += _histogram(law, "#" if ascii_only else "█", BARS - 2 * (found.recommendation is not None))
+        lines += _histogram(law, "#" if ascii_only else "█", BARS - 2 * (found.learning_rate_limit is not None))
         error = f"to {law.error:.1g} in total variation" if law.error > 1e-9 else "in closed form"
         lines += ["", f"law          {law.name}, exact {error}"]
         if found.distance is not None and found.distance > 1e-6:
@@ -94,7 +95,7 @@ def render_prediction(found: Prediction, *, ascii_only: bool = False) -> str:
         if found.momentum.basis != "geometric law" and not found.momentum.is_delay:
             lines.append("             1 - 1/(1 + mean) holds only to first order in the step size;")
             lines.append("             variability enters at second order and decides stability")
-    lines += _ceiling(found.recommendation)
+    lines += _ceiling(found.learning_rate_limit)
     return "\n".join(lines) + "\n"
 
 
@@ -111,7 +112,7 @@ def render_replications(seen: Replications, *, ascii_only: bool = False) -> str:
     stale = seen.staleness
     for name, value, unit in (
         ("throughput", seen.throughput, seen.throughput.unit),
-        ("gradients", seen.gradients, "per second"),
+        ("gradients", seen.gradient_rate, "per second"),
         ("staleness", Estimate(stale.mean, stale.ci95, stale.unit), stale.unit),
         ("its sd", seen.staleness_sd, stale.unit),
         ("fresh", seen.fresh, "of the gradients have staleness 0"),
@@ -157,7 +158,7 @@ def render_pipeline(pipeline: Pipeline) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_claims(claims: Iterable[Claim]) -> str:
+def render_claims(claims: Iterable[PaperClaim]) -> str:
     """What can be reproduced: a line with name and place, a line with what it says."""
     return "".join(f"{c.name:<20} {c.paper} {c.place}\n    {c.says}\n" for c in claims)
 
@@ -228,13 +229,13 @@ def system(scenario: Scenario) -> str:
 def _flow(run: Run) -> Iterator[str]:
     yield f"throughput   {_estimate(run.throughput)} {run.throughput.unit}"
     whose = "gradients" if run.groups is None else "gradients of groups"
-    ratio = _ratio(run.gradients, run.synchronous) if run.scenario.workers > 1 else ""
-    yield f"             {_estimate(run.gradients)} {whose} per second{ratio}"
-    lost = {kind: count for kind, count in run.kinds.items() if kind != "committed" and count}
+    ratio = _ratio(run.gradient_rate, run.synchronous_rate) if run.scenario.workers > 1 else ""
+    yield f"             {_estimate(run.gradient_rate)} {whose} per second{ratio}"
+    lost = {kind: count for kind, count in run.gradients.items() if kind != "committed" and count}
     if lost:
-        decided = sum(run.kinds.values())
+        decided = sum(run.gradients.values())
         parts = ", ".join(f"{count:,} {kind} ({count / decided:.1%})" for kind, count in lost.items())
-        yield f"gradients    {run.kinds['committed']:,} committed, {parts}"
+        yield f"gradients    {run.gradients['committed']:,} committed, {parts}"
     if run.server is not None:
         yield from _server(run.server)
         if run.shards is not None:
@@ -258,12 +259,12 @@ def _flow(run: Run) -> Iterator[str]:
             often = _estimate(Estimate(pool.throughput, pool.throughput_ci95, "gradients per second"))
             stale = "no gradient committed"
             if pool.staleness is not None:
-                stale = f"mean staleness {_estimate(Estimate(pool.staleness, pool.staleness_ci95, run.network.unit))}"
+                stale = f"mean staleness {_estimate(Estimate(pool.staleness, pool.staleness_ci95, run._network.unit))}"
             yield f"  {pool.name:<10} {pool.workers} workers, {often} gradients/s, {stale}"
     yield from _heard([one for pool in run.pools for one in pool.classes])
 
 
-def _heard(classes: list[Called]) -> Iterator[str]:
+def _heard(classes: list[ClientClass]) -> Iterator[str]:
     """Where clients are called: those first who are called most in vain."""
     if not classes:
         return
@@ -272,13 +273,13 @@ def _heard(classes: list[Called]) -> Iterator[str]:
     for one in least[:CLASSES] if len(classes) > CLASSES else classes:
         applied = _estimate(one.applied.scaled(100.0, "%"), 3)
         stale = "" if one.staleness is None else _estimate(one.staleness)
-        vain = "" if one.heard is None else f"{1.0 - one.heard.mean:.1%}"
+        vain = "" if one.acceptance is None else f"{1.0 - one.acceptance.mean:.1%}"
         yield f"  {one.name:<14}{one.calls.mean:<10.1%}{applied + ' %':<22}{stale:<23}{vain}"
     if len(classes) > CLASSES:
         yield f"  the least heard of {len(classes)} classes; all: --json"
 
 
-def _server(server: Server) -> Iterator[str]:
+def _server(server: ServerResult) -> Iterator[str]:
     yield f"server       busy {_estimate(server.utilisation)}, a share of its seats' time"
     yield f"             queue {_estimate(server.waiting)} seconds per gradient"
 
@@ -318,7 +319,7 @@ def _staleness(run: Run) -> Iterator[str]:
         yield f"             staler than the others: {who}{more}"
 
 
-def _budget(learner: Learner) -> str:
+def _budget(learner: LearnerResult) -> str:
     return f"the budget of {learner.budget} bounds the mean, not each sample's"
 
 
@@ -346,10 +347,10 @@ def _histogram(law: StalenessLaw, bar: str, bars: int) -> Iterator[str]:
         yield f"{label:>11}  {bar * round(BAR_WIDTH * weight / tallest):<{BAR_WIDTH}} {weight:.1%}"
 
 
-def _laws(run: Run) -> Iterator[str]:
+def _laws(laws: Sequence[Fitted]) -> Iterator[str]:
     yield "laws         by BIC, above that of the first; total variation; parameters (standard errors)"
-    best = run.laws[0].bic
-    for law in run.laws:
+    best = laws[0].bic
+    for law in laws:
         more = f"{law.bic - best:+.1f}" if law.bic < float("inf") else "impossible"
         errors = law.standard_errors or {}
         values = [

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asyncq.results.timeline import Timeline
-    from asyncq.theory.queueing.pipeline import Schedule
+    from asyncq.theory.queueing.pipeline import PipelineSchedule
 
 __all__ = ["draw", "draw_schedule"]
 
@@ -99,11 +99,11 @@ def _mark(lines: list[list[str]], gradients: Sequence[Gradient], step: float) ->
     last: dict[int, tuple[int, int]] = {}  # by worker: where its last mark stands
     kinds, several, early = set(), False, False
     for gradient in sorted(gradients, key=lambda gradient: gradient.left):
-        if gradient.kind not in PREFIXES or gradient.worker >= len(lines):
+        if gradient.fate not in PREFIXES or gradient.worker >= len(lines):
             continue
-        kinds.add(gradient.kind)
+        kinds.add(gradient.fate)
         early = early or gradient.left < gradient.time
-        mark = f"{PREFIXES[gradient.kind]}{gradient.staleness}"
+        mark = f"{PREFIXES[gradient.fate]}{gradient.staleness}"
         line = lines[gradient.worker]
         end = max(math.ceil(gradient.left / step - 1e-9), len(mark))
         start = end - len(mark)
@@ -151,7 +151,7 @@ def _written(words: list[tuple[float, str]], step: float, columns: int) -> str:
     return line
 
 
-def draw_schedule(schedule: Schedule, *, width: int = 100) -> str:
+def draw_schedule(schedule: PipelineSchedule, *, width: int = 100) -> str:
     """One line per stage of a pipeline, one cell per unit of time, wrapped at ``width`` columns (40 or more)."""
     words = [["."] * schedule.end for _ in range(schedule.stages)]
     for task, staleness in schedule.passes:

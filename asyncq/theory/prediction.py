@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from asyncq import __version__
-from asyncq.errors import NoExactLaw
+from asyncq.errors import NoExactLaw, old_attributes
 from asyncq.estimate import Estimate
 from asyncq.jsonable import record
 from asyncq.staleness import StalenessLaw
@@ -26,14 +26,15 @@ QUANTILES = (0.5, 0.9, 0.99)
 GEOMETRIC_WITHIN = 1e-6  # total variation to the geometric law of the same mean that counts as none
 
 
+@old_attributes(gradients="gradient_rate", recommendation="learning_rate_limit", synchronous="synchronous_rate")
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What theory says of a scenario.
 
     ``law`` is None where no exact law is known; then ``no_law`` holds the reason and ``nearest`` the nearest scenario
     that has one. ``mean`` is the mean staleness, which counting gives more often than the law, and ``distance`` the
-    law's total variation from the geometric law of that mean. ``throughput`` counts updates, ``gradients`` their
-    gradients, ``synchronous`` those of the same workers behind a barrier; all per second, and
+    law's total variation from the geometric law of that mean. ``throughput`` counts updates, ``gradient_rate`` their
+    gradients, ``synchronous_rate`` those of the same workers behind a barrier; all per second, and
     None where something befalls the machines, of which nothing is known.
     """
 
@@ -46,11 +47,11 @@ class Prediction:
     unit: str
     momentum: MomentumLine | None
     throughput: Estimate | Bounds | None
-    gradients: Estimate | Bounds | None
-    synchronous: Estimate | None
+    gradient_rate: Estimate | Bounds | None
+    synchronous_rate: Estimate | None
 
     @cached_property
-    def recommendation(self) -> FirstLook | None:
+    def learning_rate_limit(self) -> FirstLook | None:
         """How large a learning rate today's momentum survives; None where the scenario does not say what runs today, or
         no law is known. The whole recommendation is :func:`asyncq.recommend`'s."""
         return None if self.law is None else first_look(self.scenario, self.law)
@@ -80,8 +81,8 @@ class Prediction:
                 "distance_to_geometric": self.distance,
             }
         throughput = None
-        if self.throughput is not None and self.gradients is not None:
-            throughput = {**self.throughput.to_dict(), "gradients": self.gradients}
+        if self.throughput is not None and self.gradient_rate is not None:
+            throughput = {**self.throughput.to_dict(), "gradients": self.gradient_rate}
         return record({
             "schema": 1,
             "version": __version__,
@@ -89,9 +90,9 @@ class Prediction:
             "engine": "exact",
             "staleness": staleness,
             "momentum": self.momentum,
-            "recommendation": self.recommendation,
+            "recommendation": self.learning_rate_limit,
             "throughput": throughput,
-            "synchronous": self.synchronous,
+            "synchronous": self.synchronous_rate,
         })  # fmt: skip
 
 
@@ -132,8 +133,8 @@ def predict(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Prediction:
         unit=network.unit,
         momentum=None if mean is None else _momentum(scenario, law, mean, distance),
         throughput=rate,
-        gradients=None if rate is None else rate.scaled(network.rows_per_update, "gradients per second"),
-        synchronous=synchronous_throughput(network),
+        gradient_rate=None if rate is None else rate.scaled(network.rows_per_update, "gradients per second"),
+        synchronous_rate=synchronous_throughput(network),
     )
 
 

@@ -50,7 +50,7 @@ def _law(name: str, source: str, *, quick: bool = True, **tables: Any) -> Claim:
 
     def measure(oracle: Callable[[Scenario], StalenessLaw], effort: Effort) -> Evidence:
         law, updates = oracle(case), effort.of(1_000_000, 10_000_000)
-        seen = simulate(case, engine="compiled", seed=effort.seed_of(name), updates=updates).collected
+        seen = simulate(case, engine="compiled", seed=effort.seed_of(name), updates=updates)._collected
         p_value, _ = chi_square(seen.parts, law)
 
         def pmf(_: Any, size: int) -> Any:
@@ -133,7 +133,7 @@ def _conservation(name: str, cases: list[tuple[Scenario, int]], *, quick: bool =
                 engine = make(network, Variates(network.laws, seed=effort.seed_of(f"{name} {number}")))
                 total = 0
                 for chunk in engine.chunks(effort.of(3000, 30_000)):
-                    total += int(chunk.staleness[chunk.kind <= 1].sum())
+                    total += int(chunk.staleness[chunk.fate <= 1].sum())
                     rows += chunk.staleness.size
                 ages = int((engine.version - engine.open_reads).sum())
                 broken += total + ages != engine.version * oracle(network.workers, contributors)

@@ -28,7 +28,7 @@ class TestEightExponentialWorkers:
     def test_every_cell_is_geometric(self, runs):
         """20 runs of about 56 cells at 4.5 standard errors: false alarm 0.8 %."""
         for run in runs:
-            rows = run.kinds["committed"]
+            rows = run.gradients["committed"]
             cells = np.arange(400)
             expected = rows * 0.125 * 0.875**cells
             alone = int((expected >= 50).sum())

@@ -111,11 +111,11 @@ class TestTheGeometricVerdict:
 class TestRanking:
     @pytest.mark.parametrize("seed", range(3))
     def test_gamma_work_is_negative_binomial(self, seed):
-        assert run_of(gamma(0.5), 32, 100_000, seed).laws[0].family == "negative binomial"
+        assert run_of(gamma(0.5), 32, 100_000, seed).fit_laws()[0].family == "negative binomial"
 
     @pytest.mark.parametrize("seed", range(3))
     def test_nearly_constant_work_is_neither_geometric_nor_poisson(self, seed):
-        laws = run_of({"law": "gamma", "mean": 1.0, "cv": 0.02}, 32, 100_000, seed).laws
+        laws = run_of({"law": "gamma", "mean": 1.0, "cv": 0.02}, 32, 100_000, seed).fit_laws()
         verdicts = {law.family: law.verdict for law in laws}
         assert verdicts["geometric"] == "rejected"
         assert verdicts["poisson"] == "rejected"
@@ -126,7 +126,7 @@ class TestRanking:
             {"name": "fast", "workers": 8, "work_time": {"law": "exponential", "mean": 0.1}},
             {"name": "slow", "workers": 8, "work_time": {"law": "exponential", "mean": 2.0}},
         ]
-        laws = run_of(None, 16, 100_000, seed, pools=pools).laws
+        laws = run_of(None, 16, 100_000, seed, pools=pools).fit_laws()
         assert laws[0].family == "mixture of two geometrics"
         assert laws[0].verdict in ("accepted", "practically mixture of two geometrics")
 

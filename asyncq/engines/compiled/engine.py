@@ -135,7 +135,7 @@ class CompiledEngine:
 
     def _chunk(self, rows: int) -> Chunk:
         state, added = self.state, self._columns
-        columns = (added.time, state.row_worker, state.row_staleness, state.row_read, state.row_kind)
+        columns = (added.time, state.row_worker, state.row_staleness, state.row_read, state.row_fate)
         station = (added.visits, added.waited, added.busy) if self.network.has_server else ()
         if self.network.is_sharded:
             station = (*station, state.row_shard, state.row_stalest)

@@ -212,7 +212,7 @@ def kernel(
                     fill(columns.time, written, sizes[ROWS], now)
                     if extras and slot >= state.workers:
                         workers.extras[0] += now - began
-                    elif not extras and sizes[ROWS] > written and state.row_kind[written] == DROPPED:
+                    elif not extras and sizes[ROWS] > written and state.row_fate[written] == DROPPED:
                         workers.spent[6] += now - began
                     else:
                         workers.spent[1] += worked - pulled
@@ -228,7 +228,7 @@ def kernel(
                             workers.lasted[state.arrived[0]] = now - began
                         for i in range(written, sizes[ROWS]):
                             columns.busy[i] = workers.extras[0]
-                            if state.row_kind[i] == DROPPED:  # its work is work no more
+                            if state.row_fate[i] == DROPPED:  # its work is work no more
                                 workers.spent[1] -= workers.lasted[state.row_place[i]]
                                 workers.spent[6] += workers.lasted[state.row_place[i]]
                     if sizes[CANCELLED_WORKERS]:

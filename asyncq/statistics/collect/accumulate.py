@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.engines.rows import Chunk
-from asyncq.protocols.state import COMMITTED, DOWNWEIGHTED, KIND_NAMES
+from asyncq.protocols.state import COMMITTED, DOWNWEIGHTED, FATES
 from asyncq.statistics.collect.counting import BITS, kernel
 from asyncq.system.network import Network
 
@@ -40,7 +40,7 @@ class _Snapshot(NamedTuple):
 
     beyond: Pairs
     per_worker: Integers
-    kinds: Integers
+    fates: Integers
     totals: NDArray[np.float64]
 
 
@@ -61,7 +61,7 @@ class Collected:
     workers: int
     warmup: int
     rows: int
-    kinds: Integers
+    fates: Integers
     histogram: Integers
     per_worker: Integers  # [2, workers] rows and the sum of their staleness
     batch_rows: int
@@ -94,7 +94,7 @@ class Accumulator:
         self.warmup = warmup
         self.workers = network.workers
         self.rows = 0
-        self._kinds = np.zeros(len(KIND_NAMES), dtype=np.int64)
+        self._fates = np.zeros(len(FATES), dtype=np.int64)
         self._dense = max(64, min(64 * network.workers, DENSE))
         self._seen = 0  # the largest staleness below it
         self._beyond: Pairs = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
@@ -123,28 +123,28 @@ class Accumulator:
         if self._cold:
             before = chunk.read + chunk.staleness
             early = int(np.searchsorted(before, self.warmup))
-            cold = np.flatnonzero(chunk.kind[:early] <= DOWNWEIGHTED)
+            cold = np.flatnonzero(chunk.fate[:early] <= DOWNWEIGHTED)
             if cold.size:
                 self._ends[0] = _totals(chunk, cold[-1:])[0]
             self._cold = early == before.size
             chunk = chunk.pick(slice(early, None))
-        if np.count_nonzero(chunk.kind):
+        if np.count_nonzero(chunk.fate):
             self._fold_mixed(chunk)
         else:
-            self._kinds[COMMITTED] += chunk.kind.size
+            self._fates[COMMITTED] += chunk.fate.size
             self._fold_applied(chunk)
 
     def _fold_mixed(self, chunk: Chunk) -> None:
-        """Rows of several kinds: those that are applied count, and at a boundary the kinds before it do."""
-        applied = np.flatnonzero(chunk.kind <= DOWNWEIGHTED)
+        """Rows of several fates: those that are applied count, and at a boundary the fates before it do."""
+        applied = np.flatnonzero(chunk.fate <= DOWNWEIGHTED)
         done = first = 0
         while (left := self._boundary - self.rows) <= applied.size - done:
             done += left
             last = int(applied[done - 1]) + 1
-            self._kinds += np.bincount(chunk.kind[first:last], minlength=len(KIND_NAMES))
+            self._fates += np.bincount(chunk.fate[first:last], minlength=len(FATES))
             self._fold_applied(chunk.pick(applied[done - left : done]))
             first = last
-        self._kinds += np.bincount(chunk.kind[first:], minlength=len(KIND_NAMES))
+        self._fates += np.bincount(chunk.fate[first:], minlength=len(FATES))
         self._fold_applied(chunk.pick(applied[done:]))
 
     def _fold_applied(self, chunk: Chunk) -> None:
@@ -176,9 +176,9 @@ class Accumulator:
     def _cross(self, totals: NDArray[np.float64], ahead: int) -> None:
         """At a boundary: remember what was counted, less the ``ahead`` rows after it."""
         self._unpack()
-        kinds = self._kinds.copy()
-        kinds[COMMITTED] -= ahead
-        self._snapshots[self.rows] = _Snapshot(self._beyond, self._per_worker.copy(), kinds, totals)
+        fates = self._fates.copy()
+        fates[COMMITTED] -= ahead
+        self._snapshots[self.rows] = _Snapshot(self._beyond, self._per_worker.copy(), fates, totals)
         self._boundary *= 2
 
     def _merge_what_is_full(self) -> None:
@@ -305,7 +305,7 @@ class Accumulator:
         """What was counted after the first ``after`` rows, which must be one of the ``boundaries``."""
         rows, batch_rows, part_rows, seen = self.rows, self._batch_rows, self._part_rows, slice(self._seen + 1)
         self._unpack()
-        beyond, per_worker, kinds, warmup = self._beyond, self._per_worker.copy(), self._kinds.copy(), self.warmup
+        beyond, per_worker, fates, warmup = self._beyond, self._per_worker.copy(), self._fates.copy(), self.warmup
         counts = self._parts[after // part_rows : -(-rows // part_rows), seen].sum(axis=0)
         if after:
             then = self._snapshots[after]
@@ -314,7 +314,7 @@ class Accumulator:
                 counts[: head.size] -= head
             beyond = _merged(beyond, then.beyond[0], -then.beyond[1])
             per_worker -= then.per_worker
-            kinds -= then.kinds
+            fates -= then.fates
             warmup = int(then.totals[1])
         if beyond[0].size:
             counts = np.append(counts, np.zeros(int(beyond[0][-1]) + 1 - counts.size, dtype=np.int64))
@@ -327,7 +327,7 @@ class Accumulator:
             workers=self.workers,
             warmup=warmup,
             rows=rows - after,
-            kinds=kinds,
+            fates=fates,
             histogram=np.append(counts[:1], np.trim_zeros(counts[1:], "b")),
             per_worker=per_worker,
             batch_rows=batch_rows,

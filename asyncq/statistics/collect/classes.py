@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.engines.rows import Chunk
-from asyncq.protocols.state import DOWNWEIGHTED, KIND_NAMES
+from asyncq.protocols.state import DOWNWEIGHTED, FATES
 from asyncq.system.network import Network
 
 __all__ = ["ByClass"]
 
 BATCHES = 256
 FIRST_BATCH = 64  # rows
-KINDS = len(KIND_NAMES)
+MANY = len(FATES)
 
 
 class ByClass:
@@ -24,12 +24,12 @@ class ByClass:
         classes = len(network.classes)
         self._rows = 0
         self._size = FIRST_BATCH
-        self._counts = np.zeros((BATCHES, classes, KINDS + 1), dtype=np.int64)
+        self._counts = np.zeros((BATCHES, classes, MANY + 1), dtype=np.int64)
         self._began = np.zeros(BATCHES, dtype=np.int64)  # the version as a batch began
 
     def fold(self, chunk: Chunk) -> None:
         """Take one chunk in; chunks come in order, each once."""
-        first, rows = 0, chunk.kind.size
+        first, rows = 0, chunk.fate.size
         while first < rows:
             if self._rows == BATCHES * self._size:
                 self._halve()
@@ -39,7 +39,7 @@ class ByClass:
 
     def _fold(self, chunk: Chunk) -> None:
         assert chunk.client is not None
-        number = np.arange(self._rows, self._rows + chunk.kind.size)
+        number = np.arange(self._rows, self._rows + chunk.fate.size)
         begins = np.flatnonzero(number % self._size == 0)
         self._began[number[begins] // self._size] = chunk.read[begins] + chunk.staleness[begins]
         batch = number // self._size
@@ -47,12 +47,12 @@ class ByClass:
         classes = self._counts.shape[1]
         of_class = (batch - low) * classes + chunk.client
         many = (high - low) * classes
-        here = self._counts[low:high].reshape(many, KINDS + 1)
-        here[:, :KINDS] += np.bincount(of_class * KINDS + chunk.kind, minlength=many * KINDS).reshape(many, KINDS)
-        applied = chunk.kind <= DOWNWEIGHTED
+        here = self._counts[low:high].reshape(many, MANY + 1)
+        here[:, :MANY] += np.bincount(of_class * MANY + chunk.fate, minlength=many * MANY).reshape(many, MANY)
+        applied = chunk.fate <= DOWNWEIGHTED
         sums = np.bincount(of_class[applied], weights=chunk.staleness[applied], minlength=many)
-        here[:, KINDS] += sums.astype(np.int64)
-        self._rows += chunk.kind.size
+        here[:, MANY] += sums.astype(np.int64)
+        self._rows += chunk.fate.size
 
     def _halve(self) -> None:
         half = BATCHES // 2
@@ -62,7 +62,7 @@ class ByClass:
         self._size *= 2
 
     def after(self, warmup: int) -> NDArray[np.int64]:
-        """The whole batches that began after so many updates, shape (batches, classes, kinds and the sum of staleness);
+        """The whole batches that began after so many updates, shape (batches, classes, fates and the sum of staleness);
         all that was counted as one batch where there is none."""
         whole = self._rows // self._size
         first = int(np.searchsorted(self._began[:whole], warmup))

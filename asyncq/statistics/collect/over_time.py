@@ -100,7 +100,7 @@ class TimeBins:
 
     def fold(self, chunk: Chunk) -> None:
         """Take one chunk in; chunks come in order, each once."""
-        applied = chunk.kind <= DOWNWEIGHTED
+        applied = chunk.fate <= DOWNWEIGHTED
         rows = np.flatnonzero(applied if chunk.shard is None else applied & (chunk.shard == 0))
         if not rows.size:
             return

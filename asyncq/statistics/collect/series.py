@@ -16,10 +16,10 @@ from asyncq.statistics.intervals import ratio_of_batches
 from asyncq.statistics.steady_state import warm_up
 from asyncq.system.network import Network
 
-__all__ = ["Series", "mean_of"]
+__all__ = ["Collector", "mean_of"]
 
 
-class Series:
+class Collector:
     """Chunks of rows dealt to accumulators: ``shards``, one for each (the only one without shards), and ``beside``,
     which takes the second count for a staleness (that of a gradient's stalest part, the averagings of its worker's
     copy, or that from the last version of a sample), and ``classes``, where clients are called; None where there is
@@ -49,15 +49,15 @@ class Series:
         shard, stalest = chunk.shard.astype(np.uint8), chunk.stalest
         chunk = chunk._replace(shard=None, stalest=None)
         order = np.argsort(shard, kind="stable")  # of so narrow numbers in linear time
-        if chunk.kind.any():
+        if chunk.fate.any():
             ordered = chunk.pick(order)
         else:  # all committed, in whatever order
-            ordered = chunk._replace(kind=None).pick(order)._replace(kind=chunk.kind)  # type: ignore[arg-type]
+            ordered = chunk._replace(fate=None).pick(order)._replace(fate=chunk.fate)  # type: ignore[arg-type]
         ends = np.cumsum(np.bincount(shard, minlength=len(self.shards))).tolist()
         for accumulator, first, last in zip(self.shards, [0, *ends], ends, strict=False):
             if last > first:
                 accumulator.fold(ordered.pick(slice(first, last)))
-        complete = np.flatnonzero((stalest >= 0) & (chunk.kind <= DOWNWEIGHTED))
+        complete = np.flatnonzero((stalest >= 0) & (chunk.fate <= DOWNWEIGHTED))
         if complete.size:
             updates = np.arange(self._whole, self._whole + complete.size)
             self._whole += complete.size

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asyncq import __version__
-from asyncq.errors import ScenarioError
+from asyncq.errors import ScenarioError, old_names
 from asyncq.jsonable import record
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.momentum import MomentumLine
@@ -23,7 +23,16 @@ from asyncq.theory.momentum import MomentumLine
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
 
-__all__ = ["DRAWN", "UNIT", "Pipeline", "Schedule", "Task", "one_forward_one_backward", "stage_law", "updates_seen"]
+__all__ = [
+    "DRAWN",
+    "UNIT",
+    "Pipeline",
+    "PipelineSchedule",
+    "Task",
+    "one_forward_one_backward",
+    "stage_law",
+    "updates_seen",
+]
 
 UNIT = "updates of the stage"
 DRAWN = 64  # stages that a drawing shows at most
@@ -79,7 +88,7 @@ class Pipeline:
         """The scenario and its protocol in one line."""
         return f"{self.scenario.name}: {self.stages} worker{'s' * (self.stages > 1)}, pipeline stages={self.stages}"
 
-    def schedule(self, updates: int = 20) -> Schedule:
+    def schedule(self, updates: int = 20) -> PipelineSchedule:
         """The 1F1B schedule up to the first stage's update number ``updates``, each pass taking one unit of time.
 
         Raises ``ScenarioError`` for a bad number of updates and for a pipeline too long to be drawn."""
@@ -92,7 +101,7 @@ class Pipeline:
         end = next(t.ended for t in tasks if (t.stage, t.minibatch, t.backward) == (1, updates - 1, True))
         late = updates_seen(tasks)
         passes = [(task, late[task.stage, task.minibatch] if task.backward else None) for task in tasks]
-        return Schedule(self.title, self.stages, end, tuple(one for one in passes if one[0].ended <= end))
+        return PipelineSchedule(self.title, self.stages, end, tuple(one for one in passes if one[0].ended <= end))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, schema 1."""
@@ -119,7 +128,7 @@ class Task(NamedTuple):
     ended: int
 
 
-class Schedule(NamedTuple):
+class PipelineSchedule(NamedTuple):
     """The passes of a pipeline that end by ``end`` (units of time), each backward with its gradient's staleness."""
 
     title: str
@@ -184,3 +193,6 @@ def updates_seen(tasks: Sequence[Task]) -> dict[tuple[int, int], int]:
         for task in tasks
         if task.backward
     }
+
+
+__getattr__ = old_names(globals(), Schedule="PipelineSchedule")
