@@ -88,13 +88,15 @@ def test_the_tests_of_the_page_pass(extended):
 
 
 def test_the_commands_know_the_new_kind(extended):
-    """Those of the page, and what else goes by kinds; a K above the number of workers is refused as for the others."""
+    """Those of the page, each with and without JSON; a K above the number of workers is refused as for the others."""
     shown = [line for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
-    assert len(shown) == 3
+    commands = ["check", "timeline", "simulate", "predict", "recommend", "stability", "plan", "protocols", "init"]
+    assert {line.split()[1] for line in shown} == set(commands)
+    shown += [f"{line} --json" for line in shown if line.split()[1] in ("predict", "recommend", "stability", "plan")]
     text = (extended / "scenarios" / "k-latest.toml").read_text(encoding="utf-8")
     (extended / "scenarios" / "too-many.toml").write_text(text.replace("k = 4", "k = 9"), encoding="utf-8")
     refused = "asyncq check scenarios/too-many.toml"
-    got = answers(extended, [*shown, "asyncq protocols", "asyncq init k-latest", refused])
+    got = answers(extended, [*shown, refused])
     code, output = got.pop(refused)
     assert (code, "protocol.k" in output) == (2, True)
     for command, (code, output) in got.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["NO_STREAM", "Network"]
 
 CHUNK_ROWS = 16_384
+_LOWERED: dict[int, Network] = {}  # what living scenarios lower to, by identity
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +125,16 @@ class Network:
     @classmethod
     def of(cls, scenario: Scenario) -> Network:
         """Lower a scenario: one stream for every leg of every pool (compute group, class of clients), every shard,
-        and for choices.
+        and for choices. A scenario is lowered once, whoever asks: both are frozen, and engines copy what they change.
 
         Raises ``ScenarioError`` for a protocol that no engine runs."""
+        if (known := _LOWERED.get(id(scenario))) is None:
+            known = _LOWERED[id(scenario)] = cls._lowered(scenario)
+            weakref.finalize(scenario, _LOWERED.pop, id(scenario), None)
+        return known
+
+    @classmethod
+    def _lowered(cls, scenario: Scenario) -> Network:
         if (exact := scenario.protocol.kind) in EXACT_KINDS:
             call = f"asyncq.theory.{exact}.{exact.capitalize()}.of(scenario)"
             raise ScenarioError(

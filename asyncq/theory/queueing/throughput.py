@@ -123,7 +123,8 @@ def order_statistic_mean(workers: Sequence[int], cycles: Sequence[Duration], k: 
 
 
 def _later(workers: Sequence[int], tails: Sequence[FloatArray], k: int) -> FloatArray:
-    """P(fewer than k of the times have ended), from each law's P(time > x)."""
+    """P(fewer than k of the times have ended), from each law's P(time > x), which rounding may leave a hair above 1."""
+    tails = [np.clip(tail, 0.0, 1.0) for tail in tails]
     if len(workers) == 1:
         return np.asarray(special.betainc(workers[0] - k + 1, k, tails[0]))
     later = np.empty_like(tails[0])
