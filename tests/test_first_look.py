@@ -33,6 +33,10 @@ def test_the_exact_process_is_taken_where_there_is_one():
     assert json.loads(json.dumps(run.to_dict()))["recommendation"]["ceiling"] == look.ceiling
 
 
+def test_a_learning_rate_out_of_range_has_no_ceiling():
+    assert predict(scenario(optimizer={"momentum": 0.9, "learning_rate": 1e-308})).recommendation is None
+
+
 def test_one_worker_is_stable_as_it_is():
     look = predict(scenario(workers=1, optimizer=TODAY)).learning_rate_limit
     assert look.is_stable

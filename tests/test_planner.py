@@ -198,6 +198,20 @@ def test_a_problem_that_is_not_determined_is_refused() -> None:
         plan(Scenario.from_toml(PLANS[0].parents[1] / "quickstart.toml"))
 
 
+@pytest.mark.parametrize("today", [{"momentum": 0.9999999999999999}, {"momentum": 0.9, "learning_rate": 1e-308}])
+def test_a_setting_that_implies_no_number_is_refused(today: dict[str, float]) -> None:
+    with pytest.raises(ScenarioError, match=r"optimizer\.") as caught:
+        plan(scenario(optimizer=today))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("momentum", [1e-320, 1e-12])
+def test_a_momentum_of_next_to_nothing_plans_for_equal_curvatures(momentum: float) -> None:
+    problem = Problem.of(scenario(optimizer={"momentum": momentum, "learning_rate": 0.1}))
+    assert problem.condition_number == pytest.approx(1.0, abs=1e-5)
+    assert np.ptp(problem.quadratic.curvature) <= 1e-5 * problem.quadratic.sharpness
+
+
 def test_the_problem_in_the_users_words() -> None:
     """mu* = 0.8 and alpha = 0.05: theory.md section 8; noise from two batch sizes; its total whatever the modes."""
     problem = Problem.of(scenario(plan={"batch_size": 64, "critical_batch_size": 256}))

@@ -140,3 +140,33 @@ def test_the_law_model_finds_the_window_that_direct_search_finds():
     assert worst(decay, step, 0.1, 10.0, modes=9) == pytest.approx(rho, rel=1e-3)
     for other in (0.9, 0.97, 1.03, 1.1):
         assert worst(decay, other * step, 0.1, 10.0, modes=3) > rho * (1 - 1e-5)
+
+
+POOLS = [exponential_workers(8), exponential_workers([3, 1]), exponential_workers(1)]
+
+
+class TestEndsOfTheRange:
+    @pytest.mark.parametrize(
+        ("problem", "key"),
+        [
+            ({"condition_number": 1.0000000000000002, "sharpness": 1.0}, "condition_number"),
+            ({"condition_number": 1e13, "sharpness": 1.0}, "condition_number"),
+            ({"momentum": 1e-320, "learning_rate": 0.1}, "momentum"),
+            ({"momentum": 0.9999999999999999, "learning_rate": 0.1}, "momentum"),
+            ({"momentum": 0.9, "learning_rate": 1e-308}, "learning_rate"),
+            ({"momentum": 0.9, "learning_rate": 1e308}, "learning_rate"),
+        ],
+    )
+    def test_what_no_number_can_hold_is_refused_in_one_line(self, problem, key):
+        for pool in POOLS:
+            with pytest.raises(ValueError, match=key):
+                recommend(pool, momenta=(), **problem)
+
+    def test_curvatures_that_are_nearly_alike_are_judged_as_alike(self):
+        """The best contraction at one curvature, by enumeration of the eigenvalues."""
+        pool = exponential_workers(8)
+        found = recommend(pool, condition_number=1.0001, sharpness=1.0, momenta=())
+        steps = np.geomspace(1e-3, 0.8, 400)
+        best = min(pool.rates(steps, float(mu)).min() for mu in np.linspace(-0.9, 0.5, 141))
+        assert found.best.contraction <= best * (1 + 1e-3)
+        assert found.best.contraction >= best * (1 - 1e-2)

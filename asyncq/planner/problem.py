@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,8 +56,7 @@ class Problem:
                 raise ScenarioError(
                     f"{where}: plan.condition_number is missing; give it, or optimizer.momentum above 0 as tuned today"
                 )
-            root = momentum**0.5
-            kappa = ((1.0 + root) / (1.0 - root)) ** 2
+            kappa = _implied(momentum, str(scenario.source or scenario.name))
             inferred.append(f"condition number {kappa:.4g}, from momentum {momentum:g}, as if tuned without noise")
         target = polyak(kappa)[0]
         if sharpness is None and rate is not None:
@@ -111,6 +111,18 @@ class Problem:
             "learning_rate_unit": self.unit,
             "inferred": self.inferred,
         })  # fmt: skip
+
+
+def _implied(momentum: float, where: str) -> float:
+    """The condition number of which ``momentum`` is the optimum of one worker without noise."""
+    root = momentum**0.5
+    kappa = ((1.0 + root) / (1.0 - root)) ** 2 if root < 1.0 else math.inf
+    if not kappa <= HUGE:
+        raise ScenarioError(
+            f"{where}: optimizer.momentum must imply a condition number of at most {HUGE:g} (got {momentum!r}); "
+            "give plan.condition_number"
+        )
+    return kappa
 
 
 def _quadratic(modes: np.ndarray[Any, np.dtype[np.float64]], noise: float, reduction: float) -> Quadratic:

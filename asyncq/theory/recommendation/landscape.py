@@ -1,5 +1,6 @@
 """What surrounds a recommendation: how fast every pair of momentum and learning rate is, and how its momentum changes
-with the number of workers. Source: theory.md sections 6 and 8; [AbM] Figure 2.
+with the number of workers. Source: docs/theory/recommendation.md, section 8.3; [AbM] Figure
+2.
 """
 
 from __future__ import annotations

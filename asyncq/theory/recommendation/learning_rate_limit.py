@@ -1,7 +1,7 @@
 """What can be said at once of today's setting under a staleness: how large a learning rate it survives.
 
-The whole answer, with the best pair and what it costs, is `recommend`'s, which takes longer. Source: theory.md sections
-6 and 8.
+The whole answer, with the best pair and what it costs, is `recommend`'s, which takes longer. Source:
+docs/theory/stability.md, docs/theory/recommendation.md (8.2).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from asyncq.jsonable import record
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.basis import exact_process
 from asyncq.theory.descent.exponential import ExponentialWorkers
+from asyncq.theory.recommendation.today import HUGE, TINY
 from asyncq.theory.stability import threshold
 
 if TYPE_CHECKING:
@@ -56,14 +57,16 @@ class FirstLook:
 
 def first_look(scenario: Scenario, law: StalenessLaw) -> FirstLook | None:
     """For the optimizer of a scenario and the staleness ``law`` seen or known of it; the exact process is taken instead
-    where there is one. None without a positive momentum and a learning rate, and for a law that is long."""
+    where there is one. None without a positive momentum and a learning rate in range, and for a law that is long."""
     today = scenario.optimizer
     if today is None or today.learning_rate is None or today.momentum <= 0:
         return None
     pool = exact_process(scenario)
     if pool is None and law.pmf.size > LONGEST:
         return None
-    sharpness = float((1.0 + np.sqrt(today.momentum)) ** 2 / today.learning_rate)
+    sharpness = float((1.0 + np.sqrt(today.momentum)) ** 2) / today.learning_rate
+    if not TINY <= sharpness <= HUGE:
+        return None
     explicit = today.momentum - law.mean / (1.0 + law.mean)
     try:
         edges = [_edge(pool or law, mu) / sharpness for mu in (today.momentum, max(explicit, -0.999), 0.0)]

@@ -3,7 +3,7 @@
 The objective is a maximum of spectral radii: kinked, and not known to have one minimum only. It is minimised by
 deterministic grids refined around every competitive local minimum; nothing is drawn at random. Two models of the
 decay answer the same three questions: how stable, how fast at given steps, and which step is best at a given
-momentum. Source: theory.md sections 6 and 8.
+momentum. Source: docs/theory/recommendation.md, section 8.2.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ Real = NDArray[np.float64]
 
 WITHIN = 1e-4  # of log(1 - rho): how well the best rate of a law is found
 NARROW = 3.0  # stands for a window that is empty
+CELL, BELOW = 1.3, 30.0  # the largest ratio of two steps of a grid, and how far below the edge the best step is sought
 
 
 class Decay(Protocol):
@@ -61,10 +62,13 @@ class ExactDecay:
     def __init__(self, pool: ExponentialWorkers, curvature_variance: float = 0.0) -> None:
         self.pool, self.variance = pool, curvature_variance
         self.rounds = 7 if pool.homogeneous else 4
+        self._edges: dict[float, float] = {}
 
     def threshold(self, momentum: float) -> float:
         """The exact mean-square threshold."""
-        return self.pool.threshold(momentum, curvature_variance=self.variance)
+        if momentum not in self._edges:
+            self._edges[momentum] = self.pool.threshold(momentum, curvature_variance=self.variance)
+        return self._edges[momentum]
 
     def rates(self, steps: Real, momentum: float) -> Real:
         """The exact contraction at each step."""
@@ -73,12 +77,18 @@ class ExactDecay:
     def best_step(self, momentum: float, condition: float) -> tuple[float, float]:
         """A grid on which the curvature range is a whole number of cells, then zooms on its best point."""
         edge = self.threshold(momentum) * (1.0 - 1e-9)
-        span = max(1, int(np.ceil(np.log(condition) / np.log(1.3)))) if condition > 1 else 0
-        ratio = condition ** (1.0 / span) if span else 1.25
-        below = max(2, int(np.ceil(np.log(30.0) / np.log(ratio))))
-        steps = edge * ratio ** -np.arange(span + below + 1.0)
-        values = self.rates(steps, momentum)
-        windows = np.lib.stride_tricks.sliding_window_view(values, span + 1).max(axis=1)
+        if condition < CELL:  # a range within a cell: its ends stand for it
+            steps = edge * CELL ** -np.arange(np.ceil(np.log(BELOW) / np.log(CELL)) + 1.0)
+            values = self.rates(np.concatenate([steps, steps / condition]), momentum)
+            windows, values = values.reshape(2, -1).max(axis=0), values[: steps.size]
+            below = steps.size - 1
+        else:
+            span = int(np.ceil(np.log(condition) / np.log(CELL)))
+            ratio = condition ** (1.0 / span)
+            below = max(2, int(np.ceil(np.log(BELOW) / np.log(ratio))))
+            steps = edge * ratio ** -np.arange(span + below + 1.0)
+            values = self.rates(steps, momentum)
+            windows = np.lib.stride_tricks.sliding_window_view(values, span + 1).max(axis=1)
         i = int(np.argmin(windows))
         low, high = steps[min(i + 1, below)], steps[max(i - 1, 0)]
         best = (float(steps[i]), float(windows[i]))
@@ -100,11 +110,15 @@ class LawDecay:
     def __init__(self, law: StalenessLaw, curvature_variance: float = 0.0) -> None:
         self.law, self.variance = law, curvature_variance
         self.guess: dict[float, float] = {}
+        self._edges: dict[float, float] = {}
 
     def threshold(self, momentum: float) -> float:
         """The mean-square threshold."""
-        system = Characteristic(self.law, momentum)
-        return unit_gain(system, system.first_crossing(), curvature_variance=self.variance)
+        if momentum not in self._edges:
+            system = Characteristic(self.law, momentum)
+            edge = unit_gain(system, system.first_crossing(), curvature_variance=self.variance)
+            self._edges[momentum] = edge
+        return self._edges[momentum]
 
     def rates(self, steps: Real, momentum: float) -> Real:
         """The contraction at each step."""

@@ -1,0 +1,76 @@
+"""A recommendation's notes: what it is worth, how far it can be trusted, and what was inferred."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asyncq.theory.recommendation.search import LOWEST
+from asyncq.theory.recommendation.today import Today
+
+if TYPE_CHECKING:
+    from asyncq.theory.recommendation.search import Choice, Search
+
+__all__ = ["notes"]
+
+ALMOST_SURE = (
+    "A single run obeys the almost-sure threshold, which is higher than the mean-square one named here; between the "
+    "two, runs settle, but with heavy-tailed bursts."
+)
+OTHER_OPTIMISERS = (
+    "Adam: its beta_1 is a momentum with dampening, so the direction of the change transfers (lower beta_1 as "
+    "staleness grows), but its step is rescaled per coordinate and the learning rates named here do not. Nesterov: its "
+    "look-ahead damps the fast modes, so its ceiling differs; at small steps the momentum transfers unchanged."
+)
+
+
+def notes(
+    search: Search, best: Choice, nonnegative: Choice, kept: Choice | None, *, heterogeneous: bool
+) -> tuple[str, ...]:
+    """The notes in the order in which they are printed."""
+    today = search.today
+    found = [*_worth(best, nonnegative, kept, today), *_trust(search, heterogeneous)]
+    if today.inferred:
+        listed = "; ".join(today.inferred)
+        found.append(f"Inferred, not measured: {listed}. A momentum tuned to noise says nothing of curvature.")
+    return (*found, ALMOST_SURE, OTHER_OPTIMISERS)
+
+
+def _worth(best: Choice, nonnegative: Choice, kept: Choice | None, today: Today) -> list[str]:
+    found = []
+    if best.momentum < 0:
+        share = 1.0 - best.updates / nonnegative.updates
+        worth = "worth having" if share > 0.01 else "hardly worth having once the step is retuned"
+        found.append(
+            f"Negative momentum saves {100 * share:.2g} % of the updates over the best momentum >= 0: {worth}."
+        )
+    else:
+        found.append("Negative momentum is not called for: the best momentum is not negative.")
+    if kept is None:
+        found.append(f"No momentum makes today's learning rate {today.learning_rate:g} safe: lower it to the ceiling.")
+    elif kept.updates > 1.2 * best.updates:
+        ratio = kept.updates / best.updates
+        found.append(f"Keeping today's learning rate costs {ratio:.2f} times the updates of retuning it.")
+    if best.momentum < 0.95 * LOWEST:
+        found.append(
+            f"The best momentum lies at the end of the search ({LOWEST:g}): it is flat there, take a milder one."
+        )
+    if best.margin < 1.1:
+        found.append(
+            f"The best pair sits {100 * (best.margin - 1):.1f} % below its ceiling: a sharpness that is off by more "
+            "diverges. A reserve of 0.1 to 0.3 buys safety at a known price."
+        )
+    return found
+
+
+def _trust(search: Search, heterogeneous: bool) -> list[str]:
+    if search.exact:
+        return ["The criterion is exact for exponential work without a server queue; elsewhere it is an approximation."]
+    found = [
+        "Independent staleness is a model, not a bound: for equal workers its ceiling is 10 % too low to 4 % too high."
+    ]
+    if heterogeneous:
+        found.append(
+            "Workers of different speeds: its ceiling can be twice too high (3.5 times at speed ratios of 1000 with "
+            f"momentum .9); {100 * search.reserve:.0f} % of it is held in reserve. Confirm by replaying the trace."
+        )
+    return found
