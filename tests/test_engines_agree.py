@@ -347,12 +347,12 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path):
     assert python(QUICK + "print(run.engine)", **paths(NUMBA_CACHE_DIR=str(nowhere / "x"))) == "compiled"
 
 
-IN_THE_KERNEL = "calendar", "kernel", "machine_code", "stages"
+IN_THE_KERNEL = "compiled.calendar", "compiled.kernel", "compiled.machine_code", "compiled.stages", "machine_time"
 SYSTEM, PROTOCOLS = ("clients", "machines", "variates"), ("rules", "state", "steps")
 
 
 @pytest.mark.parametrize("module", [
-        *(f"engines.compiled.{name}" for name in IN_THE_KERNEL),
+        *(f"engines.{name}" for name in IN_THE_KERNEL),
         *(f"system.{name}" for name in SYSTEM),
         *(f"protocols.{name}" for name in PROTOCOLS),
     ])

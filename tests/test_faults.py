@@ -16,7 +16,8 @@ import simpy
 from cases import LAWS, scenario
 
 from asyncq import Scenario, simulate
-from asyncq.engines.process import Cycle, SimpyEngine
+from asyncq.engines.cycle import Cycle
+from asyncq.engines.process import SimpyEngine
 from asyncq.engines.rows import Chunk
 from asyncq.errors import DeadlockError, NoExactLaw, ScenarioError
 from asyncq.protocols import KINDS

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from asyncq.engines.machine_time import MachineTime
 from asyncq.errors import DeadlockError, old_attributes
-from asyncq.protocols.state import CLOSED, LOST
+from asyncq.protocols.state import LOST
 from asyncq.system.machines import NEVER, Machines
 
-__all__ = ["Chunk", "Engine", "MachineTime", "check_progress", "why_stuck"]
+__all__ = ["Chunk", "Engine", "check_progress", "why_stuck"]
 
 
 HOPELESS = 10_000  # gradients lost in a row
@@ -83,42 +84,6 @@ class Chunk(NamedTuple):
         """Consecutive chunks as one."""
         columns: list[Any] = [None if c[0] is None else np.concatenate(c) for c in zip(*chunks, strict=True)]
         return cls(*columns)
-
-
-class MachineTime(NamedTuple):
-    """Where the workers' time went, in machine-seconds since the start. Together they are workers times seconds."""
-
-    pull: float
-    work: float
-    push: float
-    queue: float
-    service: float
-    cancelled: float  # cycles thrown away before they finished
-    dropped: float  # cycles whose gradient was too stale to be applied
-    unfinished: float  # cycles still under way at the end
-    blocked: float  # between a finished cycle and the next read: gates, barriers, the wait for an update
-    lost: float  # cycles lost with the machine that computed them
-    repair: float  # until a machine that failed, or was taken away, was back
-
-    @classmethod
-    def of(
-        cls,
-        spent: Sequence[float],
-        began: Sequence[float],
-        read: Sequence[int],
-        now: float,
-        *,
-        in_repair: Sequence[bool] | NDArray[np.bool_],
-    ) -> MachineTime:
-        """From the first seven entries, the lost and the repair; and for every worker when its cycle or its repair
-        began, and the version it holds; whatever of the time is in none of these was spent blocked."""
-        pull, work, push, queue, service, cancelled, dropped, lost, repair = map(float, spent)
-        since = now - np.asarray(began)
-        unfinished = float(since[np.asarray(read) != CLOSED].sum())
-        repair += float(since[np.asarray(in_repair, dtype=bool)].sum())
-        booked = pull + work + push + queue + service + cancelled + dropped + lost + repair + unfinished
-        blocked = max(0.0, len(since) * now - booked)
-        return cls(pull, work, push, queue, service, cancelled, dropped, unfinished, blocked, lost, repair)
 
 
 def check_progress(rows: Chunk, updates: int, now: float) -> None:

@@ -26,7 +26,7 @@ from asyncq.statistics.intervals import (
 from asyncq.system.network import Network
 
 if TYPE_CHECKING:
-    from asyncq.engines.rows import MachineTime
+    from asyncq.engines.machine_time import MachineTime
 
 __all__ = [
     "ClientClass",

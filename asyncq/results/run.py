@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asyncq import __version__
-from asyncq.engines.rows import Chunk, Engine, MachineTime
+from asyncq.engines.machine_time import MachineTime
+from asyncq.engines.rows import Chunk, Engine
 from asyncq.errors import ScenarioError, TooShortError, old_attributes
 from asyncq.estimate import Estimate
 from asyncq.jsonable import record

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from asyncq.engines.process import Cycle, SimpyEngine
+from asyncq.engines.cycle import Cycle
+from asyncq.engines.process import SimpyEngine
 from asyncq.engines.rows import Chunk
 from asyncq.errors import ScenarioError, old_attributes
 from asyncq.protocols.state import CANCELLED, DOWNWEIGHTED, FATES, LOST

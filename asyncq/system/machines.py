@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from asyncq.system.variates import BLOCK
+
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
 
 __all__ = ["NEVER", "NO_STREAM", "Machines", "back_in_service", "ends", "lower", "struck", "used"]
 
 NEVER = float("inf")
-BLOCK = 16_384  # as many factors of slow intervals are drawn at a time as variates of anything
 NO_STREAM = -1  # where there is nothing to draw
 
 

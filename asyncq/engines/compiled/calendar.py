@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asyncq.engines.compiled.machine_code import bits, inlined, jit
+from asyncq.protocols.state import HEAD, LENGTH
 
 __all__ = ["Calendar", "clear", "following", "fresh", "put", "restart"]
 
@@ -32,7 +33,7 @@ class Calendar(NamedTuple):
     now: Any  # float64 [1], seconds
     ring: Any  # int64 [a power of two, twice the slots or more]
     ring_order: Any  # int64 [same], the number of the scheduling
-    ring_ends: Any  # int64 [2], its head and its length
+    ring_ends: Any  # int64 [2], HEAD and LENGTH
     mask: Any  # uint64, the bits that hold a slot
 
 
@@ -90,25 +91,25 @@ def restart(calendar: Calendar, slot: int, time: float) -> None:
     """Schedule the slot's only event for this instant; the slot has none in the tree."""
     calendar.due[slot] = time
     calendar.order[slot] = calendar.scheduled[0]
-    if calendar.ring_ends[1] == calendar.ring.size:
+    if calendar.ring_ends[LENGTH] == calendar.ring.size:
         _drop_void(calendar)
-    at = (calendar.ring_ends[0] + calendar.ring_ends[1]) & (calendar.ring.size - 1)
+    at = (calendar.ring_ends[HEAD] + calendar.ring_ends[LENGTH]) & (calendar.ring.size - 1)
     calendar.ring[at] = slot
     calendar.ring_order[at] = calendar.scheduled[0]
-    calendar.ring_ends[1] += 1
+    calendar.ring_ends[LENGTH] += 1
     calendar.scheduled[0] += 1
 
 
 @jit
 def _drop_void(calendar: Calendar) -> None:
     """Keep the entries of the ring that still stand: at most one a slot."""
-    head, kept, wrap = calendar.ring_ends[0], 0, calendar.ring.size - 1
-    for i in range(calendar.ring_ends[1]):
+    head, kept, wrap = calendar.ring_ends[HEAD], 0, calendar.ring.size - 1
+    for i in range(calendar.ring_ends[LENGTH]):
         at, to = (head + i) & wrap, (head + kept) & wrap
         if calendar.order[calendar.ring[at]] == calendar.ring_order[at]:
             calendar.ring[to], calendar.ring_order[to] = calendar.ring[at], calendar.ring_order[at]
             kept += 1
-    calendar.ring_ends[1] = kept
+    calendar.ring_ends[LENGTH] = kept
 
 
 @inlined
@@ -116,15 +117,15 @@ def following(calendar: Calendar) -> int:
     """The slot whose event is next, -1 if there is none. In the tree it stays until it is put again or cleared."""
     root = calendar.tree[1]
     first: Any = np.intp(root & calendar.mask)
-    while calendar.ring_ends[1] > 0:
-        at = calendar.ring_ends[0]
+    while calendar.ring_ends[LENGTH] > 0:
+        at = calendar.ring_ends[HEAD]
         slot = calendar.ring[at]
         stands = calendar.order[slot] == calendar.ring_order[at]
         due, order = calendar.due, calendar.order
         if stands and root < NEVER and (due[first], order[first]) < (due[slot], order[slot]):
             return first  # type: ignore[no-any-return]
-        calendar.ring_ends[0] = (at + 1) & (calendar.ring.size - 1)
-        calendar.ring_ends[1] -= 1
+        calendar.ring_ends[HEAD] = (at + 1) & (calendar.ring.size - 1)
+        calendar.ring_ends[LENGTH] -= 1
         if stands:
             return slot  # type: ignore[no-any-return]
     return -1 if root >= NEVER else first

@@ -9,15 +9,17 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from asyncq.engines import machine_time as spent
 from asyncq.engines.compiled.calendar import fresh
-from asyncq.engines.compiled.kernel import CALENDAR_EMPTY, STREAM_EMPTY, TIME_UP, fingerprint_of, kernel, rules
+from asyncq.engines.compiled.kernel import CALENDAR_EMPTY, STREAM_EMPTY, TIME_UP, Shape, fingerprint_of, kernel, rules
 from asyncq.engines.compiled.stages import PARKED, REPAIR, RESTART, Columns, Queue, Shards, Streams, Workers
-from asyncq.engines.rows import Chunk, MachineTime, check_progress, why_stuck
+from asyncq.engines.machine_time import MachineTime
+from asyncq.engines.rows import Chunk, check_progress, why_stuck
 from asyncq.errors import DeadlockError
 from asyncq.protocols.graphs import Neighbours
 from asyncq.protocols.state import CLOSED, RELEASED, ROWS
 from asyncq.system.machines import NEVER
-from asyncq.system.network import Network
+from asyncq.system.network import NO_STREAM, Network
 from asyncq.system.variates import BLOCK, Variates
 
 __all__ = ["CompiledEngine"]
@@ -31,7 +33,7 @@ class CompiledEngine:
     def __init__(self, network: Network, variates: Variates) -> None:
         self.network = network
         self._variates = variates
-        self._ended: float | None = None  # where the clock, not the updates, ended the run
+        self._ended: float | None = None  # seconds, where the clock ended the run
         self._rows = np.uint32(network.chunk_rows)
         count = network.slots
 
@@ -59,7 +61,7 @@ class CompiledEngine:
         began, pulled, worked, joined, seated = np.zeros((5, count))
         stage = np.full(count, PARKED, dtype=np.int8)
         stage[:starting] = RESTART
-        totals = np.zeros(9), np.zeros(1), np.zeros(len(self.state.pending_read))
+        totals = np.zeros(spent.ENTRIES), np.zeros(1), np.zeros(len(self.state.pending_read))
         self._workers = Workers(*network.routes, stage, began, pulled, worked, joined, seated, *totals)
         room = len(self.state.row_worker)
         waiting = np.zeros(count, dtype=np.int8)
@@ -85,19 +87,13 @@ class CompiledEngine:
         number = rules().index(rule)  # kinds may share a rule
         places = count + len(self.state.pending_read)
         self._clients = None if network.clients is None else network.clients.copy(room, places)
-        routes = network.clients or network
-        pulls, pushes = bool((routes.pull >= 0).any()), bool((routes.push >= 0).any())
-        serves, disturbed = network.has_server and not sharded, network.machines is not None
-        late = pulls and network.read_at_pull_end
         self._neighbours = network.neighbours or Neighbours(*(integers(1, 0) for _ in range(3)))
-        called = self._clients is not None
-        alike = not called and all((leg == leg[0]).all() for leg in network.routes)
-        shape = pulls, pushes, serves, late, bool(extras), sharded, network.kind.peers, disturbed, alike, called
         parts = (self.state, self._calendar, self._streams, self._workers, self._queue, self._columns, self._shards)
         self._parts = (*parts, self._neighbours, self.machines, self._clients, network.service, network.choice)
         limits = 0, self._rows, NEVER, NEVER
         kinds_of = tuple(map(numba.typeof, self._parts + limits))
-        self._advance = kernel(number, fingerprint_of(rule), *shape).compile(kinds_of)  # looks at types no more
+        compiled = kernel(number, fingerprint_of(rule), _shape(network))
+        self._advance = compiled.compile(kinds_of)  # the entry point, which looks at types no more
 
     def chunks(self, updates: int, until: float = NEVER) -> Iterator[Chunk]:
         """Advance until ``updates`` updates have been applied in all, or all that happens by ``until`` (seconds) has;
@@ -171,3 +167,21 @@ class CompiledEngine:
         own = self._workers
         in_repair = own.stage[workers] == REPAIR
         return MachineTime.of(own.spent, own.began[workers], self.state.read[workers], self.now, in_repair=in_repair)
+
+
+def _shape(network: Network) -> Shape:
+    """What the network's kernel must do."""
+    routes, called = network.clients or network, network.clients is not None
+    pulls = bool((routes.pull != NO_STREAM).any())
+    return Shape(
+        pulls=pulls,
+        pushes=bool((routes.push != NO_STREAM).any()),
+        serves=network.has_server and not network.is_sharded,
+        reads_late=pulls and network.read_at_pull_end,
+        extras=bool(network.extras),
+        sharded=network.is_sharded,
+        meets=network.kind.peers,
+        disturbed=network.machines is not None,
+        alike=not called and all((leg == leg[0]).all() for leg in network.routes),
+        called=called,
+    )

@@ -1,5 +1,6 @@
-"""The compiled engine's kernel: one function body, specialised by constants: the name of the rule and the shape of the
-routes. It returns with a reason, and goes on where it stopped when it is called again."""
+"""The compiled engine's kernel: a function body specialised by constants, the number of the rule and a `Shape`.
+
+It returns a reason, and goes on where it stopped when it is called again."""
 
 from __future__ import annotations
 
@@ -7,17 +8,21 @@ import hashlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba.core import types
 from numba.extending import overload
 
+from asyncq.engines import machine_time as spent
 from asyncq.engines.compiled import calendar, machine_code, stages
 from asyncq.engines.compiled.calendar import clear, following, put, restart
 from asyncq.engines.compiled.machine_code import NothingAliases, compiled_rule, jit
 from asyncq.engines.compiled.stages import (
+    BUSY,
+    FREE,
     GONE,
+    HEAD,
     PARKED,
     PULL,
     PUSH,
@@ -25,6 +30,9 @@ from asyncq.engines.compiled.stages import (
     RESTART,
     SERVICE,
     STRUCK,
+    VISITS,
+    WAITED,
+    WAITING,
     WORK,
     call,
     close_ranks,
@@ -32,10 +40,10 @@ from asyncq.engines.compiled.stages import (
     draw,
     evict,
     fill,
-    is_away,
     leave,
     part_served,
     push_to_all,
+    repair,
 )
 from asyncq.protocols import KINDS, state, steps
 from asyncq.protocols import rules as protocol_rules
@@ -45,25 +53,25 @@ from asyncq.system import clients, machines, variates
 from asyncq.system.clients import arrives, attribute
 from asyncq.system.machines import used
 
-__all__ = ["CALENDAR_EMPTY", "STREAM_EMPTY", "TIME_UP", "fingerprint_of", "kernel", "rules"]
+__all__ = ["CALENDAR_EMPTY", "STREAM_EMPTY", "TIME_UP", "Shape", "fingerprint_of", "kernel", "rules"]
 
 ROWS_FULL, STREAM_EMPTY, TARGET_REACHED, CALENDAR_EMPTY, TIME_UP = range(5)  # why the kernel returned
 
 
 def fingerprint_of(rule: Callable[..., Any]) -> str:
-    """Changes whenever a source file does that the kernel is made of: the disk cache would not see that by itself."""
-    modules = calendar, clients, machine_code, machines, protocol_rules, stages, state, steps, variates
+    """Hash the source files that the kernel is made of: numba's disk cache looks at the kernel's own file only."""
+    modules = calendar, clients, machine_code, machines, protocol_rules, spent, stages, state, steps, variates
     sources = {__file__, rule.__code__.co_filename, *(str(module.__file__) for module in modules)}
     return hashlib.sha256(b"".join(Path(source).read_bytes() for source in sorted(sources))).hexdigest()
 
 
 def rules() -> list[Callable[[Any, int], None] | None]:
-    """What happens when a gradient arrives, by kind, and then what does when every shard has applied it."""
+    """The rules for a gradient's arrival, by kind, then those for a gradient that every shard has applied."""
     return [kind.finish for kind in KINDS.values()] + [kind.joined for kind in KINDS.values()]
 
 
 def _finish(rule: int, state: Any, worker: int) -> None:
-    """A rule by its place in the list: a number, because numba takes only those for literals."""
+    """Call a rule by its place in `rules`: numba specialises by literal numbers, not by functions."""
     raise NotImplementedError
 
 
@@ -81,22 +89,25 @@ _start, _lose, _read_shards = compiled_rule(start), compiled_rule(lose), compile
 _arrives, _attribute, _used = compiled_rule(arrives), compiled_rule(attribute), jit(used)
 
 
+class Shape(NamedTuple):
+    """What a kernel is specialised for; code for what a network lacks is not compiled."""
+
+    pulls: bool  # some route has a pull
+    pushes: bool
+    serves: bool  # gradients queue at a single server
+    reads_late: bool  # the version is fixed when the pull ends
+    extras: bool  # slots besides the workers
+    sharded: bool
+    meets: bool  # a worker that finishes averages with a neighbour
+    disturbed: bool  # machines are slowed, fail or have outages
+    alike: bool  # all workers take the same route
+    called: bool  # slots call clients
+
+
 @cache
-def kernel(
-    rule: int,
-    fingerprint: str,
-    pulls: bool,
-    pushes: bool,
-    serves: bool,
-    reads_late: bool,
-    extras: bool,
-    sharded: bool,
-    meets: bool,
-    disturbed: bool,
-    alike: bool,
-    called: bool,
-) -> Any:
-    """The kernel for one rule and one shape of route. The arguments are constants of its code and of its cache key."""
+def kernel(rule: int, fingerprint: str, shape: Shape) -> Any:
+    """The kernel for a rule and a shape; both are constants of its code and of its cache key, as ``fingerprint`` is."""
+    pulls, pushes, serves, reads_late, extras, sharded, meets, disturbed, alike, called = shape
 
     def advance(  # type: ignore[no-untyped-def]
         state, calendar, streams, workers, queue, columns, shards, neighbours, machines, clients, service, choice,
@@ -139,19 +150,19 @@ def kernel(
                 for i in range(written, sizes[ROWS]):
                     columns.time[i] = now
                     if serves:
-                        columns.visits[i] = queue.counts[3]
-                        columns.waited[i] = queue.totals[0]
-                        columns.busy[i] = queue.totals[1]
+                        columns.visits[i] = queue.counts[VISITS]
+                        columns.waited[i] = queue.totals[WAITED]
+                        columns.busy[i] = queue.totals[BUSY]
                     if sharded:
-                        columns.visits[i] = shards.counts[state.row_shard[i], 3]
-                        columns.waited[i] = shards.totals[state.row_shard[i], 0]
-                        columns.busy[i] = shards.totals[state.row_shard[i], 1]
+                        columns.visits[i] = shards.counts[state.row_shard[i], VISITS]
+                        columns.waited[i] = shards.totals[state.row_shard[i], WAITED]
+                        columns.busy[i] = shards.totals[state.row_shard[i], BUSY]
                     if extras:
                         columns.busy[i] = workers.extras[0]
                 if disturbed and stage == STRUCK:
-                    is_away(calendar, streams, machines, workers, slot)
+                    repair(calendar, streams, machines, workers, slot)
                     continue
-                workers.spent[7] += now - workers.began[worker]
+                workers.spent[spent.LOST] += now - workers.began[worker]
                 stage = RESTART  # with another client
             if pulls and stage == PULL:
                 workers.pulled[worker] = now
@@ -167,13 +178,13 @@ def kernel(
                 workers.joined[worker] = now
                 if not pushes or stage == WORK:
                     workers.worked[worker] = now
-                if queue.counts[2] > 0:
-                    queue.counts[2] -= 1
+                if queue.counts[FREE] > 0:
+                    queue.counts[FREE] -= 1
                     workers.seated[worker] = now
                     leg, stream = SERVICE, service
                 else:
-                    queue.ring[(queue.counts[0] + queue.counts[1]) & (queue.ring.size - 1)] = worker
-                    queue.counts[1] += 1
+                    queue.ring[(queue.counts[HEAD] + queue.counts[WAITING]) & (queue.ring.size - 1)] = worker
+                    queue.counts[WAITING] += 1
                     queue.waiting[worker] = 1
             elif sharded and stage in (WORK, PUSH):
                 workers.joined[worker] = now
@@ -183,7 +194,7 @@ def kernel(
             else:
                 goes_on = True
                 if disturbed and stage == REPAIR:
-                    workers.spent[8] += now - workers.began[worker]
+                    workers.spent[spent.REPAIR] += now - workers.began[worker]
                 elif stage != RESTART:
                     began = workers.began[worker]
                     pulled = workers.pulled[worker] if pulls else began
@@ -193,8 +204,8 @@ def kernel(
                     elif serves:
                         worked, joined, seated = workers.worked[worker], workers.joined[worker], workers.seated[worker]
                         leave(queue, workers, worker, now)
-                        queue.counts[3] += 1
-                        queue.totals[0] += seated - joined
+                        queue.counts[VISITS] += 1
+                        queue.totals[WAITED] += seated - joined
                     elif pushes and stage == PUSH:
                         worked = workers.worked[worker]
                     workers.stage[worker] = PARKED
@@ -213,28 +224,28 @@ def kernel(
                     if extras and slot >= state.workers:
                         workers.extras[0] += now - began
                     elif not extras and sizes[ROWS] > written and state.row_fate[written] == DROPPED:
-                        workers.spent[6] += now - began
+                        workers.spent[spent.DROPPED] += now - began
                     else:
-                        workers.spent[1] += worked - pulled
+                        workers.spent[spent.WORK] += worked - pulled
                         if pulls:
-                            workers.spent[0] += pulled - began
+                            workers.spent[spent.PULL] += pulled - began
                         if pushes:
-                            workers.spent[2] += joined - worked
+                            workers.spent[spent.PUSH] += joined - worked
                         if serves or sharded:
-                            workers.spent[3] += seated - joined
-                            workers.spent[4] += now - seated
+                            workers.spent[spent.QUEUE] += seated - joined
+                            workers.spent[spent.SERVICE] += now - seated
                     if extras:
                         if slot < state.workers:
                             workers.lasted[state.arrived[0]] = now - began
                         for i in range(written, sizes[ROWS]):
                             columns.busy[i] = workers.extras[0]
                             if state.row_fate[i] == DROPPED:  # its work is work no more
-                                workers.spent[1] -= workers.lasted[state.row_place[i]]
-                                workers.spent[6] += workers.lasted[state.row_place[i]]
+                                workers.spent[spent.WORK] -= workers.lasted[state.row_place[i]]
+                                workers.spent[spent.DROPPED] += workers.lasted[state.row_place[i]]
                     if sizes[CANCELLED_WORKERS]:
                         for i in range(sizes[CANCELLED_WORKERS]):
                             other = state.cancelled[i]
-                            workers.spent[5] += now - workers.began[other]
+                            workers.spent[spent.CANCELLED] += now - workers.began[other]
                             if serves:
                                 evict(queue, workers, other, now)
                             if disturbed and workers.stage[other] in (WORK, STRUCK):
@@ -245,14 +256,14 @@ def kernel(
                             close_ranks(queue)
                     if serves:
                         for i in range(written, sizes[ROWS]):
-                            columns.visits[i] = queue.counts[3]
-                            columns.waited[i] = queue.totals[0]
-                            columns.busy[i] = queue.totals[1]
-                        while queue.counts[2] > 0 and queue.counts[1] > 0:
-                            other = queue.ring[queue.counts[0]]
-                            queue.counts[0] = (queue.counts[0] + 1) & (queue.ring.size - 1)
-                            queue.counts[1] -= 1
-                            queue.counts[2] -= 1
+                            columns.visits[i] = queue.counts[VISITS]
+                            columns.waited[i] = queue.totals[WAITED]
+                            columns.busy[i] = queue.totals[BUSY]
+                        while queue.counts[FREE] > 0 and queue.counts[WAITING] > 0:
+                            other = queue.ring[queue.counts[HEAD]]
+                            queue.counts[HEAD] = (queue.counts[HEAD] + 1) & (queue.ring.size - 1)
+                            queue.counts[WAITING] -= 1
+                            queue.counts[FREE] -= 1
                             queue.waiting[other] = 0
                             workers.seated[other] = now
                             workers.stage[other] = SERVICE

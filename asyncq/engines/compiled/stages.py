@@ -1,4 +1,4 @@
-"""The stages of a worker's cycle in the compiled engine: at work on its machines, waiting, served, away."""
+"""The stages of a worker's cycle in the compiled engine: computing, queueing, in service, in repair."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from asyncq.engines import machine_time as spent
 from asyncq.engines.compiled.calendar import Calendar, clear, put
 from asyncq.engines.compiled.machine_code import compiled_rule, inlined, jit
 from asyncq.protocols.state import ROWS
@@ -16,7 +17,10 @@ from asyncq.system.machines import NEVER, Machines, back_in_service, ends, struc
 from asyncq.system.variates import BLOCK
 
 __all__ = [
+    "BUSY",
+    "FREE",
     "GONE",
+    "HEAD",
     "PARKED",
     "PULL",
     "PUSH",
@@ -24,6 +28,9 @@ __all__ = [
     "RESTART",
     "SERVICE",
     "STRUCK",
+    "VISITS",
+    "WAITED",
+    "WAITING",
     "WORK",
     "Columns",
     "Queue",
@@ -36,24 +43,26 @@ __all__ = [
     "draw",
     "evict",
     "fill",
-    "is_away",
     "leave",
     "part_served",
     "push_to_all",
+    "repair",
 ]
 
-RESTART, PULL, WORK, PUSH, SERVICE, PARKED, STRUCK, REPAIR, GONE = range(9)  # what a worker's pending event ends
+RESTART, PULL, WORK, PUSH, SERVICE, PARKED, STRUCK, REPAIR, GONE = range(9)  # the stage that a worker's event ends
+HEAD, WAITING, FREE, VISITS = range(4)  # `counts` of a station: head of its ring, its length, free seats, services
+WAITED, BUSY = range(2)  # `totals` of a station, in seconds
 
-_apply_part, _call, _must_draw = (compiled_rule(one) for one in (apply_part, of_clients.call, of_clients.must_draw))
+_apply_part, _call, _must_draw = (compiled_rule(rule) for rule in (apply_part, of_clients.call, of_clients.must_draw))
 _ends, _struck, _back_in_service = jit(ends), jit(struck), jit(back_in_service)
 
 
 class Streams(NamedTuple):
-    """Variates ahead of their use: ``values[stream, position[stream]]`` is next, the last one stands at the end."""
+    """Variates drawn ahead: the next of a stream is ``values[stream, position[stream]]``."""
 
     values: Any
     position: Any
-    starved: Any  # int64 [1], whether some stream should be refilled before the next event
+    starved: Any  # int64 [1], whether a stream must be refilled before the next event
 
 
 class Workers(NamedTuple):
@@ -68,35 +77,35 @@ class Workers(NamedTuple):
     worked: Any
     joined: Any
     seated: Any
-    spent: Any  # [9] the first seven fields of MachineTime, lost and repair
+    spent: Any  # the totals of machine_time
     extras: Any  # [1] seconds that extra slots have worked
-    lasted: Any  # the work, in seconds, of samples whose fate is open, by their place in `pending_*`
+    lasted: Any  # seconds of work on samples whose fate is open, by their place in `pending_*`
 
 
 class Queue(NamedTuple):
-    """The station: a ring (of a power of two) of waiting workers, free seats, and totals of what was served."""
+    """The station: a ring of waiting workers, whose size is a power of two, and its counts and totals."""
 
     ring: Any
     waiting: Any  # int8 [workers]
-    counts: Any  # int64 [4] head of the ring, its length, free seats, visits
-    totals: Any  # float64 [2] waited, busy
+    counts: Any  # int64 [4] HEAD, WAITING, FREE, VISITS
+    totals: Any  # float64 [2] WAITED, BUSY
 
 
 class Shards(NamedTuple):
-    """The stations of a sharded server: rings as above, and seats, which have slots of the calendar after the workers'.
-    The free seats of a shard are the first of its row in ``spare``."""
+    """The stations of a sharded server. Seats have slots of the calendar, after those of the workers; the free seats of
+    a shard are the first in its row of ``spare``."""
 
     ring: Any  # int64 [shards, a power of two]
     counts: Any  # int64 [shards, 4] as in Queue
     totals: Any  # float64 [shards, 2] as in Queue
-    sitting: Any  # int64 [shards * seats] who sits there
+    sitting: Any  # int64 [shards * seats] the worker served
     since: Any  # float64 [shards * seats]
     where: Any  # int64 [shards * seats] the shard of a seat
     spare: Any  # int64 [shards, seats]
 
 
 class Columns(NamedTuple):
-    """What the engine adds to a row."""
+    """The columns of a row that the engine writes, not the rule."""
 
     time: Any
     visits: Any
@@ -106,6 +115,7 @@ class Columns(NamedTuple):
 
 @inlined
 def draw(streams: Streams, stream: int) -> float:
+    """Return the next variate of a stream."""
     number: Any = np.uintp(stream)
     at = streams.position[number]
     streams.position[number] = at + 1
@@ -116,7 +126,7 @@ def draw(streams: Streams, stream: int) -> float:
 
 @inlined
 def fill(column: Any, first: np.uint32, end: np.uint32, value: float) -> None:
-    """Rows from the first up to the end; where that is one row, the compiler sees it."""
+    """Set the rows from ``first`` up to ``end``; a loop that the compiler drops where it sees a single row."""
     while first != end:
         column[first] = value
         first = np.uint32(first + np.uint32(1))
@@ -124,12 +134,14 @@ def fill(column: Any, first: np.uint32, end: np.uint32, value: float) -> None:
 
 @inlined
 def leave(queue: Queue, workers: Workers, worker: int, now: float) -> None:
-    queue.counts[2] += 1
-    queue.totals[1] += now - workers.seated[worker]
+    """Free the worker's seat."""
+    queue.counts[FREE] += 1
+    queue.totals[BUSY] += now - workers.seated[worker]
 
 
 @inlined
 def evict(queue: Queue, workers: Workers, worker: int, now: float) -> None:
+    """Remove a cancelled gradient from its seat, or mark it as not waiting."""
     if workers.stage[worker] == SERVICE:
         leave(queue, workers, worker, now)
     elif queue.waiting[worker]:
@@ -138,20 +150,20 @@ def evict(queue: Queue, workers: Workers, worker: int, now: float) -> None:
 
 @inlined
 def close_ranks(queue: Queue) -> None:
-    """Drop from the ring whoever does not wait any more."""
-    head, length, wrap = queue.counts[0], queue.counts[1], queue.ring.size - 1
+    """Drop the workers from the ring that wait no more."""
+    head, length, wrap = queue.counts[HEAD], queue.counts[WAITING], queue.ring.size - 1
     kept = 0
     for i in range(length):
         worker = queue.ring[(head + i) & wrap]
         if queue.waiting[worker]:
             queue.ring[(head + kept) & wrap] = worker
             kept += 1
-    queue.counts[1] = kept
+    queue.counts[WAITING] = kept
 
 
 @jit
 def computes(calendar: Calendar, streams: Streams, machines: Machines, workers: Workers, worker: int) -> None:
-    """The worker computes from now on; its event is the end, or what strikes one of its machines before."""
+    """Begin the worker's work; its event is the end, or the failure or outage that comes before."""
     now = calendar.now[0]
     end, strike = now, NEVER
     for machine in range(machines.first[worker], machines.first[worker + 1]):
@@ -165,10 +177,10 @@ def computes(calendar: Calendar, streams: Streams, machines: Machines, workers: 
 
 
 @jit
-def is_away(calendar: Calendar, streams: Streams, machines: Machines, workers: Workers, worker: int) -> None:
-    """One of the worker's machines has been struck; its next event is the return of all of them."""
+def repair(calendar: Calendar, streams: Streams, machines: Machines, workers: Workers, worker: int) -> None:
+    """Begin the repair of a worker's machines; its event is the return of all of them."""
     now = calendar.now[0]
-    workers.spent[7] += now - workers.began[worker]
+    workers.spent[spent.LOST] += now - workers.began[worker]
     workers.began[worker] = now
     back = now
     for machine in range(machines.first[worker], machines.first[worker + 1]):
@@ -181,7 +193,7 @@ def is_away(calendar: Calendar, streams: Streams, machines: Machines, workers: W
 
 @inlined
 def call(streams: Streams, clients: Clients, workers: Workers, worker: int, choice: int, now: float) -> None:
-    """The slot calls a client, who stays until he goes."""
+    """Call a client for the slot, and draw when that client leaves."""
     uniform = 0.0
     if _must_draw(clients, worker):
         uniform = draw(streams, choice)
@@ -193,7 +205,7 @@ def call(streams: Streams, clients: Clients, workers: Workers, worker: int, choi
 
 @inlined
 def sit(calendar: Calendar, streams: Streams, shards: Shards, first: int, seat: int, worker: int, stream: int) -> None:
-    """The worker's part is served in a seat, from now on; ``first`` is the slot of the first seat of all."""
+    """Begin to serve the worker's part in a seat; ``first`` is the slot of the first seat of all."""
     now = calendar.now[0]
     shards.sitting[seat] = worker
     shards.since[seat] = now
@@ -202,16 +214,16 @@ def sit(calendar: Calendar, streams: Streams, shards: Shards, first: int, seat: 
 
 @jit
 def push_to_all(calendar: Calendar, streams: Streams, shards: Shards, workers: int, worker: int, service: int) -> None:
-    """The worker's gradient comes to every shard, where its part is served or waits."""
+    """Push the worker's gradient to every shard, where its part is served or waits."""
     wrap = shards.ring.shape[1] - 1
     for shard in range(shards.spare.shape[0]):
         counts = shards.counts[shard]
-        if counts[2] > 0:
-            counts[2] -= 1
-            sit(calendar, streams, shards, workers, shards.spare[shard, counts[2]], worker, service + shard)
+        if counts[FREE] > 0:
+            counts[FREE] -= 1
+            sit(calendar, streams, shards, workers, shards.spare[shard, counts[FREE]], worker, service + shard)
         else:
-            shards.ring[shard, (counts[0] + counts[1]) & wrap] = worker
-            counts[1] += 1
+            shards.ring[shard, (counts[HEAD] + counts[WAITING]) & wrap] = worker
+            counts[WAITING] += 1
 
 
 @inlined
@@ -219,28 +231,28 @@ def part_served(
     state: Any, calendar: Calendar, streams: Streams, workers: Workers, columns: Columns, shards: Shards, slot: int,
     service: int,
 ) -> int:  # fmt: skip
-    """A seat's service has ended: the part is applied, the seat taken by the next; the worker, if that was its last."""
+    """End a seat's service: apply the part, seat the next; return the worker if this was its last part, else -1."""
     now, row, seat = calendar.now[0], state.sizes[ROWS], slot - state.workers
     shard, worker = shards.where[seat], shards.sitting[seat]
     counts, totals = shards.counts[shard], shards.totals[shard]
     seated = shards.since[seat]
-    counts[3] += 1
-    totals[0] += seated - workers.joined[worker]
-    totals[1] += now - seated
+    counts[VISITS] += 1
+    totals[WAITED] += seated - workers.joined[worker]
+    totals[BUSY] += now - seated
     columns.time[row] = now
-    columns.visits[row] = counts[3]
-    columns.waited[row] = totals[0]
-    columns.busy[row] = totals[1]
+    columns.visits[row] = counts[VISITS]
+    columns.waited[row] = totals[WAITED]
+    columns.busy[row] = totals[BUSY]
     complete = _apply_part(state, worker, shard)
-    if counts[1] > 0:
-        following = shards.ring[shard, counts[0]]
-        counts[0] = (counts[0] + 1) & (shards.ring.shape[1] - 1)
-        counts[1] -= 1
+    if counts[WAITING] > 0:
+        following = shards.ring[shard, counts[HEAD]]
+        counts[HEAD] = (counts[HEAD] + 1) & (shards.ring.shape[1] - 1)
+        counts[WAITING] -= 1
         sit(calendar, streams, shards, state.workers, seat, following, service + shard)
     else:
         clear(calendar, slot)
-        shards.spare[shard, counts[2]] = seat
-        counts[2] += 1
+        shards.spare[shard, counts[FREE]] = seat
+        counts[FREE] += 1
     if not complete:
         return -1
     workers.seated[worker] = seated
