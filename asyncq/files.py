@@ -1,12 +1,19 @@
-"""Results as files: written under another name first and then renamed, so that none is ever half-written."""
+"""Results as files: a run's set is written aside and then put in place as a whole.
+
+So no file is ever half-written, nothing is left behind when a program is stopped, and a folder holds the files of one
+run only: those of an earlier run that the new one does not write are removed. Files of another kind of report
+(`recommend` beside `simulate`) and files that asyncq does not write are left alone.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import os
+import shutil
+import signal
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from asyncq.papers.claim import Reproduction
+    from asyncq.planner import Plan
     from asyncq.results.run import Run
     from asyncq.results.timeline import Timeline
     from asyncq.statistics.fit.fitting import Fitted
@@ -29,6 +37,8 @@ if TYPE_CHECKING:
     from asyncq.theory.stability import StepSizes
 
 __all__ = [
+    "Folder",
+    "write_plan",
     "write_prediction",
     "write_recommendation",
     "write_reproduction",
@@ -37,50 +47,119 @@ __all__ = [
     "write_stability",
     "write_summary",
     "write_timeline",
-    "written",
 ]
+
+FIGURES = ("staleness", "momentum", "survival", "autocorrelation", "warm-up", "workers", "over-time")  # of a run
+PROBE = 4096  # bytes
+
+
+class Folder:
+    """A folder for results, made if need be and tried out before anything is computed.
+
+    Raises ``ScenarioError`` where it cannot be made or written to.
+    """
+
+    def __init__(self, out: str | Path) -> None:
+        self.path = Path(out)
+        self._aside: Path | None = None
+        self._stale: set[str] = set()
+        name = str(out) if len(str(out)) <= 60 else f"{str(out)[:57]}..."
+        if not str(out).strip():
+            raise ScenarioError(f"--out must name a folder (got {name!r}); write --out . for this one")
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise ScenarioError(f"--out must name a folder (got {name!r}, which is a file); give another name")
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path) as file:
+                file.write(bytes(PROBE))
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ScenarioError(f"--out {name!r} cannot be written to ({why}); give another place") from None
+
+    @contextlib.contextmanager
+    def replaced(self) -> Iterator[None]:
+        """Write a set of files aside, then rename them into place and remove what is stale of an earlier set.
+
+        Raises ``ScenarioError`` if they cannot be written; the folder is then as it was."""
+        try:
+            self._aside = Path(tempfile.mkdtemp(prefix=".asyncq-", dir=self.path))
+            try:
+                yield
+                with _undisturbed():
+                    for name in self._stale:
+                        if not (self._aside / name).exists():
+                            (self.path / name).unlink(missing_ok=True)
+                    for file in sorted(self._aside.iterdir()):
+                        os.replace(file, self.path / file.name)
+            finally:
+                shutil.rmtree(self._aside, ignore_errors=True)
+                self._aside, self._stale = None, set()
+        except OSError as error:
+            raise ScenarioError(f"{self.path} cannot be written to: {error.strerror}; give another place") from None
+
+    def supersedes(self, files: Collection[str] = (), figures: Collection[str] = ()) -> None:
+        """Name the whole set of files that such a report may have: those not written now are removed."""
+        self._stale |= {*files, *(f"{name}.{suffix}" for name in figures for suffix in ("png", "svg"))}
+
+    def text(self, name: str, content: str) -> None:
+        """Write a text file."""
+        (self._place() / name).write_text(content, encoding="utf-8")
+
+    def json(self, name: str, content: Any) -> None:
+        """Write a JSON file."""
+        self.text(name, dumps(content, indent=1) + "\n")
+
+    def csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write a CSV file."""
+        with (self._place() / name).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+
+    def figure(self, name: str, figure: Figure) -> None:
+        """Write a figure as NAME.png and NAME.svg."""
+        for suffix in ("png", "svg"):
+            figure.savefig(self._place() / f"{name}.{suffix}", format=suffix, dpi=144)
+
+    def _place(self) -> Path:
+        if self._aside is None:
+            raise ValueError("files are written within Folder.replaced()")
+        return self._aside
 
 
 @contextlib.contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """A name to write to that becomes ``path`` when all went well; raises ``ScenarioError`` if it cannot."""
+def _undisturbed() -> Iterator[None]:
+    """Hold signals back while files are renamed, where the system can."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-        os.close(handle)
-        os.chmod(name, 0o644)
-        try:
-            yield Path(name)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ScenarioError(f"{path} cannot be written: {error.strerror}; give another place") from None
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def write_summary(summary: dict[str, Any], folder: Path) -> None:
+def write_summary(summary: dict[str, Any], folder: Folder) -> None:
     """summary.json: a report as it is printed by ``--json``."""
-    _write_json(summary, folder / "summary.json")
+    folder.supersedes(("summary.json", "staleness.csv", "trace.csv"), FIGURES)
+    folder.json("summary.json", summary)
 
 
-def write_run(run: Run, folder: Path, *, laws: Sequence[Fitted] = ()) -> None:
+def write_run(run: Run, folder: Folder, *, laws: Sequence[Fitted] = ()) -> None:
     """summary.json, staleness.csv, the figures, and trace.csv if the run kept its rows."""
     from asyncq import plots
 
     write_summary(run.to_dict(laws=laws), folder)
     _write_law(run.staleness.law, folder)
-    figures = {
-        "staleness": plots.staleness(run, laws),
-        "momentum": plots.momentum(run.scenario.name, run.momentum),
-        "survival": plots.survival(run, laws),
-        "autocorrelation": plots.autocorrelation(run),
-        "warm-up": plots.warmup(run),
-        "workers": plots.workers(run),
-    }
+    folder.figure("staleness", plots.staleness(run, laws))
+    folder.figure("momentum", plots.momentum(run.scenario.name, run.momentum))
+    folder.figure("survival", plots.survival(run, laws))
+    folder.figure("autocorrelation", plots.autocorrelation(run))
+    folder.figure("warm-up", plots.warmup(run))
+    folder.figure("workers", plots.workers(run))
     if run.over_time is not None:
-        figures["over-time"] = plots.over_time(run.over_time, run.scenario.name)
-    for name, figure in figures.items():
-        _write_figure(figure, folder, name)
+        folder.figure("over-time", plots.over_time(run.over_time, run.scenario.name))
     if run.trace is not None:
         trace = run.trace
         fates = (FATES[fate] for fate in trace.fate.tolist())
@@ -92,19 +171,19 @@ def write_run(run: Run, folder: Path, *, laws: Sequence[Fitted] = ()) -> None:
             "kind": fates,
             **{name: column.tolist() for name, column in trace.topology().items()},
         }
-        _write_csv(folder / "trace.csv", tuple(columns), zip(*columns.values(), strict=True))
+        folder.csv("trace.csv", tuple(columns), zip(*columns.values(), strict=True))
 
 
-def write_prediction(found: Prediction, folder: Path) -> None:
+def write_prediction(found: Prediction, folder: Folder) -> None:
     """summary.json, and where the law is known staleness.csv and its figure."""
     from asyncq import plots
 
     write_summary(found.to_dict(), folder)
     if found.law is not None:
         _write_law(found.law.cut(found.law.error), folder)
-        _write_figure(plots.law(found), folder, "staleness")
+        folder.figure("staleness", plots.law(found))
     if found.momentum is not None:
-        _write_figure(plots.momentum(found.scenario.name, found.momentum), folder, "momentum")
+        folder.figure("momentum", plots.momentum(found.scenario.name, found.momentum))
 
 
 def write_recommendation(
@@ -113,69 +192,63 @@ def write_recommendation(
     against_workers: Budget,
     workers: int | None,
     summary: dict[str, Any],
-    folder: Path,
+    folder: Folder,
 ) -> None:
     """recommendation.json, the map of stable pairs and the momentum budget against the number of workers."""
     from asyncq import plots
 
-    _write_json(summary, folder / "recommendation.json")
-    _write_figure(plots.stability_map(near, found), folder, "stability-map")
-    _write_figure(plots.momentum_budget(against_workers, workers), folder, "momentum-budget")
+    folder.json("recommendation.json", summary)
+    folder.figure("stability-map", plots.stability_map(near, found))
+    folder.figure("momentum-budget", plots.momentum_budget(against_workers, workers))
 
 
-def write_stability(dense: StepSizes, summary: dict[str, Any], folder: Path) -> None:
+def write_stability(dense: StepSizes, summary: dict[str, Any], folder: Folder) -> None:
     """stability.json, and the contraction against the step."""
     from asyncq import plots
 
-    _write_json(summary, folder / "stability.json")
-    _write_figure(plots.contraction(dense), folder, "contraction")
+    folder.json("stability.json", summary)
+    folder.figure("contraction", plots.contraction(dense))
 
 
-def write_timeline(timeline: Timeline, folder: Path) -> None:
+def write_plan(plan: Plan, folder: Folder) -> None:
+    """plan.json, plan.md, plan.csv and the figures."""
+    from asyncq.plots import plan as figures
+    from asyncq.text.plan import markdown
+
+    folder.json("plan.json", plan)
+    folder.text("plan.md", markdown(plan))
+    folder.text("plan.csv", plan.to_frame().to_csv(index=False, lineterminator="\n"))
+    for name in figures.FIGURES:
+        folder.figure(name.replace("_", "-"), getattr(figures, name)(plan))
+
+
+def write_timeline(timeline: Timeline, folder: Folder) -> None:
     """timeline.png and timeline.svg."""
     from asyncq import plots
 
-    _write_figure(plots.timeline(timeline), folder, "timeline")
+    folder.figure("timeline", plots.timeline(timeline))
 
 
-def write_schedule(schedule: PipelineSchedule, folder: Path) -> None:
+def write_schedule(schedule: PipelineSchedule, folder: Folder) -> None:
     """timeline.png and timeline.svg of a pipeline."""
     from asyncq import plots
 
-    _write_figure(plots.schedule(schedule), folder, "timeline")
+    folder.figure("timeline", plots.schedule(schedule))
 
 
-def _write_law(law: StalenessLaw, folder: Path) -> None:
+def write_reproduction(seen: Reproduction, folder: Folder) -> None:
+    """The numbers of a claim as NAME.json, its figure as NAME.png and NAME.svg."""
+    from asyncq.plots import panels
+
+    folder.json(f"{seen.claim.name}.json", seen)
+    folder.figure(seen.claim.name, panels.draw(seen))
+
+
+def _write_law(law: StalenessLaw, folder: Folder) -> None:
     """staleness.csv: the law cell by cell, beside the geometric law of its mean."""
     geometric = StalenessLaw.geometric(mean=law.mean).pmf
     rows = (
         (staleness, share, geometric[staleness] if staleness < geometric.size else 0.0)
         for staleness, share in enumerate(law.pmf.tolist())
     )
-    _write_csv(folder / "staleness.csv", ("staleness", "share", "geometric"), rows)
-
-
-def write_reproduction(seen: Reproduction, folder: Path) -> None:
-    """The numbers of a claim as NAME.json, its figure as NAME.png and NAME.svg."""
-    from asyncq.plots import panels
-
-    _write_json(seen.to_dict(), folder / f"{seen.claim.name}.json")
-    _write_figure(panels.draw(seen), folder, seen.claim.name)
-
-
-def _write_json(content: dict[str, Any], path: Path) -> None:
-    with written(path) as name:
-        name.write_text(dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def _write_figure(figure: Figure, folder: Path, name: str) -> None:
-    for suffix in ("png", "svg"):
-        with written(folder / f"{name}.{suffix}") as path:
-            figure.savefig(path, format=suffix, dpi=144)
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with written(path) as name, name.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+    folder.csv("staleness.csv", ("staleness", "share", "geometric"), rows)

@@ -17,11 +17,12 @@ from click.testing import CliRunner
 
 from asyncq import Plan, Scenario, ScenarioError, plan
 from asyncq.cli import main
+from asyncq.files import Folder, write_plan
 from asyncq.planner.candidates import candidates
 from asyncq.planner.problem import Problem
 from asyncq.planner.tuning import tune
 from asyncq.staleness import StalenessLaw
-from asyncq.text.plan import markdown, render, write
+from asyncq.text.plan import markdown, render
 from asyncq.theory.descent.exact_loss import ExactLoss, fresh_loss
 from asyncq.theory.descent.exponential import exponential_workers
 from asyncq.theory.descent.law_loss import LawLoss, UnequalLoss
@@ -280,7 +281,9 @@ def test_theory_and_replay_agree_on_exponential_workers_and_two_runs_are_identic
 
 def test_what_is_written(tmp_path: Path, plain: Plan) -> None:
     found = plain
-    write(found, tmp_path)
+    folder = Folder(tmp_path)
+    with folder.replaced():
+        write_plan(found, folder)
     assert {path.name for path in tmp_path.iterdir()} >= {"plan.json", "plan.md", "plan.csv", "regimes.png"}
     assert json.loads((tmp_path / "plan.json").read_text())["winner"] == found.to_dict()["winner"]
     assert markdown(found).count("\n| ") >= len(found.rows)

@@ -135,4 +135,4 @@ def test_what_was_finished_before_ctrl_c_is_kept(call):
 def test_a_bad_seed_is_one_line(call):
     done = call([FORMULA], "--seed", "-1")
     assert done.exit_code == 2
-    assert done.stderr == "error: seed must be a whole number, 0 or more (got -1)\n"
+    assert done.stderr == "error: --seed must be a whole number, 0 or more (got -1); give for instance --seed 1\n"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from asyncq.cli.terminal import output_folder, progress, stop_on_interrupt
+from asyncq.cli import options
+from asyncq.cli.terminal import deliver, simulation
 from asyncq.errors import ScenarioError
 from asyncq.jsonable import dumps
 
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
     from asyncq.sgd.confirm import Confirmation
     from asyncq.theory.recommendation.recommendation import Recommendation
 
-__all__ = ["LAW_HELP", "recommend", "source_of"]
+__all__ = ["LAW_HELP", "MOMENTUM", "recommend", "source_of"]
 
+MOMENTUM = options.Number(-1, 1, "give for instance --momentum 0.9")
+POSITIVE = options.Number(0, 1e300, "give today's, or leave it out")
+CONDITION = options.Number(1, 1e300, "give for instance --condition-number 100, or leave it out")
+VARIANCE = options.Number(0, 1e6, "give 0 for a curvature that does not vary", closed=True)
+SHARE = options.Number(0, 0.999, "give for instance --reserve 0.2", closed=True)
 MOST_REPLAYED = 500_000  # updates of a trace, unless more are asked for
 LAW_HELP = "A staleness law instead of a scenario: constant:32, geometric:8, poisson:31, file:staleness.csv, ..."
 
@@ -46,13 +52,8 @@ def source_of(
     title = _title(scenario)
     if basis_of(scenario) is not None:
         return scenario, title, {"law": None, "scenario": scenario.to_dict(), "seed": None}
-    with stop_on_interrupt() as stopped, progress(scenario, "auto", updates, 1) as show:
-
-        def on_chunk(done: int) -> bool:
-            show.updates(done)
-            return stopped()
-
-        run = simulate(scenario, seed=seed, updates=updates, on_chunk=on_chunk)
+    with simulation(scenario, updates=updates) as watch:
+        run = simulate(scenario, seed=seed, updates=updates, on_chunk=watch.on_chunk)
     if run.interrupted:
         raise KeyboardInterrupt
     return run, title, {"law": None, "scenario": scenario.to_dict(), "seed": run.seed}
@@ -95,34 +96,37 @@ Examples:
   asyncq recommend scenarios/quickstart.toml --learning-rate 0.01 --sharpness 20
   asyncq recommend scenarios/two-speeds.toml --learning-rate 0.01 --confirm
   asyncq recommend --law constant:32 --momentum 0.9 --learning-rate 0.01
-  asyncq recommend scenarios/two-speeds.toml --condition-number 100 --sharpness 20 --out results
-"""
+  asyncq recommend scenarios/two-speeds.toml --sharpness 20 --out results
+""",
 )
 @click.argument("file", required=False)
 @click.option("--law", metavar="LAW", help=LAW_HELP)
-@click.option("--momentum", type=float, help="Today's momentum on one worker; default: that of [optimizer].")
-@click.option("--learning-rate", type=float, help="Today's learning rate on one worker; default: that of [optimizer].")
-@click.option("--condition-number", type=float, help="Largest curvature over smallest, if you know it.")
-@click.option("--sharpness", type=float, help="The largest curvature of the loss, if you have measured it.")
+@click.option("--momentum", type=MOMENTUM, help="Today's momentum on one worker, if not [optimizer]'s.")
+@click.option("--learning-rate", type=POSITIVE, help="Today's learning rate on one worker, if not [optimizer]'s.")
+@click.option("--condition-number", type=CONDITION, help="Largest curvature over smallest, if you know it.")
+@click.option("--sharpness", type=POSITIVE, help="The largest curvature of the loss, if you have measured it.")
 @click.option("--dampened", is_flag=True, help="The optimiser multiplies gradients by 1 - momentum.")
 @click.option(
-    "--curvature-variance", type=float, default=0.0, help="Variance of the curvature between batches, relative."
+    "--curvature-variance",
+    type=VARIANCE,
+    default=0.0,
+    help="Variance of the curvature between batches over its square.",
 )
 @click.option(
     "--heterogeneous", is_flag=True, help="With --law: workers differ in speed; half the ceiling is held back."
 )
-@click.option("--reserve", type=float, help="Share of the ceiling to hold back, from 0 to below 1.")
+@click.option("--reserve", type=SHARE, help="Share of the ceiling to hold back, from 0 to below 1.")
 @click.option(
     "--confirm",
     "to_confirm",
     is_flag=True,
     help="Replay the best pair on a simulated trace; lower its learning rate until it is stable with a margin of 10 %.",
 )
-@click.option("--seed", type=int, help="Seed, where the scenario has to be simulated.")
-@click.option("--updates", type=int, help="How many updates to simulate, where that is needed.")
-@click.option("--set", "overrides", metavar="PATH=VALUE", multiple=True, help="Override a key of the file; repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="Print the recommendation as JSON and nothing else.")
-@click.option("--out", metavar="DIR", help="Write recommendation.json and figures (PNG, SVG) to DIR.")
+@options.updates("How many updates to simulate, where that is needed.")
+@options.seed("Seed, where the scenario has to be simulated.")
+@options.overrides
+@options.as_json
+@options.out("Write recommendation.json and figures (PNG, SVG) to DIR.")
 def recommend(
     file: str | None,
     law: str | None,
@@ -139,12 +143,13 @@ def recommend(
     First the largest stable learning rate at each momentum and the best momentum at the learning rate that you have;
     then the best pair, and what the usual rules of thumb would cost. Staleness is taken from theory where it is known
     exactly; else the scenario is simulated. Gradient noise is left out: asyncq plan takes it into account."""
-    from asyncq import __version__, files
+    from asyncq import __version__
+    from asyncq.files import Folder, write_recommendation
     from asyncq.results import advice
     from asyncq.results.run import Run
     from asyncq.text import recommendation as briefing
 
-    folder = None if out is None else output_folder(out)
+    folder = None if out is None else Folder(out)
     if to_confirm and law is not None:
         raise ScenarioError("--confirm replays the trace of a scenario; name its file instead of --law")
     source, title, about = source_of(file, law, overrides, seed, updates)
@@ -156,9 +161,10 @@ def recommend(
         found = replace(found, notes=(f"Replay: {confirmation.statement}.", *found.notes))
     summary = {"schema": 1, "version": __version__, **about, **found.to_dict()}
     summary["confirmation"] = None if confirmation is None else confirmation.to_dict()
-    if folder is not None:
+
+    def write(folder: Folder) -> None:
         near, against = advice.surroundings(source, found, dampened=bool(problem["dampened"]))
         workers = source.scenario.workers if isinstance(source, Run) else getattr(source, "workers", None)
-        files.write_recommendation(found, near, against, workers, summary, folder)
-    text = briefing.render_recommendation(title, found)
-    click.echo(dumps(summary) if as_json else text, nl=as_json)
+        write_recommendation(found, near, against, workers, summary, folder)
+
+    deliver(dumps(summary) if as_json else briefing.render_recommendation(title, found), folder, write)

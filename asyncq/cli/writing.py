@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asyncq.cli.terminal import say
 from asyncq.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["check", "init", "protocols", "schema"]
 
 
-@click.command(short_help="Validate scenario files and their plans.", epilog="Example: asyncq check scenarios/*.toml")
+@click.command(
+    short_help="Validate scenario files and their plans.",
+    epilog="""\b
+Examples:
+  asyncq check scenarios/quickstart.toml
+  asyncq check scenarios/*.toml
+""",
+)
 @click.argument("files", nargs=-1, required=True)
 def check(files: tuple[str, ...]) -> None:
     """Validate scenario FILES, and the candidates of their plans, without running them."""
@@ -29,7 +37,7 @@ def check(files: tuple[str, ...]) -> None:
         except ScenarioError as error:
             problems.extend(error.problems)
         else:
-            click.echo(f"{file}: ok ({scenario.crew}, {scenario.protocol.kind}{planned})")
+            say(f"{file}: ok ({scenario.crew}, {scenario.protocol.kind}{planned})")
     if problems:
         raise ScenarioError(problems)
 
@@ -46,7 +54,14 @@ def _planned(scenario: Scenario) -> str:
     return f"; a plan of {len(found)} candidates" + (f", {len(left_out)} impossible" if left_out else "")
 
 
-@click.command(short_help="Write a commented starter scenario.", epilog="Example: asyncq init k-async > my.toml")
+@click.command(
+    short_help="Write a commented starter scenario.",
+    epilog="""\b
+Examples:
+  asyncq init k-async > my.toml
+  asyncq init synchronous --out my.toml
+""",
+)
 @click.argument("kind", default="asynchronous")
 @click.option("--out", metavar="FILE", help="Write to FILE, which must not exist yet.")
 def init(kind: str, out: str | None) -> None:
@@ -54,23 +69,36 @@ def init(kind: str, out: str | None) -> None:
     from asyncq.scenario.starter import starter, write_starter
 
     if out is None:
-        click.echo(starter(kind), nl=False)
+        say(starter(kind))
     else:
         write_starter(kind, out)
         click.echo(f"wrote {out}; next: asyncq simulate {out}", err=True)
 
 
-@click.command(short_help="Print the JSON schema of a scenario.", epilog="Example: asyncq schema > asyncq.schema.json")
+@click.command(
+    short_help="Print the JSON schema of a scenario.",
+    epilog="""\b
+Examples:
+  asyncq schema > asyncq.schema.json
+""",
+)
 def schema() -> None:
     """Print the JSON schema of a scenario file, for editors that check and complete TOML."""
     from asyncq.scenario.starter import json_schema
 
-    click.echo(json.dumps(json_schema(), indent=2))
+    say(json.dumps(json_schema(), indent=2))
 
 
-@click.command()
+@click.command(
+    short_help="List the protocol kinds and their keys.",
+    epilog="""\b
+Examples:
+  asyncq protocols
+  asyncq protocols | less
+""",
+)
 def protocols() -> None:
     """List the protocol kinds, one line each, and the keys they take."""
     from asyncq.scenario.starter import protocol_lines
 
-    click.echo("\n".join(protocol_lines()))
+    say("\n".join(protocol_lines()))

@@ -1,4 +1,4 @@
-"""A plan for people: the answers and one table in the terminal, Markdown, and files. Computes nothing."""
+"""A plan for people: the answers and one table, in the terminal and as Markdown. Computes nothing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import math
 import re
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 
 from asyncq import __version__
-from asyncq.files import written
-from asyncq.jsonable import dumps
 from asyncq.planner import Plan, PlanRow
 
-__all__ = ["markdown", "render", "write"]
+__all__ = ["markdown", "render"]
 
 WIDTH = 100
 HEAD = (
@@ -60,23 +57,6 @@ def markdown(plan: Plan) -> str:
     lines += ["", f"Cost in {_cost_unit(plan)}. Seed {plan.seed}, asyncq {__version__}.", "", *NOTES]
     lines += [f"\nLeft out: {text}." for text in _left_out(plan)]
     return "\n".join(lines) + "\n"
-
-
-def write(plan: Plan, folder: Path) -> None:
-    """plan.json, plan.md, plan.csv and the figures."""
-    from asyncq.plots import plan as figures
-
-    with written(folder / "plan.json") as path:
-        path.write_text(dumps(plan, indent=1) + "\n", encoding="utf-8")
-    with written(folder / "plan.md") as path:
-        path.write_text(markdown(plan), encoding="utf-8")
-    with written(folder / "plan.csv") as path:
-        plan.to_frame().to_csv(path, index=False, lineterminator="\n")
-    for name in figures.FIGURES:
-        figure = getattr(figures, name)(plan)
-        for suffix in ("png", "svg"):
-            with written(folder / f"{name.replace('_', '-')}.{suffix}") as path:
-                figure.savefig(path, format=suffix, dpi=144)
 
 
 def _cells(row: PlanRow) -> tuple[str, ...]:
