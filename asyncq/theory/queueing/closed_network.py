@@ -8,11 +8,13 @@ equations (C.1) to (C.10).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.linalg.lapack import dtbtrs
 
 from asyncq.errors import NoExactLaw
 from asyncq.staleness import StalenessLaw
@@ -20,12 +22,10 @@ from asyncq.staleness import StalenessLaw
 __all__ = ["at_server", "mean_value_analysis", "product_form_throughput", "server_staleness"]
 
 FloatArray = NDArray[np.float64]
-ComplexArray = NDArray[np.complex128]
 
-_MAX_CELLS = 1 << 20
-_MAX_WORK = 4e9  # complex numbers computed with several seats: workers squared times cells
+_MAX_WORK = 2.5e8  # numbers computed, a step of the slowest loop counted as 1,000: some ten seconds
 _ROUNDING = 1e-17
-_BLOCK = 1 << 17  # complex numbers in memory at once: what stays in the cache
+_BLOCK = 4096  # rows in memory at once
 
 
 def at_server(*, others: int, work_mean: float, service_mean: float, seats: int = 1) -> FloatArray:
@@ -46,96 +46,107 @@ def server_staleness(*, workers: int, work_mean: float, service_mean: float, sea
 
     One seat: as many as have left the server since the tagged job did, and those it then queues behind. Several seats
     let jobs overtake, and the others that leave while the tagged job waits and is served are counted one by one.
-    The error is that of rounding and of aliasing, below 1e-12.
+    The error is that of rounding, below 1e-12.
 
-    Raises :class:`~asyncq.errors.NoExactLaw` where the sums would be too long.
+    Raises :class:`~asyncq.errors.NoExactLaw`, at once, where the sums would be too long.
     """
     if workers < 1 or seats < 1 or work_mean <= 0 or service_mean <= 0:
         raise ValueError("workers and seats must be 1 or more, the means positive")
     if workers == 1:
         return StalenessLaw.constant(0)
-    seats = min(seats, workers)
-    cells = 1 << max(6, math.ceil(math.log2(16 * workers)))
-    while True:
-        if cells > _MAX_CELLS or (seats > 1 and float(workers) ** 2 * cells > _MAX_WORK):
-            raise NoExactLaw(
-                f"the law of {workers} workers at a server with {seats} seats needs too many states",
-                "the same scenario with fewer workers" + (" or one seat" if seats > 1 else ""),
-            )
-        pmf = _by_transform(workers, 1.0 / work_mean, 1.0 / service_mean, seats, cells)
-        if float(pmf[-cells // 8 :].max()) * cells < 1e-11:  # so has the tail that would wrap around
-            break
-        cells *= 2
+    station = _Station(workers - 1, 1.0 / work_mean, 1.0 / service_mean, min(seats, workers))
+    if station.work > _MAX_WORK:
+        raise NoExactLaw(
+            f"the law of {workers} workers at a server with {seats} seats needs too many states",
+            "the same scenario with fewer workers" + (" or one seat" if seats > 1 else ""),
+        )
+    pmf = _joined_later(station.while_working(), station.until_served())
     pmf = np.where(pmf > _ROUNDING, pmf, 0.0)
     pmf = pmf[: int(np.flatnonzero(pmf)[-1]) + 1]
     return StalenessLaw(pmf / pmf.sum(), source="exact", name="closed network", error=1e-12)
 
 
-def _by_transform(workers: int, rate: float, service: float, seats: int, cells: int) -> FloatArray:
-    """The law from its generating function at the roots of unity, half of which are the conjugates of the others."""
-    parts = []
-    points = np.exp(-2j * np.pi * np.arange(cells // 2 + 1) / cells)
-    for block in np.array_split(points, math.ceil(points.size * workers / _BLOCK)):
-        joined = _while_working(workers - 1, rate, service, seats, block)
-        if seats == 1:
-            parts.append(np.sum(joined * block ** np.arange(workers)[:, None], axis=0))
-        else:
-            parts.append(_while_at_server(joined, rate, service, seats, block))
-    return np.fft.irfft(np.concatenate(parts), cells)
+class _Station:
+    """The other jobs at the server, seen from a tagged job that works, waits and is served.
+
+    States that a job finds with a probability below 1e-19 are left out: ``low`` to ``high`` while it works, 0 to
+    ``top`` afterwards."""
+
+    def __init__(self, others: int, rate: float, service: float, seats: int) -> None:
+        self.rate, self.service, self.seats = rate, service, seats
+        found = at_server(others=others, work_mean=1.0 / rate, service_mean=1.0 / service, seats=seats)
+        likely = np.flatnonzero(found > 1e-19)
+        self.low, self.high = int(likely[0]), int(likely[-1]) + 1
+        self.top = min(others + 1, self.high + (self.high - self.low) // 2 + 8)
+        self.found = found[self.low : self.high]
+        self.join = (others - np.arange(self.top)) * rate
+        waits = max(0, self.high - seats)  # departures before the tagged service, at most
+        leaves = 40.0 * (seats - 1) + 1.0  # of the others while it is served
+        self.work = 40.0 * others * (self.high - self.low + 1000) + waits * self.top * leaves
+
+    def while_working(self) -> Iterator[FloatArray]:
+        """P(a others leave while the tagged job works, k others are at the server when it joins), (C.2): blocks of
+        rows a = 0, 1, ..., with columns k from ``low`` to ``high``."""
+        states = slice(self.low, self.high)
+        leave = np.minimum(np.arange(self.low, self.high), self.seats) * self.service
+        join = self.join[states]
+        bands = np.asfortranarray([leave + join + self.rate, -join])
+        rows, left = [], 1.0
+        state = self.found
+        while left > 1e-16:
+            state = dtbtrs(bands, state, uplo="L")[0]
+            rows.append(state * self.rate)
+            gone = float(rows[-1].sum())
+            left = left - gone if gone > 1e-19 else 0.0
+            state = np.append(state[1:] * leave[1:], 0.0)
+            if len(rows) == _BLOCK:
+                yield np.array(rows)
+                rows = []
+        if rows:
+            yield np.array(rows)
+
+    def until_served(self) -> FloatArray:
+        """P(b others leave between the tagged job's joining behind k others and the end of its service), (C.4) and
+        (C.5): rows k from ``low`` to ``high``."""
+        last, waits = self._in_service(), max(0, self.high - self.seats)
+        width = last.shape[1]
+        found = np.zeros((self.high - self.low, waits + width))
+        for k in range(self.low, min(self.high, self.seats)):
+            found[k - self.low, :width] = last[k]
+        last = last[self.seats - 1 :]
+        bands = np.asfortranarray([np.append(0.0, -self.join[:-1]), self.seats * self.service + self.join])
+        for r in range(1, waits + 1):  # departures before its service; at least r + seats - 1 others are there
+            k = r + self.seats - 1
+            last = dtbtrs(bands[:, k:], self.seats * self.service * last[:-1], uplo="U")[0]
+            if k >= self.low:
+                found[k - self.low, r : r + width] = last[0]
+        return found
+
+    def _in_service(self) -> FloatArray:
+        """P(b others leave while the tagged job is served), rows by how many others are there when it begins."""
+        leave = np.minimum(np.arange(self.top), self.seats - 1) * self.service
+        bands = np.asfortranarray([np.append(0.0, -self.join[:-1]), leave + self.join + self.service])
+        columns: list[FloatArray] = []
+        right = np.full(self.top, self.service)
+        while not columns or columns[-1].max() > 1e-17:
+            columns.append(dtbtrs(bands, right, uplo="U")[0])
+            right = np.append(0.0, leave[1:] * columns[-1][:-1])
+        return np.asfortranarray(np.array(columns).T)
 
 
-def _while_working(others: int, rate: float, service: float, seats: int, x: ComplexArray) -> ComplexArray:
-    """[pi (-A - xD)^{-1}]_k lambda: a departures of the others, weighted with x^a, and k others at the server at the
-    end.
-
-    Shape (others + 1, x.size). A is the others' generator without departures and with the end of the tagged work, D the
-    departures; both move k by one, so the system is tridiagonal (theory.md section 3.2).
-    """
-    k = np.arange(others + 1.0)
-    leave, join = np.minimum(k, seats) * service, (others - k) * rate
-    start = at_server(others=others, work_mean=1.0 / rate, service_mean=1.0 / service, seats=seats)
-    return _tridiagonal(start[:, None] * np.ones_like(x) * rate, leave + join + rate, leave, join, x)
-
-
-def _while_at_server(joined: ComplexArray, rate: float, service: float, seats: int, x: ComplexArray) -> ComplexArray:
-    """The generating function, from the states in which the tagged job joins: it waits for k - c + 1 departures, then
-    it is served while the others leave from the other seats."""
-    others = joined.shape[0] - 1
-    served = joined.copy()  # by j others at the server when the tagged service begins
-    served[seats:] = 0.0
-    waiting = np.zeros_like(joined)  # by j others at the server, r departures before its service, r falling
-    for r in range(others - seats + 1, 0, -1):
-        left = np.zeros_like(waiting)
-        left[:-1] = waiting[1:] * (seats * service * x)  # those for which one more has left
-        left[r + seats - 1] += joined[r + seats - 1]
-        waiting = np.zeros_like(joined)
-        flow = np.zeros_like(x)
-        for j in range(r + seats - 1, others + 1):  # the others only arrive until the next departure
-            waiting[j] = (left[j] + flow) / (seats * service + (others - j) * rate)
-            flow = waiting[j] * ((others - j) * rate)
-    served[:-1] += waiting[1:] * (seats * service * x)
-    still = np.arange(others + 1.0)
-    leave, join = np.minimum(still, seats - 1) * service, (others - still) * rate
-    return np.asarray(_tridiagonal(served * service, leave + join + service, leave, join, x).sum(axis=0))
-
-
-def _tridiagonal(
-    right: ComplexArray, total: FloatArray, leave: FloatArray, join: FloatArray, x: ComplexArray
-) -> ComplexArray:
-    """y with y_k total_k - y_{k-1} join_{k-1} - y_{k+1} leave_{k+1} x = right_k, for every x at once, by
-    elimination."""
-    n = total.size
-    solution = np.array(right, dtype=np.complex128)
-    pivots = np.empty_like(solution)
-    pivots[0] = total[0]
-    for k in range(1, n):
-        factor = join[k - 1] / pivots[k - 1]
-        pivots[k] = total[k] - factor * (leave[k] * x)
-        solution[k] += factor * solution[k - 1]
-    solution[n - 1] /= pivots[n - 1]
-    for k in range(n - 2, -1, -1):
-        solution[k] = (solution[k] + solution[k + 1] * (leave[k + 1] * x)) / pivots[k]
-    return solution
+def _joined_later(blocks: Iterator[FloatArray], later: FloatArray) -> FloatArray:
+    """The law of a + b from P(a, k), in blocks of rows, and P(b given k): for every k a convolution."""
+    total, first = np.zeros(0), 0
+    for block in blocks:
+        size = block.shape[0] + later.shape[1] - 1
+        points = next_fast_len(size, real=True)
+        spectrum = np.zeros(points // 2 + 1, dtype=np.complex128)
+        for some in np.array_split(np.arange(later.shape[0]), 1 + later.shape[0] // 64):
+            spectrum += np.sum(rfft(block[:, some].T, points) * rfft(later[some], points), axis=0)
+        total = np.pad(total, (0, first + size - total.size))
+        total[first:] += irfft(spectrum, points)[:size]
+        first += block.shape[0]
+    return total
 
 
 # -- throughput -------------------------------------------------------------------------------------------------------
