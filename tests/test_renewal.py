@@ -295,6 +295,10 @@ def test_equal_constant_times_are_a_round_robin():
         [RenewalPool(2, Deterministic(value=1.0)), RenewalPool(1, Exponential(mean=1.5))],
         [RenewalPool(1, Deterministic(value=1 / r)) for r in (1.0, 2**0.5, 1.0 + 2**0.5)],
         [RenewalPool(2, Empirical(values=(0.1, 0.3)), push=Deterministic(value=0.2))],
+        [RenewalPool(3, Deterministic(value=1.0)), RenewalPool(1, Deterministic(value=2**0.5))],
+        [RenewalPool(2, Deterministic(value=1.0)), RenewalPool(2, Deterministic(value=2**0.5))],
+        [RenewalPool(2, Empirical(values=(1.0, 2.0))), RenewalPool(1, Deterministic(value=2**0.5))],
+        [RenewalPool(1, Deterministic(value=p)) for p in (1.0, 1.5, 2**0.5)],
         [RenewalPool(2, Deterministic(value=1.0), pull=Deterministic(value=0.1), reads_late=True)],
     ],
 )
@@ -304,13 +308,28 @@ def test_phases_that_stay_are_refused(pools):
     assert refusal.value.nearest
 
 
+@pytest.mark.parametrize(("ones", "others"), [(3, 1), (2, 2)])
+def test_equal_constant_times_beside_incommensurable_ones_remember_their_start(ones, others):
+    """Workers of one period start together or evenly apart: two laws for ever, so none is the law."""
+    periods = np.array([1.0] * ones + [2**0.5] * others)
+    laws = []
+    for apart in (0.0, 1.0):
+        starts = apart * periods * np.concatenate([np.arange(ones) / ones, np.arange(others) / others])
+
+        def times(rng, count, p, first):
+            return np.append(p + first, np.full(count - 1, p))
+
+        draws = [lambda rng, n, p=p, s=s: times(rng, n, p, s) for p, s in zip(periods, starts, strict=True)]
+        rows = staleness(np.random.default_rng(0), draws, periods.tolist(), 20_000)
+        laws.append(np.bincount(rows, minlength=12) / rows.size)
+    assert 0.5 * np.abs(laws[0] - laws[1]).sum() > 0.1
+
+
 def test_incommensurable_constant_times_obey_the_law():
     """Periods 1, sqrt 2 and sqrt 3 for 2 10^5 cycles: the orbit fills the torus, and shares settle like 1/n."""
     periods = [1.0, 2**0.5, 3**0.5]
     law = independent_workers([RenewalPool(1, Deterministic(value=p)) for p in periods])
-    rows = staleness(
-        np.random.default_rng(0), [lambda rng, n, p=p: np.full(n, p) for p in periods], periods, 200_000
-    )
+    rows = staleness(np.random.default_rng(0), [lambda rng, n, p=p: np.full(n, p) for p in periods], periods, 200_000)
     shares = np.bincount(rows, minlength=law.pmf.size)[: law.pmf.size] / rows.size
     assert np.abs(shares - law.pmf).max() < 1e-4
     on_the_grid = independent_workers([RenewalPool(1, Deterministic(value=p)) for p in periods], closed_form=False)

@@ -1,6 +1,6 @@
 """Whether the phases that workers start with are ever forgotten: those of lattice cycles are not.
 
-Source: theory.md section 3.1; docs/theory/renewal.md, section "What has no such law".
+Source: docs/theory/renewal.md, section "What has no such law".
 """
 
 from __future__ import annotations
@@ -23,25 +23,31 @@ FloatArray = NDArray[np.float64]
 def lattice_error(workers: Sequence[int], cycles: Sequence[Duration], *, refused_above: float) -> float:
     """A bound on what ties change if the phases can only lie on a lattice; 0 if they cannot.
 
-    Workers with lattice cycles meet on the lattice of their common span. If it is long the initial phases stay for
-    ever. If it is short against the time between commits, ties are rare.
+    Two workers with lattice cycles meet on the lattice of their common span, whatever the cycles of the others are. If
+    it is long their relative phase stays for ever. If it is short against the time between commits, ties are rare.
+
+    Raises :class:`~asyncq.errors.NoExactLaw` where the phases of two workers, or of three and more together, stay.
     """
     spans: list[float] = []
+    common = 0.0
     for count, cycle in zip(workers, cycles, strict=True):
         span = span_of(cycle)
         if span is not None:
-            spans += [span] * min(count, 2)
-    if len(spans) < 2:
-        return 0.0
-    common = common_span(spans)
-    error = 2.0 * common * sum(n / cycle.mean for n, cycle in zip(workers, cycles, strict=True))
-    constants = [cycle.mean for cycle in cycles if cycle.is_constant]
-    related = len(constants) > 2 and (len(constants) > 4 or are_related(constants))
+            common = max([common, *(common_span([span, other]) for other in spans), *([span] if count > 1 else [])])
+            spans.append(span)
+    rate = sum(n / cycle.mean for n, cycle in zip(workers, cycles, strict=True))
+    error = 2.0 * common * rate
+    long = [span for span in spans if 2.0 * span * rate > refused_above]
+    related = len(long) > 2 and (len(long) > 4 or are_related(long))
     if error <= refused_above and not related:
         return error
-    reason = f"all times are multiples of {common:.6g} s" if not related else "the constant times are commensurable"
+    reason = (
+        f"the times of two or more workers are multiples of {common:.6g} s"
+        if error > refused_above
+        else "the constant or lattice times of three or more workers are commensurable"
+    )
     raise NoExactLaw(
-        f"{reason}, so that the workers keep their initial phases and tie: the long-run law depends on how they start",
+        f"{reason}, so that they keep their initial phases and tie: the long-run law depends on how they start",
         "work times with a density (for instance gamma of small cv), or equal constant times (round robin)",
     )
 
