@@ -12,15 +12,18 @@ import numpy as np
 import pytest
 from cases import REQUIRED, scenario, tables_of
 
-from asyncq import Scenario, simulate
+from asyncq import Scenario, recommend, simulate
 from asyncq.distributions import Empirical, Exponential, Gamma, Lognormal, Pareto, Uniform
 from asyncq.errors import NoExactLaw
 from asyncq.estimate import Estimate
 from asyncq.protocols import KINDS
+from asyncq.results.advice import basis_of
 from asyncq.staleness import StalenessLaw
 from asyncq.theory import Bounds, predict, staleness_law, throughput
+from asyncq.theory.momentum import _error_bars, autoregression, expected_update
 from asyncq.theory.queueing.counting import Duration
 from asyncq.theory.queueing.exact import mean_staleness
+from asyncq.theory.queueing.renewal import RenewalPool, independent_workers
 from asyncq.theory.queueing.throughput import order_statistic_mean
 
 GAMMA = {"law": "gamma", "mean": 1.0, "cv": 0.5}
@@ -304,6 +307,34 @@ def test_a_prediction_without_a_law_still_has_the_mean():
 def test_regular_work_is_a_delay_and_irregular_work_a_momentum():
     assert predict(scenario(work={"law": "gamma", "mean": 1.0, "cv": 0.2})).momentum.is_delay is True
     assert predict(scenario(work={"law": "hyperexponential", "mean": 1.0, "cv": 2.0})).momentum.is_delay is False
+
+
+@pytest.mark.parametrize(
+    ("work", "workers", "kind"),
+    [
+        *(({"law": "uniform", "low": 0.0, "high": 2.0}, workers, "delay") for workers in (2, 4, 8, 32)),
+        ({"law": "gamma", "mean": 1.0, "cv": 0.9}, 4, "delay"),
+        *(({"law": "gamma", "mean": 1.0, "cv": cv}, 8, "momentum") for cv in (1.01, 1.2, 2.0)),
+        ({"law": "hyperexponential", "mean": 1.0, "cv": 3.0}, 64, "momentum"),
+    ],
+)
+def test_prediction_and_recommendation_agree_on_momentum_or_delay(work, workers, kind):
+    case = scenario(work, workers=workers, optimizer={"momentum": 0.5, "learning_rate": 0.01})
+    assert predict(case).momentum.is_delay is (kind == "delay")
+    assert expected_update(basis_of(case).staleness).kind == kind
+    if workers == 4:
+        assert recommend(case).kind == kind
+
+
+def test_signs_of_coefficients_are_those_of_a_finer_law():
+    """What is called negative stays so on grids eight times finer; what is not was noise of the law's computation."""
+    uniform, gamma = ([RenewalPool(8, law)] for law in (Uniform(low=0.0, high=2.0), Gamma(mean=1.0, cv=1.2)))
+    assert autoregression(independent_workers(uniform, refine=3)).min() == pytest.approx(
+        autoregression(independent_workers(uniform)).min(), rel=1e-4
+    )
+    coarse, fine = (independent_workers(gamma, refine=refine) for refine in (0, 3))
+    change = np.abs(autoregression(coarse, 100) - autoregression(fine, 100))
+    assert np.all(change < _error_bars(coarse, 100) + _error_bars(fine, 100))
 
 
 def test_a_prediction_with_neither_law_nor_mean():

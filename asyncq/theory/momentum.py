@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from asyncq.staleness import StalenessLaw
 
 __all__ = [
+    "GEOMETRIC_WITHIN",
     "ExpectedUpdate",
     "MomentumLine",
     "autoregression",
@@ -32,6 +33,8 @@ __all__ = [
 Real = NDArray[np.float64]
 Kind = Literal["none", "standard momentum", "momentum", "delay"]
 
+GEOMETRIC_WITHIN = 1e-6
+"""The total variation to the geometric law of the same mean that counts as none."""
 SHORT = 2048  # up to here the plain recursion, relatively accurate in every term; beyond, Newton with FFT
 
 
@@ -145,13 +148,13 @@ class ExpectedUpdate:
         }
 
 
-def expected_update(law: StalenessLaw, *, samples: float | None = None, tolerance: float = 1e-9) -> ExpectedUpdate:
+def expected_update(law: StalenessLaw, *, samples: float | None = None) -> ExpectedUpdate:
     """Theorem 2 and its autoregressive form, with the momentum-or-delay test.
 
-    A coefficient counts as negative below -``tolerance``; for a measured law give ``samples`` (the *effective*
-    number of gradients, after autocorrelation), and it counts only beyond its own standard error, at a joint
-    false-alarm rate of 1 % (Bonferroni over the coefficients). Sources: [AbM] Theorems 2 and 3, section 4; theory.md
-    section 4.
+    A coefficient counts as negative beyond 1e-9 and what the law's ``error`` and ``truncation`` can make of it
+    (docs/theory/momentum.md, equation (4.4)). For a measured law give ``samples`` (the *effective* number of gradients,
+    after autocorrelation), and it counts only beyond its standard error as well, at a joint false-alarm rate of 1 %
+    (Bonferroni over the coefficients). Sources: [AbM] Theorems 2 and 3, section 4; docs/theory/momentum.md.
     """
     fresh, gradients = gradient_coefficients(law)
     mean = law.mean / float(law.pmf.sum())
@@ -168,7 +171,7 @@ def expected_update(law: StalenessLaw, *, samples: float | None = None, toleranc
     if _zeros_in_disc(law) > 0:
         return verdict("delay", "Q has a zero in the unit disc: 1/Q(B) is no summable filter", autoregression(law, 2))
     c = autoregression(law)
-    bar = np.full(c.size, tolerance)
+    bar = 1e-9 + _error_bars(law, c.size)
     if samples is not None:
         from scipy.special import ndtri
 
@@ -177,10 +180,37 @@ def expected_update(law: StalenessLaw, *, samples: float | None = None, toleranc
     if c[worst] < -bar[worst]:
         reason = f"c_{worst + 1} = {c[worst]:.3g} is negative: part of the past is subtracted, not averaged"
         return verdict("delay", reason, c)
-    if np.all(np.abs(c[1:]) <= bar[1:]):
+    if samples is None:  # coefficients of a long law may all be small, and their sum not
+        gap = law.total_variation(StalenessLaw.geometric(mean=mean))
+        geometric = gap <= GEOMETRIC_WITHIN + law.error + law.truncation
+    else:
+        geometric = bool(np.all(np.abs(c[1:]) <= bar[1:]))
+    if geometric:
         return verdict("standard momentum", "the law is geometric: c_1 alone, standard momentum (Theorem 3)", c)
     reason = f"every c_k >= 0: a sub-convex average of past steps, sum c_k = 1 - q_0 = {1 - fresh:.4g}"
     return verdict("momentum", reason, c)
+
+
+def _error_bars(law: StalenessLaw, terms: int) -> Real:
+    """How far c_1 .. c_terms may be off, to first order, for the law's error and cut tail in total variation e: the
+    cells are off by 2 e in all, and c_k by dc_k = -d(q_0) (1/Q)_k + sum_l dq_l q_0 (1/Q^2)_{k-l}."""
+    off = 2.0 * (law.error + law.truncation)
+    if off == 0.0:
+        return np.zeros(terms)
+    pmf = law.pmf / law.pmf.sum()
+    one = _reciprocal(pmf, terms + 1)
+    most = np.maximum.accumulate(np.abs(pmf[0] * _squared(one)))
+    return np.asarray(off * (most + np.abs(one))[1:])
+
+
+def _squared(series: Real) -> Real:
+    """As many coefficients of the square of a series."""
+    if series.size <= SHORT:
+        return np.asarray(np.convolve(series, series)[: series.size])
+    from scipy.fft import irfft, next_fast_len, rfft
+
+    points = next_fast_len(2 * series.size, real=True)
+    return np.asarray(irfft(rfft(series, points) ** 2, points)[: series.size])
 
 
 def _zeros_in_disc(law: StalenessLaw) -> int:
@@ -225,14 +255,21 @@ def implicit_momentum(law: StalenessLaw) -> dict[str, Any]:
 
 
 def is_momentum(law: StalenessLaw, rows: int | None = None) -> bool:
-    """Whether the law is a sub-convex average of past steps (all c_k >= 0); otherwise it is a delay. The quick answer
-    of a report; `expected_update` gives the full one, with its reason.
+    """Whether the law is a sub-convex average of past steps (all c_k >= 0); otherwise it is a delay:
+    :func:`expected_update`, which gives the reason as well.
 
-    For a law measured on ``rows`` gradients a weight counts as negative when it is below zero by more than four
-    standard errors of independent rows, looked for among the first steps (up to the law's mean, at least two).
+    For a law measured on ``rows`` gradients a quicker test, for a report: a weight counts as negative when it is below
+    zero by more than four standard errors of independent rows, looked for among the first steps (up to the law's mean,
+    at least two).
     """
     q = law.pmf
-    noise = 0.0 if rows is None else 4.0 / (rows * max(q[0], 1.0 / rows)) ** 0.5
+    if rows is None:
+        if q[0] > 0:  # a delay shows early, where a long law takes many seconds to look at as a whole
+            first = autoregression(law, max(2, min(q.size, SHORT)))
+            if np.any(first < -1e-9 - _error_bars(law, first.size)):
+                return False
+        return expected_update(law).kind != "delay"
+    noise = 4.0 / (rows * max(q[0], 1.0 / rows)) ** 0.5
     if q[0] <= 0 or noise > 0.5:
         return False
     weights = autoregression(law, max(2, int(law.mean)))

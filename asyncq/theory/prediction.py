@@ -11,7 +11,7 @@ from asyncq.errors import NoExactLaw, old_attributes
 from asyncq.estimate import Estimate
 from asyncq.jsonable import record
 from asyncq.staleness import StalenessLaw
-from asyncq.theory.momentum import MomentumLine, is_momentum
+from asyncq.theory.momentum import GEOMETRIC_WITHIN, MomentumLine, is_momentum
 from asyncq.theory.queueing.exact import mean_staleness, network_of, staleness_law
 from asyncq.theory.queueing.renewal import TOLERANCE
 from asyncq.theory.queueing.throughput import Bounds, synchronous_throughput, throughput
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Prediction", "predict"]
 
 QUANTILES = (0.5, 0.9, 0.99)
-GEOMETRIC_WITHIN = 1e-6  # total variation to the geometric law of the same mean that counts as none
 
 
 @old_attributes(gradients="gradient_rate", recommendation="learning_rate_limit", synchronous="synchronous_rate")
