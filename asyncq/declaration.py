@@ -204,9 +204,9 @@ def _line(detail: ErrorDetails, steps: list[int | str], data: dict[str, Any], ro
         rule, remedy, key = context["rule"], context["remedy"], context["key"]
         if key:
             for step in key.split("."):
-                at = int(step) if items(value) else step  # what breaks a rule in a list is there
+                at = int(step) if items(value) and step.isdigit() else step  # what breaks a rule in a list is there
                 steps = [*steps, at]
-                got = bool(items(value)) or (isinstance(value, dict) and at in value)
+                got = isinstance(at, int) or (isinstance(value, dict) and at in value)
                 value = value[at] if got else None
     elif kind == "extra_forbidden":
         parents, table = _walk(detail["loc"][:-1], data, root)

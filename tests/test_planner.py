@@ -183,7 +183,7 @@ def test_holding_the_samples_of_an_update_shortens_the_work() -> None:
         ({"gpu.workers": [2, 4]}, {"hold": "machines"}, "wants the same number of machines in every candidate"),
         ({"gpu.work_time.cv": list(range(1, 600))}, {}, "at most 500 candidates \\(got 599\\)"),
         ({"protocol": [{"kind": "pipeline", "stages": 4}]}, {}, "cannot be planned for pipeline"),
-        ({"gpu.workers": [2]}, {"prices": {"tpu": 1.0}}, "plan.prices.tpu is not a pool; price one of: gpu, server"),
+        ({"gpu.workers": [2]}, {"prices": {"tpu": 1.0}}, "plan.prices.tpu is the price of no pool"),
     ],
 )
 def test_a_plan_that_cannot_be_is_told_in_one_line(vary: dict[str, Any], given: dict[str, Any], told: str) -> None:

@@ -505,8 +505,8 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
     "zero learning rate": (
         GOOD + "[optimizer]\nmomentum = 0\nlearning_rate = 0\n",
         "optimizer.learning_rate",
-        "above 0 (got 0)",
-        "larger",
+        "at least 1e-12 (got 0)",
+        "give 1e-12",
     ),
     "zero updates": (GOOD + "[run]\nupdates = 0\n", "run.updates", "at least 1 (got 0)", "give 1"),
     "updates 2e5": (GOOD + "[run]\nupdates = 2e5\n", "run.updates", "whole number (got 200000.0)", "write 200_000"),

@@ -113,9 +113,10 @@ def test_refusals(text, words):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "must have a header"),
-        ("staleness,share\n", "must have a header"),
-        ("a,b\n1,2\n", "must have a header"),
+        ("", "must have one column staleness"),
+        ("staleness,share\n", "must have one column staleness"),
+        ("staleness,share,share\n1,2,3\n", "must have one column staleness, one share"),
+        ("a,b\n1,2\n", "must have one column staleness"),
         ("staleness,share\n1.5,1\n", "line 2: a staleness must be a whole number"),
         ("staleness,share\n0,1\n1,-1\n", "line 3"),
         ("staleness,share\n0,nan\n", "line 2"),

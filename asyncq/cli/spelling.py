@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from asyncq.declaration import nearest, shown
+from asyncq.declaration import nearest, read_text, shown
 from asyncq.errors import ScenarioError
 from asyncq.staleness import StalenessLaw
 
 __all__ = ["EXAMPLES", "SPELLINGS", "spelled_law"]
 
+MOST_BYTES = 10**7
 MOST = 100_000  # updates or workers: laws are then at most some four million cells long
 
 
@@ -87,14 +89,15 @@ def _number(word: str, text: str, name: str) -> float:
 def _from_file(path: str) -> StalenessLaw:
     """The law in a CSV file with the columns ``staleness`` and ``share``; shares may be counts."""
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        reader = csv.DictReader(io.StringIO(read_text(path, MOST_BYTES), newline=""))
+        rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = getattr(error, "strerror", None) or "it is not a CSV file in UTF-8"
         raise ScenarioError(f"{path}: cannot be read ({why}); name the staleness.csv that --out writes") from None
-    if not rows or not {"staleness", "share"} <= rows[0].keys():
+    columns = list(reader.fieldnames or ())
+    if not rows or columns.count("staleness") != 1 or columns.count("share") != 1:
         remedy = "name the staleness.csv that --out writes"
-        raise ScenarioError(f"{path}: must have a header with staleness and share, and a row for each; {remedy}")
+        raise ScenarioError(f"{path}: must have one column staleness, one share, and a row for each; {remedy}")
     shares: dict[int, float] = {}
     for line, row in enumerate(rows, start=2):
         try:

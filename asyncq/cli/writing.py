@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from asyncq.cli.terminal import say
-from asyncq.errors import ScenarioError
+from asyncq.errors import ScenarioError, printable
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
@@ -37,7 +37,7 @@ def check(files: tuple[str, ...]) -> None:
         except ScenarioError as error:
             problems.extend(error.problems)
         else:
-            say(f"{file}: ok ({scenario.crew}, {scenario.protocol.kind}{planned})")
+            say(f"{printable(file)}: ok ({scenario.crew}, {scenario.protocol.kind}{planned})")
     if problems:
         raise ScenarioError(problems)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import difflib
 import functools
+import io
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,10 +15,13 @@ import numpy as np
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from asyncq.declaration import broken_rule, nearest
+from asyncq.declaration import broken_rule, nearest, read_text
 from asyncq.distributions.law import FloatArray, Law, Seconds, bounded
+from asyncq.errors import printable
 
 __all__ = ["Empirical"]
+
+MOST_BYTES = 10**8  # of a CSV file: some ten million times
 
 
 class Empirical(Law):
@@ -78,48 +83,55 @@ class Empirical(Law):
         return self.times[rng.integers(self.times.size, size=size)]
 
     def __str__(self) -> str:
-        origin = f" from {Path(self.file).name}, column {self.column}" if self.file else ""
+        origin = printable(f" from {Path(self.file).name}, column {self.column}") if self.file else ""
         return self._shown(f"{self.times.size} times{origin}, mean {self.mean:.4g} s, cv {self.cv:.3g}")
 
 
 def _read_column(file: str, column: str | None) -> tuple[float, ...]:
     """The times in a column of a CSV file, in seconds; a broken rule for everything that can be wrong with them."""
-    times: list[float] = []
     try:
-        with open(file, encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            columns = [name for name in reader.fieldnames or () if name]
-            if not columns:
-                raise broken_rule("has no header", "the first line must name the columns", "file")
-            if column not in columns:
-                rule = "is missing" if column is None else f"is not a column of {Path(file).name}"
-                near = f"{nearest(column, columns)} " if column and difflib.get_close_matches(column, columns) else ""
-                raise broken_rule(rule, f"{near}the columns are: {', '.join(columns)[:200]}", "column")
-            for row in reader:
-                if None in row:
-                    where = f"line {reader.line_num} of {Path(file).name} has more cells than the header"
-                    remedy = "write decimals with a point, and quote a cell that has a comma in it"
-                    raise broken_rule(f"cannot be told apart ({where})", remedy, "column")
-                cell = row[column]
-                try:
-                    times.append(bounded(float(cell)))
-                except (TypeError, ValueError, PydanticCustomError):
-                    times.append(math.nan)
-                if not math.isfinite(times[-1]):
-                    where = f"line {reader.line_num} of {Path(file).name} has {str(cell)[:40]!r}"
-                    rule = f"must hold times in seconds, 0 or more ({where})"
-                    raise broken_rule(rule, "correct or remove that line", "column")
-    except PydanticCustomError:  # a ValueError, as below, but already told
-        raise
+        text = read_text(file, MOST_BYTES)
     except FileNotFoundError:
         raise broken_rule("does not exist", "a relative path starts at the scenario's folder", "file") from None
     except IsADirectoryError:
         raise broken_rule("is a directory", "name a CSV file", "file") from None
     except UnicodeDecodeError:
         raise broken_rule("is not UTF-8 text", "save it as CSV in UTF-8", "file") from None
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise broken_rule(f"cannot be read as CSV ({reason})", "name a readable CSV file", "file") from None
+        raise broken_rule(f"cannot be read ({reason})", "name a readable CSV file", "file") from None
+    try:
+        times = tuple(_times_in(text, Path(file).name, column))
+    except csv.Error as error:
+        raise broken_rule(f"cannot be read as CSV ({error})", "correct it, or save it anew", "file") from None
     if not times:
         raise broken_rule("has no rows below its header", "it must hold at least one time", "file")
-    return tuple(times)
+    return times
+
+
+def _times_in(text: str, name: str, column: str | None) -> Iterator[float]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    columns = [heading for heading in reader.fieldnames or () if heading]
+    if not columns:
+        raise broken_rule("has no header", "the first line must name the columns", "file")
+    if column not in columns:
+        rule = "is missing" if column is None else f"is not a column of {name}"
+        near = f"{nearest(column, columns)} " if column and difflib.get_close_matches(column[:100], columns) else ""
+        raise broken_rule(rule, f"{near}the columns are: {', '.join(columns)[:200]}", "column")
+    if (times := columns.count(column)) > 1:
+        raise broken_rule(f"is the name of {times} columns of {name}", "rename all but one of them", "column")
+    for row in reader:
+        if None in row:
+            where = f"line {reader.line_num} of {name} has more cells than the header"
+            remedy = "write decimals with a point, and quote a cell that has a comma in it"
+            raise broken_rule(f"cannot be told apart ({where})", remedy, "column")
+        try:
+            time = bounded(float(row[column]))
+        except (TypeError, ValueError, PydanticCustomError):
+            time = math.nan
+        if not math.isfinite(time):
+            where = f"line {reader.line_num} of {name} has {str(row[column])[:40]!r}"
+            raise broken_rule(
+                f"must hold times in seconds, 0 or more ({where})", "correct or remove that line", "column"
+            )
+        yield time

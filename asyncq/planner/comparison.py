@@ -185,7 +185,6 @@ def plan(
     if scenario.plan is None:
         where = scenario.source or scenario.name
         raise ScenarioError(f"{where}: has no [plan]; add one, with a [plan.vary]: see docs/planning.md")
-    _check_prices(scenario)
     problem = Problem.of(scenario)
     seed = chosen_seed(seed, scenario.run.seed)
     found, left_out = candidates(scenario)
@@ -324,17 +323,6 @@ def _price(candidate: Candidate, scenario: Scenario) -> tuple[float, str]:
         return float(candidate.workers), "machine-seconds"
     total = sum(pool.workers * prices.get(pool.name, 0.0) for pool in candidate.scenario.pool)
     return total + (prices.get("server", 0.0) if candidate.scenario.server else 0.0), "in your prices"
-
-
-def _check_prices(scenario: Scenario) -> None:
-    assert scenario.plan is not None
-    names = {pool.name for pool in scenario.pool} | {"server"}
-    for name in scenario.plan.prices:
-        if name not in names:
-            known = ", ".join(sorted(names))
-            raise ScenarioError(
-                f"{scenario.source or scenario.name}: plan.prices.{name} is not a pool; price one of: {known}"
-            )
 
 
 def _light(seen: Hardware, *, rows: int = KEPT_ROWS) -> Hardware:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticCustomError
 
-from asyncq.declaration import TOLD, broken_rule, shown
+from asyncq.declaration import TOLD, broken_rule, keys, nearest, shown
 from asyncq.distributions import SHORTEST
 from asyncq.protocols import ALL_KINDS, EXACT_KINDS, KINDS
 from asyncq.protocols.graphs import GRAPHS, neighbours
 from asyncq.protocols.state import MOST_WAITING
-from asyncq.scenario.tables import MAX_WORKERS, Groups, Network, Tree
+from asyncq.scenario.plan import PlanTable, varied
+from asyncq.scenario.tables import MAX_WORKERS, Groups, Network, Slowness, Tree
 
 if TYPE_CHECKING:
     from asyncq.scenario.scenario import Scenario
@@ -40,6 +41,10 @@ def fits_together(scenario: Scenario) -> None:
     if kind is not None and kind.peers and (scenario.outage or any(pool.failure for pool in scenario.pool)):
         rule = "does not go with failures or outages: neighbours would average with a copy that is not there"
         raise broken_rule(rule, "remove them; slowdowns and slow intervals go with it", "protocol.kind")
+    if scenario.slowness is not None:
+        _is_slow_for_long(scenario, scenario.slowness)
+    if scenario.plan is not None:
+        _plans_for_these_pools(scenario, scenario.plan)
     for table in ("slowdown", "outage"):
         for number, window in enumerate(getattr(scenario, table)):
             _is_there(scenario, window.worker, f"{table}.{number}.worker")
@@ -145,6 +150,49 @@ def _is_there(scenario: Scenario, worker: str, key: str) -> None:
         names = [pool.name for pool in scenario.pool]
         remedy = f'name a pool ({", ".join(names)}), or one of its workers as in "{names[0]}[0]"'
         raise broken_rule("is not a worker of this scenario", remedy, key)
+
+
+def _is_slow_for_long(scenario: Scenario, slowness: Slowness) -> None:
+    """Slow intervals are few enough to be drawn, and to matter: of n in a piece of work, the share 1 / sqrt(n) of their
+    variation is left."""
+    classes = [one for pool in scenario.pool for one in pool.population or (pool,)]
+    windows = (*scenario.slowdown, *scenario.outage)
+    longest = {
+        "mean work": (slowness.factor.mean * max(one.work_time.mean for one in classes), 10**3),
+        "mean time that passes without work": (max(_waits(scenario)), 10**6),
+        "time until which a worker is slow or away": (max((window.until for window in windows), default=0.0), 10**9),
+    }
+    for noun, (seconds, most) in longest.items():
+        if seconds > most * slowness.every:
+            rule = f"must be at least a {most:,}th of the longest {noun} ({seconds:.3g} s)"
+            raise broken_rule(rule, "check the units of both; shorter intervals average out", "slowness.every")
+
+
+def _waits(scenario: Scenario) -> Iterator[float]:
+    """Mean times, in seconds, for which a worker may wait."""
+    laws = [scenario.forward]
+    for pool in scenario.pool:
+        laws += [law for one in scenario.classes_of(pool) for law in (one.pull, one.push)]
+        laws += [] if pool.failure is None else [pool.failure.repair]
+    laws += [] if scenario.server is None else [scenario.server.service_time]
+    laws += [] if scenario.learner is None else [scenario.learner.work_time]
+    yield from (law.mean for law in laws if law is not None)
+    yield 0.0 if scenario.groups is None else scenario.groups.all_reduce
+
+
+def _plans_for_these_pools(scenario: Scenario, plan: PlanTable) -> None:
+    """Prices are for pools that are there; a plan varies each value once, ``pool.`` before its path or not."""
+    known = [*(pool.name for pool in scenario.pool), "server"]
+    for name in plan.prices:
+        if name not in known:
+            raise broken_rule("is the price of no pool", nearest(name, known), f"plan.prices.{name}")
+    seen: dict[str, str] = {}
+    for path, _ in varied(plan.vary):
+        bare = path.removeprefix("pool.")
+        place = path if bare.partition(".")[0] in keys(type(scenario)) else bare
+        if place in seen:
+            raise broken_rule(f"is {seen[place]} again", "remove one of the two", f"plan.vary.{path}")
+        seen[place] = path
 
 
 def _has_equal_groups(scenario: Scenario, groups: Groups) -> None:

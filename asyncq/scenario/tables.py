@@ -27,6 +27,7 @@ from asyncq.declaration import Declaration, broken_rule, is_plain_name, nearest,
 from asyncq.distributions import AnyLaw, Law, Mixture, PositiveSeconds, Seconds, as_number
 from asyncq.protocols import ALL_KINDS, PARAMETERS, Parameter
 from asyncq.protocols.graphs import edges_of
+from asyncq.scenario.plan import HUGE, TINY
 
 __all__ = [
     "MAX_WORKERS",
@@ -293,7 +294,7 @@ class Optimizer(Declaration):
     """What one worker runs today: ``momentum`` (target, in (-1, 1)) and, if given, ``learning_rate``."""
 
     momentum: Annotated[float, Field(gt=-1, lt=1), BeforeValidator(as_number)]
-    learning_rate: Annotated[float, Field(gt=0), BeforeValidator(as_number)] | None = None
+    learning_rate: Annotated[float, Field(ge=TINY, le=HUGE), BeforeValidator(as_number)] | None = None
 
 
 class _Window(Declaration):
