@@ -314,6 +314,14 @@ def test_a_constant_delay_without_noise_keeps_the_edge_of_the_expectation():
     assert threshold(law, noisy) == pytest.approx(np.sin(np.pi / 30), rel=1e-6)
 
 
+@pytest.mark.parametrize("mu", [-0.4, 0.0, 0.5])
+def test_many_workers_without_noise(mu):
+    """The edge of the expectation is 1,400 times that of the mean square here: the search must go down that far."""
+    law = StalenessLaw.geometric(workers=64)
+    edge = threshold(law, TrainingProblem.of(2.0), mu)
+    assert 2 * edge == pytest.approx(one_threshold(law, momentum=mu), rel=1e-7)
+
+
 def test_what_is_no_problem_is_refused():
     with pytest.raises(ValueError, match="noise_at_sharpness"):
         TrainingProblem.of(1.0, proportional_noise=1.0, noise_at_sharpness=2.0)

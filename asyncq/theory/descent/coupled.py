@@ -27,6 +27,7 @@ Real = NDArray[np.float64]
 Coupled = CoupledLaw | CoupledWorkers
 
 SHARES = (0.1, 0.3, 0.5, 0.65, 0.8, 0.9, 0.999)  # of where the edge is if every mode is soft
+LOWEST = 12  # eighths of a rate that are tried before none is stable
 NEAREST = 25.0  # -log(1 - rate / edge): nearer to the edge of the sharpest mode is at it
 
 
@@ -65,7 +66,7 @@ def threshold(
         beyond = np.flatnonzero(model.loop(rates, momentum) >= 1.0)
         if beyond.size:
             i = int(beyond[0])
-            return _unit_loop(model, momentum, float(rates[i - 1]) if i else low or soft / 1024, float(rates[i]))
+            return _unit_loop(model, momentum, float(rates[i - 1]) if i else low, float(rates[i]))
         low = float(rates[-1])
         near = -np.log1p(-min(low / edge, 1.0 - 1e-16))
         if near > NEAREST:
@@ -79,13 +80,21 @@ def _contributors(model: Coupled) -> int:
 
 
 def _unit_loop(model: Coupled, momentum: float, low: float, high: float) -> float:
-    """Where the loop is 1 between a stable and an unstable learning rate."""
+    """Where the loop is 1 below an unstable learning rate and, unless it is 0, above a stable one."""
 
     def excess(log: float) -> float:
         value = float(model.loop(np.array([np.exp(log)]), momentum)[0])
         return float(np.log(min(max(value, 1e-30), 1e30)))
 
-    return float(np.exp(bracketed_root(excess, float(np.log(low)), float(np.log(high)), rtol=1e-12)))
+    if low == 0.0:
+        for _ in range(LOWEST):
+            low = high / 8.0
+            if excess(float(np.log(low))) < 0.0:
+                break
+            high = low
+        else:
+            raise AsyncqError(f"no learning rate above {low:.3g} is stable at momentum {momentum:g}")
+    return float(np.exp(bracketed_root(excess, float(np.log(low)), float(np.log(high)), rtol=1e-9)))
 
 
 def rate(

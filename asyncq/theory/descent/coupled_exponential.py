@@ -106,7 +106,7 @@ class CoupledWorkers:
     def loop(self, rates: Real, momentum: float, rho: float = 1.0) -> Real:
         """The spectral radius (S,) of how much noise, read by each class of workers, a unit of noise comes back as:
         (10.12). Infinite where a mode is unstable by itself; ``rho`` must exceed every mode's contraction."""
-        unstable = rates >= self.edge(momentum) if rho == 1.0 else np.zeros(rates.shape, dtype=bool)
+        unstable = rates >= self.edge(momentum) * (1.0 - 1e-12) if rho == 1.0 else np.zeros(rates.shape, dtype=bool)
         out = np.full(rates.size, np.inf)
         fine = rates[~unstable]
         if fine.size:

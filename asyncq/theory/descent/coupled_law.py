@@ -11,6 +11,8 @@ with n gradients averaged in an update. Source: docs/theory/networks.md (10.1), 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,7 +72,8 @@ class CoupledLaw:
         system = self.system(momentum)
         if system.length == 0 and rho == 1.0:  # AR(2): closed form
             b = 1.0 + momentum
-            return b / ((1.0 - momentum) * steps * (2.0 * b - steps)), np.zeros_like(steps)
+            with np.errstate(divide="ignore"):
+                return b / ((1.0 - momentum) * steps * (2.0 * b - steps)), np.zeros_like(steps)
         points = system.points(least=LEAST)
         curve = system.curve(rho**-0.5, points)
         total = float(curve.circle.series(complex(-np.log(rho)))[0].real)
@@ -160,13 +163,14 @@ class CoupledLaw:
         """E[loss] above its floor at the updates 0 .. ``terms`` - 1 for each learning rate and momentum (S,), shape (S,
         terms)."""
         size = 1 << max(terms - 1, SHORT - 1).bit_length()
-        return self._losses(self._kernels(rates, momenta), rates, size)[:, :terms]
+        out = np.empty((rates.size, terms))
+        for rows, *kernels in self._kernels(rates, momenta):
+            out[rows] = self._losses(tuple(kernels), rates[rows], size)[:, :terms]
+        return out
 
     def updates(self, rates: Real, momenta: Real, target: float) -> Real:
         """Updates until E[loss] has fallen for good to ``target`` times the loss at the start (S,), interpolated in its
         logarithm; infinite where the floor is higher. Learning rates must be stable."""
-        from asyncq.theory.descent.time_to_target import crossing
-
         start = sum(self.problem.start)
         found = np.full(rates.size, np.inf)
         floors = np.zeros(rates.size)
@@ -177,31 +181,43 @@ class CoupledLaw:
         left = np.flatnonzero(floors < target * start)
         few = max(1, CELLS // (8 * SHORT * self.curvature.size))
         for some in np.array_split(left, -(-left.size // few)) if left.size else []:
-            kernels, rest, size = self._kernels(rates[some], momenta[some]), np.arange(some.size), FIRST
-            while rest.size:
-                part = tuple(item[rest] for item in kernels)
-                curves = self._losses(part, rates[some[rest]], size)
-                when = crossing(curves, target * start)
-                done = when < 0.8 * size
-                if size == LAST:
-                    ahead = _ahead(curves, floors[some[rest]], target * start)
-                    when, done = np.where(np.isinf(when), ahead, when), np.full(rest.size, True)
-                found[some[rest[done]]] = when[done]
-                rest, size = rest[~done], 4 * size if 4 * size <= LAST else LAST
+            for rows, *kernels in self._kernels(rates[some], momenta[some]):
+                chosen = some[rows]
+                found[chosen] = self._reached(tuple(kernels), rates[chosen], floors[chosen], target * start)
         return found
 
-    def _kernels(self, rates: Real, momenta: Real) -> tuple[Real, Real, Real]:
-        """Of each mode by itself, (S, d, n): E[w^2] / start^2, its response to a unit of noise one update and more
-        before; and the logarithm of the rate at which both go on, (S, d)."""
-        terms = SHORT
+    def _reached(self, kernels: tuple[Real, ...], rates: Real, floors: Real, level: float) -> Real:
+        """When the loss falls for good to ``level``, from series four times as long each time."""
+        from asyncq.theory.descent.time_to_target import crossing
+
+        found, rest, size = np.empty(rates.size), np.arange(rates.size), FIRST
+        while True:
+            curves = self._losses(tuple(item[rest] for item in kernels), rates[rest], size)
+            when = crossing(curves, level)
+            if size >= LAST:
+                found[rest] = np.where(np.isinf(when), _ahead(curves, floors[rest], level), when)
+                return found
+            done = when < 0.8 * size
+            found[rest[done]] = when[done]
+            rest, size = rest[~done], min(4 * size, LAST)
+            if not rest.size:
+                return found
+
+    def _kernels(self, rates: Real, momenta: Real) -> list[tuple[Any, ...]]:
+        """For rows (R,) of the learning rates, of each mode by itself: E[w^2] / start^2, its response to a unit of
+        noise one update and more before, both (R, d, n), and the logarithm of the rate at which both go on, (R, d)."""
+        rest, terms, out = np.arange(rates.size), SHORT, []
         while terms < min(4 * self.law.mean, LONG):
             terms *= 2
-        while True:
-            alone, response = self._alone(rates, momenta, terms)
+        while rest.size:
+            alone, response = self._alone(rates[rest], momenta[rest], terms)
             slope, settled = _tail(response)
-            if settled or terms >= LONG:
-                return alone, response, slope
-            terms *= 2
+            if terms >= LONG:
+                settled[:] = True
+            if settled.any():
+                out.append((rest[settled], alone[settled], response[settled], slope[settled]))
+            rest, terms = rest[~settled], 2 * terms
+        return out
 
     def _alone(self, rates: Real, momenta: Real, n: int) -> tuple[Real, Real]:
         c = (rates[:, None] * self.curvature).ravel()[:, None]
@@ -265,9 +281,9 @@ def _settled(sums: tuple[Real, Real]) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(level) & same & same_spread)
 
 
-def _tail(kernel: Real) -> tuple[Real, bool]:
+def _tail(kernel: Real) -> tuple[Real, NDArray[np.bool_]]:
     """The logarithm of the ratio of successive terms at the end of each kernel (S, d, n), minus infinity where nothing
-    is left there, and whether every tail decays at one rate, as far as it matters to the kernel's sum."""
+    is left there, and in which rows (S,) every tail decays at one rate, as far as it matters to the kernel's sum."""
     n = kernel.shape[-1]
     m = n // 8
     end, middle, before = kernel[..., -1], kernel[..., -1 - m], kernel[..., -1 - 2 * m]
@@ -277,7 +293,7 @@ def _tail(kernel: Real) -> tuple[Real, bool]:
         slope = np.where(known, slope, -np.inf)
         off = np.minimum(np.abs(other / slope - 1.0), 1.0) * end / -slope
         left = np.where(known, off, np.abs(kernel[..., -2 * m :]).sum(axis=-1))
-    return slope, bool(np.all(left <= NEGLIGIBLE * kernel.sum(axis=-1)))
+    return slope, np.all(left <= NEGLIGIBLE * kernel.sum(axis=-1), axis=-1)
 
 
 def _mixed(kernel: Real, slope: Real, weights: Real, size: int) -> Real:

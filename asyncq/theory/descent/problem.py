@@ -21,7 +21,7 @@ __all__ = ["TrainingProblem"]
 
 Real = NDArray[np.float64]
 
-MODES = 12
+MODES = 8
 SOFT = 30.0  # modes this many times below the sharpness carry the noise that is not along it
 CONDITION = 100.0
 
@@ -78,7 +78,7 @@ class TrainingProblem:
         ``proportional_noise`` is R2 = tr(S), ``noise_at_sharpness`` s_1 its part along the sharpest direction, and
         ``constant_noise`` tr(S_0), spread in the same proportions (evenly if R2 is 0). The rest of R2 lies evenly on
         the modes at least 30 times softer than the sharpness, or on the softest: where a mode is soft its curvature
-        does not matter (10.2). Without ``curvatures`` there are twelve, evenly in the logarithm from ``sharpness`` to
+        does not matter (10.2). Without ``curvatures`` there are eight, evenly in the logarithm from ``sharpness`` to
         ``sharpness / condition_number``. Every mode starts with the same share of ``start_loss``.
 
         Raises ``ValueError`` for numbers that are negative or not finite, s_1 above R2, or a condition number below 1.

@@ -1,0 +1,193 @@
+"""Worlds: training problems that agree with what is known of a network, with weights and the doubt about their scale.
+
+What a user can state is the momentum and learning rate that he runs today on one worker, perhaps the largest stable
+rates of a few short runs, perhaps a measurement. A momentum and a rate do not say whether noise or curvature limits
+them, so that every world reproduces them and differs in what follows: from the edge of noise, which falls as 1 - mu, to
+the edge of curvature, which rises as 1 + mu. Source: docs/theory/networks.md section 10.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncq.staleness import StalenessLaw
+from asyncq.theory.descent.coupled import coupled, threshold, time_to_target
+from asyncq.theory.descent.problem import TrainingProblem
+
+__all__ = ["Edge", "World", "measured_worlds", "one_worker_best", "plausible_worlds"]
+
+Real = NDArray[np.float64]
+
+TARGET = 0.05  # share of the loss at the start
+TUNED = 0.3  # log standard deviation of a user's rate about the best (within a factor of 1.9 in six cases, 10.3)
+FOUND = 0.1  # of a largest stable rate found by bisection
+SCALE = float(np.log(1.5)) / 1.645  # of the one scale of a measured network: a factor of 1.5, nine times in ten
+STEADY = 0.1  # of what the theory says of workers and momentum when the scale is right
+RATIOS = {0.1: 0.15, 0.25: 0.25, 0.6: 0.25, 1.5: 0.17, 4.0: 0.1, 10.0: 0.03}  # weights of h_1 b / R2: networks so far
+# lie between 0.15 and 0.8
+ALONG = (0.03, 0.3)  # s_1 / R2, equally likely
+ALONG_UNKNOWN = (0.0, 0.03, 0.1, 0.3, 1.0)  # the same where h_1 and R2 are measured
+NO_NOISE = 0.05  # weight of the world that was tuned without noise
+LEAST = 0.01  # weight of a world that is kept
+RATES = np.array([0.04, 0.08, 0.14, 0.2, 0.28, 0.36, 0.44, 0.52, 0.6, 0.68, 0.76, 0.84, 0.92])  # of the threshold
+
+
+@dataclass(frozen=True)
+class Edge:
+    """The largest stable learning rate of one worker, found at ``momentum`` with ``batch`` times today's batch."""
+
+    momentum: float
+    learning_rate: float
+    batch: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not abs(self.momentum) < 1:
+            raise ValueError(f"momentum must lie strictly between -1 and 1 (got {self.momentum!r})")
+        for name in ("learning_rate", "batch"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be positive (got {value!r})")
+
+
+@dataclass(frozen=True)
+class World:
+    """A problem that may be the user's, its weight among all, and the standard deviation of the logarithm of its
+    scale: every curvature and noise may be larger or smaller by one factor."""
+
+    problem: TrainingProblem
+    weight: float
+    spread: float
+
+    @property
+    def noise_share(self) -> float:
+        """How much of the inverse of one worker's edge at momentum 0 is noise: 0 for curvature alone, 1 for soft noise
+        alone."""
+        return one_worker_edge(self.problem, 0.0) / self.problem.noise_edge
+
+    @property
+    def stiffness(self) -> float:
+        """h_1 b / R2; infinite without noise."""
+        p = self.problem
+        return p.sharpness * p.batch_size / p.proportional_noise if p.proportional_noise else float("inf")
+
+
+def one_worker_edge(problem: TrainingProblem, momentum: float) -> float:
+    """The largest stable learning rate of one worker (10.6)."""
+    return threshold(StalenessLaw.constant(0), problem, momentum)
+
+
+def one_worker_best(problem: TrainingProblem, momentum: float, *, target: float = TARGET) -> float:
+    """The learning rate with which one worker at ``momentum`` takes the fewest updates to ``target``."""
+    model = coupled(StalenessLaw.constant(0), problem)
+    rates = threshold(model, problem, momentum) * RATES
+    times = np.log(time_to_target(model, problem, rates, momentum, target=target))
+    i = int(np.argmin(times))
+    if not 0 < i < rates.size - 1 or not np.all(np.isfinite(times[i - 1 : i + 2])):
+        return float(rates[i])
+    a, b, _ = np.polyfit(np.log(rates[i - 1 : i + 2] / rates[i]), times[i - 1 : i + 2], 2)
+    return float(rates[i] * np.exp(np.clip(-b / (2 * a), -0.3, 0.3)))
+
+
+def plausible_worlds(
+    momentum: float,
+    learning_rate: float,
+    *,
+    batch_size: float = 1.0,
+    edges: Sequence[Edge] = (),
+    target: float = TARGET,
+) -> tuple[World, ...]:
+    """Worlds in which one worker's best rate at ``momentum`` is ``learning_rate``: from the edge of noise to that of
+    curvature, the latter as if momentum too were tuned, without noise. With ``edges`` those that explain them, by
+    weight, and the scale is that of the edges.
+
+    Raises ``ValueError`` for abs(momentum) >= 1 or a learning rate or batch that is not positive.
+    """
+    Edge(momentum, learning_rate, batch_size)  # the same rules
+    shapes = [
+        (
+            TrainingProblem.of(
+                1.0,
+                proportional_noise=batch_size / ratio,
+                noise_at_sharpness=along * batch_size / ratio,
+                batch_size=batch_size,
+            ),
+            weight / len(ALONG),
+        )
+        for ratio, weight in RATIOS.items()
+        for along in ALONG
+    ]
+    root = max(momentum, 0.25) ** 0.5
+    condition = ((1.0 + root) / (1.0 - root)) ** 2
+    shapes.append((TrainingProblem.of(1.0, batch_size=batch_size, condition_number=condition), NO_NOISE))
+    return _weighed(shapes, np.inf, (momentum, learning_rate), edges, target)
+
+
+def measured_worlds(
+    sharpness: float,
+    proportional_noise: float,
+    *,
+    batch_size: float,
+    noise_at_sharpness: float | None = None,
+    constant_noise: float = 0.0,
+    start_loss: float = 1.0,
+    today: tuple[float, float] | None = None,
+    edges: Sequence[Edge] = (),
+    target: float = TARGET,
+) -> tuple[World, ...]:
+    """Worlds of a measured network: a factor of about 1.5 of doubt in the scale, which ``today`` (momentum and learning
+    rate of one worker) and ``edges`` narrow. Noise along the sharpness that was not measured may be anything from 0 to
+    ``proportional_noise``.
+
+    Raises ``ValueError`` as `TrainingProblem.of` does.
+    """
+    along = [noise_at_sharpness] if noise_at_sharpness is not None else [s * proportional_noise for s in ALONG_UNKNOWN]
+    shapes = [
+        (
+            TrainingProblem.of(
+                sharpness,
+                proportional_noise=proportional_noise,
+                noise_at_sharpness=part,
+                constant_noise=constant_noise,
+                batch_size=batch_size,
+                start_loss=start_loss,
+            ),
+            1.0 / len(along),
+        )
+        for part in dict.fromkeys(along)
+    ]
+    return _weighed(shapes, SCALE, today, edges, target)
+
+
+def _weighed(
+    shapes: Sequence[tuple[TrainingProblem, float]],
+    doubt: float,
+    today: tuple[float, float] | None,
+    edges: Sequence[Edge],
+    target: float,
+) -> tuple[World, ...]:
+    """Each shape at its most likely scale, with its posterior weight: the logarithm of the scale is normal about 0 with
+    standard deviation ``doubt``, and what is observed normal about what the scaled shape predicts."""
+    found = []
+    for problem, prior in shapes:
+        seen, deviation = [0.0], [doubt]
+        if today is not None:
+            seen.append(float(np.log(one_worker_best(problem, today[0], target=target) / today[1])))
+            deviation.append(TUNED)
+        for edge in edges:
+            bigger = replace(problem, batch_size=problem.batch_size * edge.batch)
+            seen.append(float(np.log(one_worker_edge(bigger, edge.momentum) / edge.learning_rate)))
+            deviation.append(FOUND)
+        gaps, precision = np.array(seen), np.array(deviation) ** -2.0
+        mean = float(precision @ gaps / precision.sum())
+        chance = prior * float(np.exp(-0.5 * precision @ (gaps - mean) ** 2))
+        found.append((problem.scaled(float(np.exp(mean))), chance, float(np.hypot(precision.sum() ** -0.5, STEADY))))
+    total = sum(chance for _, chance, _ in found)
+    if not total > 0:
+        raise ValueError("no plausible problem explains these edges together; check them, or measure the network")
+    kept = [(p, c / total, s) for p, c, s in found if c >= LEAST * total]
+    rest = sum(c for _, c, _ in kept)
+    return tuple(World(p, c / rest, s) for p, c, s in kept)
