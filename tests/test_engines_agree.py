@@ -6,6 +6,7 @@ The quick tests share few shapes of route, because every rule and shape is compi
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import shutil
 import subprocess
@@ -345,6 +346,52 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path):
     nowhere = tmp_path / "file"
     nowhere.write_text("")
     assert python(QUICK + "print(run.engine)", **paths(NUMBA_CACHE_DIR=str(nowhere / "x"))) == "compiled"
+
+
+def test_a_damaged_cache_is_no_obstacle(tmp_path):
+    here = paths(NUMBA_CACHE_DIR=str(tmp_path))
+    first = python(QUICK + "print(run.staleness.mean)", **here)
+    files = list(tmp_path.rglob("*.nb?"))
+    assert {path.suffix for path in files} == {".nbi", ".nbc"}
+    for suffix in (".nbc", ".nbi"):
+        for path in files:
+            if path.suffix == suffix:
+                path.write_bytes(b"no machine code")
+        assert python(QUICK + "print(run.staleness.mean)", **here) == first
+
+
+SMALL_DISK = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"  # the errors of a full one
+
+
+def test_a_full_disk_under_the_cache_costs_a_line(tmp_path):
+    command = [sys.executable, "-c", SMALL_DISK + QUICK + "print(run.engine)"]
+    environment = {**os.environ, **paths(NUMBA_CACHE_DIR=str(tmp_path))}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parent)
+    assert run.stdout == "compiled\n"
+    assert run.stderr.startswith(f"machine code cannot be kept in {tmp_path}")
+    assert run.stderr.endswith("(File too large): compiled again next time\n")
+
+
+WITHOUT = (
+    "import sys; sys.modules['numba'] = None\n"
+    "import numpy as np; from cases import scenario; from asyncq import simulate, StalenessLaw\n"
+    "from asyncq.sgd.objectives import NoisyQuadratic; from asyncq.sgd.replay import replay\n"
+    "run = simulate(scenario(workers=2, run={'warmup': 150}), engine='compiled', updates=3000, seed=1)\n"
+    "curve = replay(NoisyQuadratic(np.ones(2)), StalenessLaw.constant(1), step=.1, momentum=.5, updates=50, points=2,"
+    " seed=1)\n"
+    "print(run.engine, run.staleness.mean, curve.loss.ravel().tolist())\n"
+)
+
+
+def test_without_numba_simpy_and_numpy_do_it_and_say_so():
+    """The numbers are those of machine code; sums are added up in another order there."""
+    command, here = [sys.executable, "-c", WITHOUT], Path(__file__).parent
+    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **paths()}, cwd=here)
+    assert run.stderr == "numba is not installed: SimPy and numpy do the work, far more slowly\n"
+    engine, mean, losses = run.stdout.strip().split(" ", 2)
+    compiled, same, others = python(WITHOUT.replace("sys.modules['numba'] = None", ""), **paths()).split(" ", 2)
+    assert (engine, compiled, mean) == ("simpy", "compiled", same)
+    assert json.loads(losses) == pytest.approx(json.loads(others), rel=1e-9)
 
 
 IN_THE_KERNEL = "compiled.calendar", "compiled.kernel", "compiled.machine_code", "compiled.stages", "machine_time"

@@ -23,8 +23,9 @@ from asyncq.errors import DeadlockError, NoExactLaw, ScenarioError
 from asyncq.protocols import KINDS
 from asyncq.protocols.state import CANCELLED, COMMITTED, LOST
 from asyncq.results.timeline import timeline
+from asyncq.system.machines import ends
 from asyncq.system.network import Network
-from asyncq.system.variates import Variates
+from asyncq.system.variates import BLOCK, Variates
 from asyncq.text.run import render
 from asyncq.theory import staleness_law
 
@@ -299,6 +300,22 @@ def test_factors_that_are_met_twice_are_told(engine, work, warned):
     run = simulate(case, updates=1, seed=0, engine=engine)
     assert run.seconds == pytest.approx(work)
     assert any("met factors twice" in warning for warning in run.warnings) == warned
+
+
+def test_work_of_very_many_slow_intervals_is_no_walk_through_them():
+    """A slip of a unit: 10^9 intervals in a second of work, at a factor of 2, and within a slowdown by 3 from 1 to 4 s:
+    half the work is done at 1 s, another half takes 3 s. And the factors are met again and again, one by one."""
+    slow = {"every": 1e-9, "factor": {"law": "uniform", "low": 1.5, "high": 2.5}}
+    windows = [window("gpu", 1, 4, factor=3)]
+    case = scenario(1.0, workers=1, slowness=slow, slowdown=windows)
+    machines = Network.of(case).machines.copy(lambda stream: np.full(BLOCK, 2.0))
+    assert ends(machines, 0, 0.0, 1.0) == pytest.approx(4.0, rel=1e-9)
+    factors = np.random.default_rng(1).uniform(1.5, 2.5, 2 * BLOCK)
+    blocks = iter(factors.reshape(2, BLOCK))
+    machines = Network.of(scenario(1.0, workers=1, slowness=slow)).machines.copy(lambda stream: next(blocks))
+    done = np.cumsum(1e-9 / np.tile(factors, 12))  # of work, at the end of each interval
+    work = 10.3 * done[2 * BLOCK - 1]
+    assert ends(machines, 0, 0.0, work) == pytest.approx(1e-9 * np.interp(work, done, np.arange(1, done.size + 1)))
 
 
 @pytest.mark.parametrize("factor", [0, -1, 1e-10, 1e10, float("nan"), float("inf"), "3", True, None])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asyncq import __version__
+from asyncq.engines.choice import can_compile
 from asyncq.engines.machine_time import MachineTime
 from asyncq.engines.rows import Chunk, Engine
 from asyncq.errors import ScenarioError, TooShortError, old_attributes
@@ -268,13 +269,10 @@ def runs_compiled(network: Network, engine: str, updates: int) -> bool:
 
 
 def _engine(network: Network, variates: Variates, name: str, updates: int) -> Engine:
-    if runs_compiled(network, name, updates):
-        import numba
+    if runs_compiled(network, name, updates) and can_compile():  # else SimPy does the same, to the last bit
+        from asyncq.engines.compiled.engine import CompiledEngine
 
-        if not getattr(numba.config, "DISABLE_JIT", 0):  # else the SimPy engine does the same, to the last bit
-            from asyncq.engines.compiled.engine import CompiledEngine
-
-            return CompiledEngine(network, variates)
+        return CompiledEngine(network, variates)
     from asyncq.engines.process import SimpyEngine
 
     return SimpyEngine(network, variates)

@@ -1,13 +1,17 @@
-"""The update itself, compiled: every step size and momentum of one replication at once, a block of updates at a time.
+"""The update itself, compiled: every step size and momentum of a replication at once, a block of updates at a time.
 
-Like the compiled engine this module imports numba at its top, and is imported only when it is used. `asyncq.sgd.plain`
-does the same in numpy, for gradients that are Python and as a check.
+Without numba the same functions run as Python. `asyncq.sgd.plain` does the same in numpy, for gradients that are Python
+and as a check.
 """
 
 from __future__ import annotations
 
-import numba
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+
+from asyncq.engines.choice import can_compile
 
 __all__ = ["LEAST_SQUARES", "LOGISTIC", "MODES", "PCA", "advance", "slots"]
 
@@ -15,7 +19,18 @@ TINY = 1e-150  # smaller numbers count as 0: denormal ones, which descent withou
 MODES, LEAST_SQUARES, LOGISTIC, PCA = range(4)  # what a gradient is; see `advance`
 
 
-@numba.njit(cache=True, nogil=True)
+def _compiled(**options: Any) -> Callable[[Any], Any]:
+    """A decorator that compiles with numba, and leaves the function as it is without."""
+    if not can_compile():
+        return lambda function: function
+    import numba
+
+    from asyncq.engines.compiled.machine_code import kept
+
+    return lambda function: kept(numba.njit(nogil=True, **options)(function))
+
+
+@_compiled()
 def slots(first, read):  # type: ignore[no-untyped-def]
     """Where versions are kept until their last read: (slot of version t or -1 if nobody reads it, slot that each row
     reads, slots in all). A version frees its slot with its last read, so no more are kept than are held at once."""
@@ -46,7 +61,7 @@ def slots(first, read):  # type: ignore[no-untyped-def]
     return keep, row, count
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
+@_compiled(fastmath={"reassoc", "contract"}, error_model="numpy")
 def _add(  # type: ignore[no-untyped-def]
     gradient, weight, where, s, line, d, kind, curvature, ridge, multiplicative, mode, table, target, index
 ):
@@ -81,7 +96,7 @@ def _add(  # type: ignore[no-untyped-def]
                 gradient[begin + m] += along * table[sample, m] + shrink * where[s, begin + m]
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"}, error_model="numpy")
+@_compiled(fastmath={"reassoc", "contract"}, error_model="numpy")
 def advance(  # type: ignore[no-untyped-def]
     begin,
     end,

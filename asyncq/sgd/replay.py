@@ -257,12 +257,13 @@ def _compiled(
     for begin in range(0, plan.updates, length):
         end = min(begin + length, plan.updates)
         draws = objective.draw(generator, end - begin, int(schedule.first[end] - schedule.first[begin]))
-        at = advance(
-            begin, end, schedule.first, row_slot, schedule.weight, keep, objective.kind, curvature,
-            float(objective.ridge), draws.additive, draws.multiplicative, mode, draws.table, objective.target,
-            draws.chosen, step, momentum, plan.back, shifted, dials, w, velocity, last, smooth, past, past_velocity,
-            plan.marks, at, recorded, diverged, plan.limit,
-        )  # fmt: skip
+        with np.errstate(all="ignore"):  # where it is not compiled: divergence is a result
+            at = advance(
+                begin, end, schedule.first, row_slot, schedule.weight, keep, objective.kind, curvature,
+                float(objective.ridge), draws.additive, draws.multiplicative, mode, draws.table, objective.target,
+                draws.chosen, step, momentum, plan.back, shifted, dials, w, velocity, last, smooth, past,
+                past_velocity, plan.marks, at, recorded, diverged, plan.limit,
+            )  # fmt: skip
         if np.all(diverged >= 0):
             recorded[at:] = np.nan
             break

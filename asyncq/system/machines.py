@@ -101,7 +101,7 @@ def ends(m: Machines, machine: int, now: float, work: float) -> float:
     window, last = m.slow_first[machine], m.slow_first[machine + 1]
     while window < last and m.slow_until[window] <= time:
         window += 1
-    interval = 0
+    interval, lap = 0, 0.0  # work done, at factors of 1 in windows, while all factors drawn are met once
     if m.every > 0.0:
         interval = int(time / m.every)
     while True:
@@ -117,6 +117,14 @@ def ends(m: Machines, machine: int, now: float, work: float) -> float:
             ahead = interval - m.factors_from[0]
             if ahead >= len(m.factors):  # longer than all that is drawn ahead: it meets the same factors again
                 m.factors_from[1] = 1
+                if lap == 0.0:
+                    for i in range(len(m.factors)):
+                        lap += m.every / m.factors[i]
+                laps = int(min(left * factor / lap, (edge - time) / (len(m.factors) * m.every))) - 1
+                if laps > 0:  # as many at once as end before the work and the window do
+                    left -= laps * lap / factor
+                    interval += laps * len(m.factors)
+                    time += laps * len(m.factors) * m.every
             factor *= m.factors[ahead % len(m.factors)]
             edge = min(edge, (interval + 1) * m.every)
         done = time + left * factor

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from asyncq.engines.choice import can_compile
 from asyncq.engines.process import SimpyEngine
 from asyncq.engines.rows import Chunk, Engine
 from asyncq.protocols import KINDS
@@ -100,6 +101,8 @@ def _throughput(name: str, source: str, *, quick: bool = True, **tables: Any) ->
 
 
 def _compiled(network: Network, variates: Variates) -> Engine:
+    if not can_compile():
+        return SimpyEngine(network, variates)
     from asyncq.engines.compiled.engine import CompiledEngine
 
     return CompiledEngine(network, variates)

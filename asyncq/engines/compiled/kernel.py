@@ -17,7 +17,7 @@ from numba.extending import overload
 from asyncq.engines import machine_time as spent
 from asyncq.engines.compiled import calendar, machine_code, stages
 from asyncq.engines.compiled.calendar import clear, following, put, restart
-from asyncq.engines.compiled.machine_code import NothingAliases, compiled_rule, jit
+from asyncq.engines.compiled.machine_code import NothingAliases, compiled_rule, jit, kept
 from asyncq.engines.compiled.stages import (
     BUSY,
     FREE,
@@ -312,7 +312,4 @@ def kernel(rule: int, fingerprint: str, shape: Shape) -> Any:
             else:
                 put(calendar, worker, now + draw(streams, stream))
 
-    try:
-        return jit(advance, cache=True, pipeline_class=NothingAliases)
-    except RuntimeError:  # nowhere to keep a cache
-        return jit(advance)
+    return kept(jit(advance, pipeline_class=NothingAliases))

@@ -54,10 +54,6 @@ def count(
 @cache
 def kernel() -> Any:
     """``count``, compiled; it lets other threads run meanwhile."""
-    import numba
+    from asyncq.engines.compiled.machine_code import jit, kept
 
-    njit: Any = numba.njit
-    try:
-        return njit(nogil=True, cache=True, error_model="numpy", _nrt=False)(count)
-    except RuntimeError:  # nowhere to keep a cache
-        return njit(nogil=True, error_model="numpy", _nrt=False)(count)
+    return kept(jit(count))
