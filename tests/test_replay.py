@@ -206,7 +206,7 @@ def test_configurations_replications_blocks_and_threads_do_not_disturb_each_othe
     whole = replay(objective, law, step=[0.1, 0.2, 5.0], momentum=[0.0, 0.3], updates=100, replications=3, seed=7)
     alone = replay(objective, law, step=0.2, momentum=0.3, updates=100, replications=2, seed=7, threads=1)
     np.testing.assert_array_equal(alone.loss[0, 0], whole.loss[1, 1, :2])
-    monkeypatch.setattr("asyncq.sgd.replay.BLOCK", 14)  # seven updates to a block
+    monkeypatch.setattr("asyncq.sgd.replay.DRAWN", 14)  # seven updates to a block
     again = replay(objective, law, step=[0.1, 0.2, 5.0], momentum=[0.0, 0.3], updates=100, replications=3, seed=7)
     np.testing.assert_array_equal(again.loss, whole.loss)
     np.testing.assert_array_equal(again.diverged_at, whole.diverged_at)

@@ -245,65 +245,66 @@ def probability_within(epsilon: float, eta: float, time: float, start: Real) -> 
     return float((np.square(draws).sum(axis=1) <= epsilon).mean())
 
 
-def three_phases(seed: int, progress: Progress) -> Findings:
-    """Propositions 10, 8 and 6: escape from the saddle, traverse, convergence."""
-    eta, runs, nu = 1e-4, 400, 0.1
-    comparisons = []
-    # escape: from e_2, small delta, so that the saddle's diffusion still holds
-    small = 0.1
+def _escape(eta: float, runs: int, seed: int) -> tuple[list[Comparison], Panel]:
+    """Proposition 10: from e_2, delta so small that the diffusion at the saddle holds."""
+    small, nu = 0.1, 0.1
     times = phases(VALUES, eta, momentum=MU, delta=small, epsilon=0.05, nu=nu)
     points = evenly(times.escape / eta, 21)
     h = descent(np.eye(4)[1], eta, points, runs=runs, seed=seed)
     outside = h[:, :, 0] ** 2 >= small**2
     p, interval = share(outside[:, -1])
-    comparisons.append(
-        Comparison("after T1: probability of H_2^2 <= 1 - delta^2", 1 - nu, p, four_errors(1 - nu, runs),
-                   "4 standard errors: false alarm 6e-5", interval=interval)
+    comparison = Comparison(
+        "after T1: probability of H_2^2 <= 1 - delta^2", 1 - nu, p, four_errors(1 - nu, runs),
+        "4 standard errors: false alarm 6e-5", interval=interval,
     )  # fmt: skip
-    escape = Panel(
+    return [comparison], Panel(
         rf"Escape from the saddle, $\delta$ = {small:g}", r"time $t = k\eta$", "share of runs that have escaped",
         (line("simulated", np.array(points) * eta, outside.mean(axis=0)),),
         across=((1 - nu, "the paper's 0.9"),), upright=((times.escape, r"$T_1$"),), ylim=(0.0, 1.2),
         xlim=(0.0, 1.15 * times.escape),
     )  # fmt: skip
-    progress(0.4)
-    # traverse
+
+
+def _traverse(eta: float, runs: int, seed: int) -> tuple[list[Comparison], Panel]:
+    """Proposition 8: from the saddle to the optimum."""
     wide = 0.3
     start = np.array([wide, np.sqrt(1 - wide**2), 0.0, 0.0])
     printed = phases(VALUES, eta, momentum=MU, delta=wide, epsilon=0.05, form="paper")
     right = phases(VALUES, eta, momentum=MU, delta=wide, epsilon=0.05)
     points = evenly(right.traverse / eta, 41)
-    h = descent(start, eta, points, runs=runs, seed=seed + 1)
+    h = descent(start, eta, points, runs=runs, seed=seed)
     first = np.median(h[:, :, 0] ** 2, axis=0)
     halfway = int(np.argmin(np.abs(np.array(points) - printed.traverse / eta)))
     tolerance = 5 * float(np.std(h[:, halfway, 0] ** 2)) / np.sqrt(runs) + 0.01
     basis = "4 standard errors of a median (1.25 sd/sqrt(runs); false alarm 6e-5), and 0.01 for terms of order eta"
-    comparisons += [
+    comparisons = [
         Comparison("after the printed T2: median of H_1^2", 1 - wide**2, float(first[halfway]), tolerance, basis,
                    theory=0.5),
         Comparison("after twice the printed T2: median of H_1^2", None, float(first[-1]), tolerance, basis,
                    theory=1 - wide**2),
     ]  # fmt: skip
     low, high = np.quantile(h[:, :, 0] ** 2, [0.025, 0.975], axis=0)
-    traverse = Panel(
+    return comparisons, Panel(
         rf"Traverse, $\delta$ = {wide:g}", r"time $t = k\eta$", r"$H_1^2$",
         (line("simulated, median and 95 % of runs", np.array(points) * eta, first, low=low, high=high),),
         across=((1 - wide**2, r"the paper's $1 - \delta^2$"),),
         upright=((printed.traverse, r"$T_2$ as printed"), (right.traverse, "twice")), ylim=(0.0, 1.2),
         xlim=(0.0, 1.25 * right.traverse),
     )  # fmt: skip
-    progress(0.6)
-    # converge
+
+
+def _converge(runs: int, seed: int) -> tuple[list[Comparison], Panel]:
+    """Proposition 6: into the noise around the optimum."""
     fine, near, epsilon = 1e-5, 0.45, 0.05
     start = np.array([np.sqrt(1 - near**2), near, 0.0, 0.0])
     ends = {form: phases(VALUES, fine, momentum=MU, delta=near, epsilon=epsilon, form=form).converge
             for form in ("paper", "corrected")}  # fmt: skip
     points = sorted({*evenly(1.2 * ends["corrected"] / fine, 31), *(round(t / fine) for t in ends.values())})
-    h = descent(start, fine, points, runs=runs, seed=seed + 2)
+    h = descent(start, fine, points, runs=runs, seed=seed)
     inside = np.square(h[:, :, 1:]).sum(axis=2) <= epsilon
     at = {form: share(inside[:, points.index(round(end / fine))]) for form, end in ends.items()}
     model = probability_within(epsilon, fine, ends["paper"], start)
-    comparisons += [
+    comparisons = [
         Comparison(
             f"after the printed T3: probability that the rest is below {epsilon:g}", 0.75, at["paper"][0],
             four_errors(max(model, 0.05), runs) + 0.03,
@@ -315,16 +316,26 @@ def three_phases(seed: int, progress: Progress) -> Findings:
             interval=at["corrected"][1],
         ),
     ]  # fmt: skip
-    converge = Panel(
+    return comparisons, Panel(
         rf"Converge, $\delta$ = {near:g}, $\epsilon$ = {epsilon:g}", r"time $t = k\eta$",
         r"share of runs within $\epsilon$", (line("simulated", np.array(points) * fine, inside.mean(axis=0)),),
         across=((0.75, "the paper's 3/4"),),
         upright=((ends["paper"], r"$T_3$ as printed"), (ends["corrected"], "corrected")), ylim=(0.0, 1.2),
         xlim=(0.0, 1.3 * ends["corrected"]),
     )  # fmt: skip
+
+
+def three_phases(seed: int, progress: Progress) -> Findings:
+    """Propositions 10, 8 and 6: escape from the saddle, traverse, convergence."""
+    eta, runs = 1e-4, 400
+    escaped, escape = _escape(eta, runs, seed)
+    progress(0.4)
+    traversed, traverse = _traverse(eta, runs, seed + 1)
+    progress(0.6)
+    converged, converge = _converge(runs, seed + 2)
     progress(1.0)
     return Findings(
-        tuple(comparisons),
+        (*escaped, *traversed, *converged),
         (escape, traverse, converge),
         (
             "T1 is right. T2 as printed is the time to H_1^2 = 1/2; twice as long is needed. T3 as printed leaves out "

@@ -97,39 +97,48 @@ def _add(  # type: ignore[no-untyped-def]
 
 
 @_compiled(fastmath={"reassoc", "contract"}, error_model="numpy")
+def _control(control, t, step, momentum, gradient, fresh, smooth, ratio):  # type: ignore[no-untyped-def]
+    """Move the momentum of every configuration towards the target total, by the measured implicit momentum."""
+    gain, goal, memory = control
+    d = ratio.size
+    for c in range(step.size // d):
+        for m in range(d):  # without the explicit part the step is -step times the stale gradient
+            j = c * d + m
+            own, pull = -step[j] * gradient[j], step[j] * fresh[j]
+            smooth[0, j] = memory * smooth[0, j] + (1.0 - memory) * (pull + own)
+            smooth[1, j] = memory * smooth[1, j] + (1.0 - memory) * (pull + smooth[2, j])
+            smooth[2, j] = own
+            ratio[m] = smooth[0, j] / smooth[1, j]
+        implicit = np.median(ratio)
+        if t * (1.0 - memory) > 1.0 and np.isfinite(implicit):
+            mu = momentum[c * d]
+            mu = min(0.99, max(-0.99, mu + gain * (goal - mu - implicit)))
+            for m in range(d):
+                momentum[c * d + m] = mu
+
+
+@_compiled(fastmath={"reassoc", "contract"}, error_model="numpy")
+def _park(t, limit, diverged, step, momentum, velocity, w, past, last_gradient):  # type: ignore[no-untyped-def]
+    """Park at 0 the configurations whose squared length exceeds the limit after update ``t``."""
+    d = step.size // diverged.size
+    for c in range(diverged.size):
+        size = 0.0
+        for j in range(c * d, c * d + d):
+            size += w[0, j] * w[0, j]
+        if not size <= limit:
+            diverged[c] = t + 1
+            for j in range(c * d, c * d + d):
+                step[j] = momentum[j] = velocity[j] = w[0, j] = 0.0
+                past[:, j] = 0.0
+                last_gradient[j] = 0.0
+
+
+@_compiled(fastmath={"reassoc", "contract"}, error_model="numpy")
 def advance(  # type: ignore[no-untyped-def]
-    begin,
-    end,
-    first,
-    row_slot,
-    row_weight,
-    keep,
-    kind,
-    curvature,
-    ridge,
-    additive,
-    multiplicative,
-    mode,
-    table,
-    target,
-    index,
-    step,
-    momentum,
-    back,
-    shifted,
-    control,
-    w,
-    velocity,
-    last_gradient,
-    smooth,
-    past,
-    past_velocity,
-    points,
-    at,
-    recorded,
-    diverged,
-    limit,
-):
+    begin, end, first, row_slot, row_weight, keep, kind, curvature, ridge, additive, multiplicative, mode, table,
+    target, index, step, momentum, back, shifted, control, w, velocity, last_gradient, smooth, past, past_velocity,
+    points, at, recorded, diverged, limit,
+):  # fmt: skip
     """Updates ``begin`` .. ``end`` - 1 of all C configurations; state arrays are changed in place; the next point to
     record is returned. Coordinates of all configurations stand in one row: ``curvature``, ``step``, ``momentum``,
     ``velocity`` (C d,), ``mode`` the coordinate's number, ``w`` (1, C d), ``past`` (slots, C d).
@@ -145,7 +154,7 @@ def advance(  # type: ignore[no-untyped-def]
     d = n // configurations
     gradient, fresh, ratio = np.empty(n), np.empty(n), np.empty(d)
     noisy, base, undo = additive.shape[0] > 0, first[begin], 1.0 / (1.0 - back)
-    gain, goal, memory = control
+    gain = control[0]
     for t in range(begin, end):
         if keep[t] >= 0:
             s = keep[t]
@@ -191,20 +200,7 @@ def advance(  # type: ignore[no-untyped-def]
             moved = momentum[j] * velocity[j] - step[j] * gradient[j]
             velocity[j] = 0.0 if abs(moved) < TINY else moved
         if gain > 0.0:
-            for c in range(configurations):
-                for m in range(d):  # without the explicit part the step is -step times the stale gradient
-                    j = c * d + m
-                    own, pull = -step[j] * gradient[j], step[j] * fresh[j]
-                    smooth[0, j] = memory * smooth[0, j] + (1.0 - memory) * (pull + own)
-                    smooth[1, j] = memory * smooth[1, j] + (1.0 - memory) * (pull + smooth[2, j])
-                    smooth[2, j] = own
-                    ratio[m] = smooth[0, j] / smooth[1, j]
-                implicit = np.median(ratio)
-                if t * (1.0 - memory) > 1.0 and np.isfinite(implicit):
-                    mu = momentum[c * d]
-                    mu = min(0.99, max(-0.99, mu + gain * (goal - mu - implicit)))
-                    for m in range(d):
-                        momentum[c * d + m] = mu
+            _control(control, t, step, momentum, gradient, fresh, smooth, ratio)
         size = 0.0
         for j in range(n):
             moved = w[0, j] + velocity[j]
@@ -212,16 +208,7 @@ def advance(  # type: ignore[no-untyped-def]
             w[0, j] = moved
             size += moved * moved
         if not size <= limit:
-            for c in range(configurations):
-                size = 0.0
-                for j in range(c * d, c * d + d):
-                    size += w[0, j] * w[0, j]
-                if not size <= limit:
-                    diverged[c] = t + 1
-                    for j in range(c * d, c * d + d):
-                        step[j] = momentum[j] = velocity[j] = w[0, j] = 0.0
-                        past[:, j] = 0.0
-                        last_gradient[j] = 0.0
+            _park(t, limit, diverged, step, momentum, velocity, w, past, last_gradient)
         if at < points.size and points[at] == t + 1:
             for j in range(n):
                 recorded[at, j] = w[0, j] if diverged[j // d] < 0 else np.nan

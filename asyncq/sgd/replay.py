@@ -33,7 +33,7 @@ from asyncq.theory.descent.characteristic import Variant
 __all__ = ["Controller", "LossCurve", "replay"]
 
 Real = NDArray[np.float64]
-BLOCK = 1 << 19  # numbers drawn at a time
+DRAWN = 1 << 19  # numbers drawn at a time
 LARGE = 1e12  # a squared length this many times the start's (or 1) has diverged
 
 
@@ -142,13 +142,7 @@ def replay(
 
     Divergence is a result, not an error. Raises ``ValueError`` for what cannot be run, naming it.
     """
-    steps, momenta = _vector("step", step), _vector("momentum", momentum)
-    if np.any(steps <= 0):
-        raise ValueError(f"step must be positive (got {steps.min()})")
-    if np.any(np.abs(momenta) >= 1):
-        raise ValueError(f"momentum must lie strictly between -1 and 1 (got {momenta[np.abs(momenta) >= 1][0]})")
-    if variant not in get_args(Variant):
-        raise ValueError(f"variant must be one of {', '.join(get_args(Variant))} (got {variant!r})")
+    steps, momenta = _checked(step, momentum, variant, compensate, controller)
     schedules = schedule_of(source, gradients=gradients)
     updates, replications = _sizes(schedules, updates, replications)
     marks = _points(points, updates)
@@ -157,8 +151,6 @@ def replay(
         factors = compensate.factors
     elif isinstance(compensate, ServerFilter):
         back = compensate.implicit
-    if controller is not None and (variant != "heavy-ball" or compensate is not None):
-        raise ValueError("the controller goes with the plain heavy ball only: leave variant and compensate out")
     seed = chosen_seed(seed, None)
     plan = _Plan(objective, steps, momenta, variant, back, controller, updates, marks)
     if isinstance(objective, OwnObjective) and controller is not None:
@@ -187,12 +179,6 @@ def replay(
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt does not wait for what has not begun
     shape = (steps.size, momenta.size)
-
-    def gathered(part: int) -> Any:
-        """(P, C, ...) of every replication as (S, M, R, P, ...)."""
-        stacked = np.stack([item[part] for item in found])  # type: ignore[misc]
-        return np.moveaxis(stacked, 2, 0).reshape(*shape, replications, *stacked.shape[1:2], *stacked.shape[3:])
-
     seconds = [item[4] for item in found if item[4] is not None]
     return LossCurve(
         steps,
@@ -201,10 +187,10 @@ def replay(
         schedules.name,
         seed,
         marks,
-        gathered(0),
+        _gathered([item[0] for item in found], shape),
         np.stack([item[2] for item in found], axis=1).reshape(*shape, replications),
         np.stack(seconds) if seconds else None,
-        gathered(1) if keep_positions else None,
+        _gathered([item[1] for item in found], shape) if keep_positions else None,
         np.stack([item[3] for item in found], axis=1).reshape(*shape, replications),
     )
 
@@ -253,7 +239,7 @@ def _compiled(
     recorded, diverged = np.empty((plan.marks.size, c * d)), np.full(c, -1, np.int64)
     at = int(plan.marks[0] == 0)
     recorded[:at] = w
-    length = max(1, int(BLOCK * plan.updates / (d * schedule.read.size)))
+    length = max(1, int(DRAWN * plan.updates / (d * schedule.read.size)))
     for begin in range(0, plan.updates, length):
         end = min(begin + length, plan.updates)
         draws = objective.draw(generator, end - begin, int(schedule.first[end] - schedule.first[begin]))
@@ -284,6 +270,28 @@ def _python(plan: _Plan, schedule: Schedule, generator: np.random.Generator) -> 
         paths.append(path[plan.marks])
         ends.append(end)
     return np.stack(paths, axis=1), np.array(ends, dtype=np.int64), momentum
+
+
+def _gathered(parts: Sequence[Real], shape: tuple[int, int]) -> Real:
+    """(P, C, ...) of every replication as (S, M, R, P, ...)."""
+    stacked = np.stack(parts)
+    return np.moveaxis(stacked, 2, 0).reshape(*shape, len(parts), *stacked.shape[1:2], *stacked.shape[3:])
+
+
+def _checked(
+    step: float | ArrayLike, momentum: float | ArrayLike, variant: str, compensate: object, controller: object
+) -> tuple[Real, Real]:
+    """Steps and momenta as vectors; raises ``ValueError`` for what cannot be run."""
+    steps, momenta = _vector("step", step), _vector("momentum", momentum)
+    if np.any(steps <= 0):
+        raise ValueError(f"step must be positive (got {steps.min()})")
+    if np.any(np.abs(momenta) >= 1):
+        raise ValueError(f"momentum must lie strictly between -1 and 1 (got {momenta[np.abs(momenta) >= 1][0]})")
+    if variant not in get_args(Variant):
+        raise ValueError(f"variant must be one of {', '.join(get_args(Variant))} (got {variant!r})")
+    if controller is not None and (variant != "heavy-ball" or compensate is not None):
+        raise ValueError("the controller goes with the plain heavy ball only: leave variant and compensate out")
+    return steps, momenta
 
 
 def _vector(name: str, value: float | ArrayLike) -> Real:
