@@ -26,7 +26,7 @@ from asyncq.theory.queueing.renewal import RenewalPool, independent_workers
 
 
 def by_matrices(workers: int, rate: float, service: float) -> np.ndarray:
-    """theory.md section 3.2 as printed: P(a, k) = [pi (R D)^a R]_k lambda, tau = a + k, with dense matrices."""
+    """docs/theory/closed_network.md, equation (C.2), as printed, and tau = a + k, with dense matrices."""
     others = workers - 1
     leave, stay = np.zeros((others + 1, others + 1)), np.zeros((others + 1, others + 1))
     for k in range(others + 1):
@@ -262,7 +262,7 @@ def test_the_think_law_does_not_matter():
 
 @pytest.mark.parametrize(("workers", "k"), [(8, 1), (8, 3), (8, 8), (4, 10), (64, 10)])
 def test_k_batch_async_of_exponential_work(workers, k):
-    """theory.md section 3.3, written out, against the general route by the asynchronous law."""
+    """docs/theory/closed_network.md, equation (C.7), written out, against the general route by the asynchronous law."""
     law = batched(StalenessLaw.geometric(workers=workers), k)
     u, j = 1 - 1 / workers, np.arange(1, law.pmf.size)
     rest = u ** ((j - 1) * k + 1) * (1 - u**k) ** 2 / (k * (1 - u))

@@ -1,4 +1,4 @@
-"""Conservation laws: identities in integers on finite traces, for every law and route (theory.md section 2)."""
+"""Conservation laws: identities in integers on finite traces, for every law and route (docs/theory/conservation.md)."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def test_counts_of_gamma_work_on_the_grid():
 
 
 def test_the_mean_is_no_check_of_the_grid():
-    """On 16 points the mean number of commits is right to rounding while the law is 1 % off (theory.md section 3.1)."""
+    """On 16 points the mean number of commits is right to rounding while the law is 1 % off."""
     cycle = Duration([Gamma(mean=1.0, cv=0.05)])
     coarse, fine = (
         count_pmf(cycle, cycle.cells(2.0 / n, n), 2.0 / n, np.array([n]), closed_form=True)[0] for n in (16, 4096)
@@ -198,7 +198,7 @@ def compare(rows: np.ndarray, law: StalenessLaw) -> None:
 
 
 def test_a_version_fixed_at_the_end_of_the_pull():
-    """Mean (M - 1)(1 - f / C) exactly (theory.md section 2), the law against simulation: 5.5 standard errors."""
+    """Mean (M - 1)(1 - f / C) exactly (docs/theory/conservation.md); law and simulation: 5.5 standard errors."""
     work, pull = Gamma(mean=0.9, cv=0.5), Exponential(mean=0.3)
     law = independent_workers([RenewalPool(8, work, pull=pull, reads_late=True)])
     assert law.mean == pytest.approx(7 * 0.75, abs=1e-6)
@@ -253,7 +253,7 @@ def test_the_limit_law_of_many_workers_is_approached_like_one_over_their_number(
 
 
 def test_gamma_work_tends_to_the_negative_binomial():
-    """r = 1 / cv^2 (theory.md section 3.1): the distance falls with the number of workers."""
+    """r = 1 / cv^2: the distance falls with the number of workers."""
     gaps = []
     for workers in (30, 300):
         law = independent_workers([RenewalPool(workers, Gamma(mean=1.0, cv=0.5))])
@@ -340,6 +340,28 @@ def test_times_on_a_fine_clock_carry_the_error_of_their_ties():
     times = np.round(np.random.default_rng(2).gamma(4.0, 0.25, 500), 5)
     law = independent_workers([RenewalPool(4, Empirical(values=tuple(times)))])
     assert 1e-5 < law.error < 2e-4
+
+
+@pytest.mark.parametrize("shape", [1.3, 1.6, 2.5])
+def test_the_share_of_the_mean_in_a_tail(shape):
+    """E[X; X > t] / E[X] = (x_m / t)^(a - 1) for a Pareto law; x_m = (a - 1) / a at mean 1."""
+    duration = Duration([Pareto(mean=1.0, shape=shape)])
+    for beyond in (3.0, 1e3, 1e6):
+        exact = ((shape - 1) / shape / beyond) ** (shape - 1)
+        assert duration.share_of_mean(beyond) == pytest.approx(exact, rel=2e-3)
+
+
+def test_tails_that_are_too_heavy_are_refused_before_anything_is_computed(monkeypatch):
+    monkeypatch.setattr(renewal._Computation, "law", None)
+    with pytest.raises(NoExactLaw, match=r"the tail beyond .* holds 1\.\d% of the mean staleness 7"):
+        independent_workers([RenewalPool(8, Pareto(mean=1.0, shape=1.3))])
+
+
+def test_a_heavy_tail_takes_no_more_cells_than_it_needs():
+    law = independent_workers([RenewalPool(8, Pareto(mean=1.0, shape=1.6))])
+    assert law.pmf.size < 400_000
+    assert 7 * (1 - 2e-3) < law.mean < 7
+    assert law.truncation < 1e-8
 
 
 def test_spans():

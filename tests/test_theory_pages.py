@@ -1,8 +1,9 @@
-"""The examples of the theory pages print what they say."""
+"""The examples of the theory pages print what they say, and what the code cites of the pages exists."""
 
 from __future__ import annotations
 
 import doctest
+import re
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,48 @@ def test_examples_run(page, monkeypatch):
     found = doctest.testfile(str(DOCS / page), module_relative=False, encoding="utf-8")
     assert found.attempted > 0
     assert found.failed == 0
+
+
+PACKAGE = DOCS.parent / "asyncq"
+CITING = ["protocols", "theory/queueing", "theory/basis.py", "theory/momentum.py", "theory/prediction.py"]
+CITATION = re.compile(r"\bdocs/([\w/-]+\.md)((?:(?!docs/|\.\s|\"\"\").)*)", re.DOTALL)
+
+
+def citing() -> list[Path]:
+    paths = [PACKAGE / name for name in CITING]
+    return sorted(file for path in paths for file in ([path] if path.suffix else path.rglob("*.py")))
+
+
+def wrong_citations(text: str) -> list[str]:
+    """Citations of pages, equations and sections that do not exist."""
+    wrong = re.findall(r"(?<!/)\btheory\.md[^.;)]*", text)
+    for page, rest in CITATION.findall(text):
+        path = DOCS / page
+        if not path.exists():
+            wrong.append(page)
+            continue
+        source = path.read_text(encoding="utf-8")
+        numbers = re.findall(r"\(([A-Z]?\.?\d+(?:\.\d+)?)\)", rest)
+        wrong += [f"{page} ({number})" for number in numbers if f"\\tag{{{number}}}" not in source]
+        titles = [" ".join(title.split()) for title in re.findall(r'section\s+"([^"]+)"', rest)]
+        wrong += [f"{page}: {title}" for title in titles if not re.search(rf"^#+ .*{re.escape(title)}", source, re.M)]
+    return wrong
+
+
+@pytest.mark.parametrize("file", citing(), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_what_is_cited_exists(file):
+    assert wrong_citations(file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "theory.md section 3",
+        "docs/theory/nowhere.md",
+        "docs/theory/renewal.md, equation (R.99)",
+        "docs/theory/renewal.md, equations (R.1) to\n    (R.99).",
+        'docs/theory/renewal.md, section "No such section"',
+    ],
+)
+def test_a_wrong_citation_is_found(text):
+    assert len(wrong_citations(text)) == 1

@@ -1,4 +1,4 @@
-"""What happens when a gradient arrives: the kinds of protocols, their rules, and what a rule sees and writes."""
+"""The protocols: their kinds, their rules, and the state that a rule sees and writes."""
 
 from asyncq.protocols.kind import ExactKind, Family, Kind, Parameter
 from asyncq.protocols.rules import ALL_KINDS, EXACT_KINDS, KINDS, PARAMETERS, WEIGHTS

@@ -1,4 +1,4 @@
-"""Who averages with whom in gossip: a named graph over the workers, or a list of edges."""
+"""The graph of gossip, over which workers average: a named graph or a list of edges."""
 
 from __future__ import annotations
 

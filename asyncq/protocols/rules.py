@@ -1,4 +1,4 @@
-"""What happens when a gradient arrives: **the only** protocol semantics.
+"""The rules of all protocols, and the registry: **the only** protocol semantics.
 
 A protocol is a pair of integer rules over a :class:`~asyncq.protocols.state.State`. ``start(state, worker)``, the same
 for all, opens an interval: the worker reads the version. ``finish(state, worker)`` says what the arrival of the
@@ -77,7 +77,7 @@ WEIGHTS: dict[str, Callable[[Any], Any]] = {
 
 
 def go_on(s: State, worker: int) -> None:
-    """The worker's gradient is applied, an update; it reads at once."""
+    """Apply the worker's gradient, an update; it reads at once."""
     s.read[worker] = CLOSED
     update(s)
     release(s, worker)
@@ -148,7 +148,7 @@ def stale_synchronous(s: State, worker: int) -> None:
 
 
 def gate(s: State, worker: int) -> None:
-    """The worker's gradient is applied, an update; its clock goes up, and whoever may start its next clock does."""
+    """Apply the worker's gradient, an update; raise its clock; release all that may start their next clock."""
     s.read[worker] = CLOSED
     update(s)
     clock = s.clock[worker]
@@ -218,7 +218,7 @@ def actor_learner(s: State, slot: int) -> None:
 
 
 def fill_batch(s: State) -> None:
-    """A learner without a full batch takes the oldest samples, drops those that are too stale, and starts on B."""
+    """Fill the learner's batch with the oldest samples, drop those too stale, and start the learner on B samples."""
     if s.pending[0] == s.k:
         return
     while s.queue_ends[LENGTH] > 0 and s.pending[0] < s.k:
@@ -232,7 +232,7 @@ def fill_batch(s: State) -> None:
 
 
 def decide_sample(s: State, place: int, kind: int) -> None:
-    """The fate of the sample at a place of `pending_*`."""
+    """Append the row of the sample at a place of `pending_*`."""
     n = s.sizes[ROWS]
     s.row_last[n] = s.version[0] - s.pending_last[place]
     s.row_place[n] = place
@@ -263,7 +263,7 @@ def tree(s: State, slot: int) -> None:
 
 
 def deliver(s: State, leaf: int) -> None:
-    """A leaf's oldest message reaches the root."""
+    """Deliver a leaf's oldest message to the root."""
     for _ in range(s.leaf_k):
         leave_queue(s, leaf)
     if s.pending[0] == s.k:

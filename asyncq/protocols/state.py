@@ -1,4 +1,4 @@
-"""What a protocol's rule sees and writes.
+"""The state that a protocol's rule sees and writes.
 
 A :class:`State` is integers and sequences of integers. A rule (:mod:`asyncq.protocols`) writes to its three outboxes:
 

@@ -36,7 +36,7 @@ __all__ = [
 
 
 def row(s: State, worker: int, read: int, fate: int) -> None:
-    """The fate of one gradient is decided; its staleness counts the updates since its read."""
+    """Append the row of a gradient whose fate is decided; its staleness counts the updates since its read."""
     n = s.sizes[ROWS]
     s.row_worker[n] = worker
     s.row_read[n] = read
@@ -46,25 +46,25 @@ def row(s: State, worker: int, read: int, fate: int) -> None:
 
 
 def update(s: State) -> None:
-    """The version goes up by one."""
+    """Raise the version by 1."""
     s.version[0] += 1
 
 
 def release(s: State, worker: int) -> None:
-    """The worker may read and start again."""
+    """Let the worker read and start again."""
     n = s.sizes[RELEASED]
     s.released[n] = worker
     s.sizes[RELEASED] = n + 1
 
 
 def release_all(s: State) -> None:
-    """Everybody reads and starts again, in the order of the workers."""
+    """Let every worker read and start again, in the order of the workers."""
     for worker in range(s.workers):
         release(s, worker)
 
 
 def enqueue(s: State, worker: int) -> int:
-    """The worker's gradient joins those that wait for an update; how many there are now."""
+    """Add the worker's gradient to those that wait for an update; return how many wait now."""
     n = s.pending[0]
     s.pending_worker[n] = worker
     s.pending_read[n] = s.read[worker]
@@ -74,7 +74,7 @@ def enqueue(s: State, worker: int) -> int:
 
 
 def commit_pending(s: State) -> None:
-    """One row for every gradient that waits, in order of arrival; none waits any more."""
+    """Append a row for every gradient that waits, in order of arrival; none waits afterwards."""
     for i in range(s.pending[0]):
         row(s, s.pending_worker[i], s.pending_read[i], COMMITTED)
         s.pending_read[i] = CLOSED
@@ -82,7 +82,7 @@ def commit_pending(s: State) -> None:
 
 
 def cancel_open(s: State) -> None:
-    """Every gradient still being made is thrown away, in the order of the workers."""
+    """Cancel every gradient still being computed, in the order of the workers."""
     for worker in range(s.workers):
         if s.read[worker] != CLOSED:
             row(s, worker, s.read[worker], CANCELLED)
@@ -93,7 +93,7 @@ def cancel_open(s: State) -> None:
 
 
 def join_queue(s: State, worker: int, queue: int) -> None:
-    """The worker's gradient joins the end of a queue."""
+    """Put the worker's gradient at the end of a queue."""
     ends = 2 * queue
     place = s.k + queue * s.room + (s.queue_ends[ends + HEAD] + s.queue_ends[ends + LENGTH]) % s.room
     s.pending_worker[place] = worker
@@ -105,7 +105,7 @@ def join_queue(s: State, worker: int, queue: int) -> None:
 
 
 def leave_queue(s: State, queue: int) -> None:
-    """The oldest of a queue joins those that make the next update, unless its fate is decided already."""
+    """Move the oldest gradient of a queue to those that make the next update, unless its fate is decided already."""
     ends = 2 * queue
     place = s.k + queue * s.room + s.queue_ends[ends + HEAD]
     s.queue_ends[ends + HEAD] = (s.queue_ends[ends + HEAD] + 1) % s.room
@@ -120,31 +120,31 @@ def leave_queue(s: State, queue: int) -> None:
 
 
 def park(s: State, worker: int, queue: int) -> None:
-    """The worker has nothing to do until its turn comes."""
+    """Park the worker with a queue until `wake` releases it."""
     ends = 2 * queue
     s.idle[queue * s.crew + (s.idle_ends[ends + HEAD] + s.idle_ends[ends + LENGTH]) % s.crew] = worker
     s.idle_ends[ends + LENGTH] += 1
 
 
 def wake(s: State, queue: int) -> None:
-    """Who has had nothing to do for longest reads and starts again."""
+    """Release the worker parked longest with this queue."""
     ends = 2 * queue
     release(s, s.idle[queue * s.crew + s.idle_ends[ends + HEAD]])
     s.idle_ends[ends + HEAD] = (s.idle_ends[ends + HEAD] + 1) % s.crew
     s.idle_ends[ends + LENGTH] -= 1
 
 
-# -- what happens whatever the protocol ------------------------------------------------------------------------------
+# -- for every protocol ------------------------------------------------------------------------------
 
 
 def start(s: State, worker: int) -> None:
-    """The worker reads the version, unless a rule already handed it one (round robin)."""
+    """Record the version that the worker reads, unless a rule already handed it a version (round robin)."""
     if s.read[worker] == CLOSED:
         s.read[worker] = s.version[0]
 
 
 def lose(s: State, worker: int) -> None:
-    """The worker's machine is struck while it computes: its gradient is lost. It reads again when it is back."""
+    """Append the row of a gradient lost by a failure or an outage; the worker reads again when its machine is back."""
     if s.shards == 1:
         row(s, worker, s.read[worker], LOST)
     else:
@@ -157,7 +157,7 @@ def lose(s: State, worker: int) -> None:
 
 
 def part(s: State, worker: int, shard: int, fate: int) -> int:
-    """The row of a shard's part of the worker's gradient, not yet known to be the last; its staleness."""
+    """Append a row for one shard's part of the worker's gradient, not known to be the last; return its staleness."""
     at = worker * s.shards + shard
     n = s.sizes[ROWS]
     s.row_worker[n] = worker
@@ -171,13 +171,13 @@ def part(s: State, worker: int, shard: int, fate: int) -> int:
 
 
 def read_shards(s: State, worker: int) -> None:
-    """The worker reads the version of every shard, all at once."""
+    """Record the versions of all shards, which the worker reads at once."""
     for shard in range(s.shards):
         s.shard_read[worker * s.shards + shard] = s.shard_version[shard]
 
 
 def apply_part(s: State, worker: int, shard: int) -> bool:
-    """A shard applies its part of the worker's gradient, an update of that shard; whether all shards now have."""
+    """Apply a shard's part of the worker's gradient, an update of that shard; return whether all shards have theirs."""
     n = s.sizes[ROWS]
     s.stalest[worker] = max(s.stalest[worker], part(s, worker, shard, COMMITTED))
     s.shard_read[worker * s.shards + shard] = CLOSED

@@ -3,8 +3,7 @@
 Theorem 2 of [AbM] writes the expected update through past gradients; dividing by Q(B), B the backshift, writes it
 through past steps: 1/Q(B) = (1/q_0)(1 - c_1 B - c_2 B^2 - ...). c_1 is the leading momentum, the rest non-standard
 momentum. The law deserves the name momentum iff 1/Q is a summable filter (no zero of Q in abs(x) <= 1) and every c_k
->= 0: a sub-convex average of past steps. Otherwise it is a delay. Source: theory.md section 4; derivations in
-docs/theory/momentum.md.
+>= 0: a sub-convex average of past steps. Otherwise it is a delay. Source: docs/theory/momentum.md.
 """
 
 from __future__ import annotations
@@ -104,7 +103,8 @@ class MomentumLine:
     @classmethod
     def of(cls, mean: float, target: float | None, *, geometric: bool, is_delay: bool | None) -> MomentumLine:
         """The additive rule of [AbM], explicit = target - implicit, with implicit = 1 - 1/(1 + mean staleness): Theorem
-        5 for the ``geometric`` law, else right to first order in the step size only (theory.md sections 2 and 4)."""
+        5 for the ``geometric`` law, else right to first order in the step size only (docs/theory/conservation.md,
+        section "2.6 What survives of momentum when the law is not geometric")."""
         implicit = mean / (1.0 + mean)
         explicit = None if target is None else target - implicit
         return cls(target, implicit, explicit, "geometric law" if geometric else "first order only", is_delay)

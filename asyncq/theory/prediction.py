@@ -1,4 +1,4 @@
-"""All that can be said of a scenario without simulating it, in one result."""
+"""Staleness law, momentum and throughput of a scenario, without a simulation."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ QUANTILES = (0.5, 0.9, 0.99)
 @old_attributes(gradients="gradient_rate", recommendation="learning_rate_limit", synchronous="synchronous_rate")
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What theory says of a scenario.
+    """Staleness law, momentum and throughput of a scenario, as far as theory knows them.
 
     ``law`` is None where no exact law is known; then ``no_law`` holds the reason and ``nearest`` the nearest scenario
     that has one. ``mean`` is the mean staleness, which counting gives more often than the law, and ``distance`` the
     law's total variation from the geometric law of that mean. ``throughput`` counts updates, ``gradient_rate`` their
     gradients, ``synchronous_rate`` those of the same workers behind a barrier; all per second, and
-    None where something befalls the machines, of which nothing is known.
+    None where theory does not know them (failures, outages, slowdowns, slow intervals among others).
     """
 
     scenario: Scenario

@@ -1,7 +1,7 @@
 """Workers that share one first-come-first-served server: exact staleness, and throughput by product form.
 
 The closed machine-repair model: each of M workers thinks (works) for an exponential time of rate lambda, then queues
-for an exponential service of rate mu at one of c seats. Source: theory.md section 3.2; docs/theory/closed_network.md,
+for an exponential service of rate mu at one of c seats. Source: docs/theory/closed_network.md,
 equations (C.1) to (C.10).
 """
 

@@ -1,8 +1,8 @@
 """How many cycles a worker completes in a given time: equilibrium renewal counts on a grid.
 
 A law is put on the grid 0, h, 2h, ... by the expectations of the hat functions of its points. That keeps the mean, is a
-convergent rule for laws with and without a density, and errs by O(h^2). Source: theory.md section 3.1;
-docs/theory/renewal.md, equations (R.4) to (R.8).
+convergent rule for laws with and without a density, and errs by O(h^2). Source: docs/theory/renewal.md,
+equations (R.4) to (R.8).
 """
 
 from __future__ import annotations
@@ -67,6 +67,12 @@ class Duration:
         """A time that is exceeded with at most this probability: the quantile where there is one random leg."""
         share = probability / max(1, len(self.random))
         return self.offset + sum(float(_quantiles(leg, np.array([share]))[0]) for leg in self.random)
+
+    def share_of_mean(self, beyond: float) -> float:
+        """E[duration; duration > ``beyond``] over the mean, from the tails (:meth:`tail`), on a logarithmic grid."""
+        x = beyond * np.exp(np.linspace(0.0, 70.0, 3501))
+        tails = self.tail(x)
+        return float((beyond * tails[0] + np.sum(0.5 * (tails[1:] + tails[:-1]) * np.diff(x))) / self.mean)
 
     def tail(self, x: FloatArray) -> FloatArray:
         """P(duration > x) far out: exact for one random leg; else that of the leg with the heaviest tail, the other

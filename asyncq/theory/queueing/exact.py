@@ -1,4 +1,7 @@
-"""Which scenarios have an exact staleness law, and which law it is. Source: theory.md sections 2 and 3."""
+"""Which scenarios have an exact staleness law, and which law it is.
+
+Source: docs/theory/conservation.md, docs/theory/renewal.md and docs/theory/closed_network.md.
+"""
 
 from __future__ import annotations
 
@@ -66,10 +69,10 @@ def never_stale(network: Network) -> bool:
 
 
 def network_of(scenario: Scenario) -> Network:
-    """What a scenario lowers to.
+    """Lower a scenario to its network.
 
     Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, which lowers to no network and has a law for every stage
-    instead, and where something befalls the machines.
+    instead, and for machines that fail, are away or are slowed.
     """
     if scenario.protocol.kind not in KINDS:
         raise NoExactLaw(
@@ -78,7 +81,7 @@ def network_of(scenario: Scenario) -> Network:
         )
     if scenario.is_disturbed:
         raise NoExactLaw(
-            "nothing is known in closed form where failures, outages, slowdowns or slow intervals befall machines",
+            "no closed form is known for machines with failures, outages, slowdowns or slow intervals",
             "the same without them; asyncq simulate takes them as they are",
         )
     return Network.of(scenario)
@@ -88,7 +91,7 @@ def batched(law: StalenessLaw, k: int) -> StalenessLaw:
     """The law when every k-th push is an update, from that of the pushes between a gradient's read and its own.
 
     If n others push meanwhile, and r = 0 .. k - 1 pushes wait when it reads, it is floor((n + r) / k) updates old; r is
-    uniform and independent of n. For exponential work this is theory.md section 3.3; docs/theory/renewal.md.
+    uniform and independent of n (docs/theory/renewal.md, section "Every k-th push").
     """
     length = (law.pmf.size + k - 2) // k + 1
     pmf = np.zeros(length * k)

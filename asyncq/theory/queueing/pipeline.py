@@ -40,7 +40,7 @@ DRAWN = 64  # stages that a drawing shows at most
 
 def stage_law(stage: int, stages: int) -> StalenessLaw:
     """The staleness at ``stage`` (1 .. ``stages``): always ``stages`` - ``stage``, exact, for so many intervals between
-    a forward and its backward survive every update of the stage (theory.md section 2).
+    a forward and its backward survive every update of the stage (docs/protocols/pipeline.md).
 
     Raises ``ValueError`` if there is no such stage."""
     if not 1 <= stage <= stages:

@@ -2,7 +2,7 @@
 
 A tagged gradient is open for a time w; meanwhile each other worker, a renewal process in equilibrium, commits
 N(w) gradients, independently of the others. The law is the mixture over w of the convolution of the others' counts.
-Source: theory.md section 3.1; docs/theory/renewal.md, equations (R.1) to (R.12).
+Source: docs/theory/renewal.md, equations (R.1) to (R.12).
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ LOST_MEAN = 0.01
 
 _MAX_CELLS = 1 << 23  # of the law: beyond that the limit law serves as well
 _MAX_PATCH = 1 << 21  # cells for what is open longer than the longest window
+_LONG_PATCH = 1 << 16  # that many are always given
 _MAX_CYCLES = 1000  # of the fastest worker that needs a grid, in the longest window computed exactly
 _WORK = 1e8  # counts convolved and powers taken in one refinement of one band
 _COUNT = 512  # cells of the coarsest grid of a band
@@ -100,7 +101,7 @@ def independent_workers(
 def geometric_mixture(workers: Sequence[int], rates: Sequence[float], *, tail: float = 1e-15) -> StalenessLaw:
     """The law for exponential work: q_l = sum_i p_i^2 (1 - p_i)^l over all workers, p_i = rate_i / sum of rates.
 
-    [AbM] Theorem 5 if all are alike; theory.md section 3.1 otherwise.
+    [AbM] Theorem 5 if all are alike; docs/theory/renewal.md, equation (R.2) otherwise.
     """
     sizes, speeds = np.array(workers, dtype=np.float64), np.array(rates, dtype=np.float64)
     share = speeds / (sizes @ speeds)
@@ -125,7 +126,7 @@ def large_pool_limit(work: Law, workers: int) -> StalenessLaw:
     """The limit law of many workers alike: staleness / (M - 1) is distributed as W / E[W].
 
     Its error is of the order of 1/M where W has a density that varies little over E[W] / sqrt(M), and is not known in
-    general. Source: theory.md section 3.1.
+    general. Source: docs/theory/renewal.md, equation (R.12).
     """
     longest = float(Duration([work]).upper(1e-9)) / work.mean * (workers - 1)
     if longest > _MAX_CELLS:
@@ -178,6 +179,10 @@ class _Computation:
         while self._is_steep(self.edges[0] / 16):
             self.edges.insert(0, self.edges[0] / 16)
         self.edges.insert(0, 0.0)
+        self.mean = float(
+            sum(w * age.mean * rate for w, age, rate in zip(self.weight, self.ages, self.others, strict=True))
+        )
+        self._refuse_long_tails()
         self.tails = [self._tails(edge) for edge in self.edges]  # of each pool's age, at each edge
 
     def _align(self) -> None:
@@ -200,6 +205,30 @@ class _Computation:
         """A time that gradients are open for with at most this probability."""
         needed = [(w, a) for w, a in zip(self.weight, self.ages, strict=True) if w > probability / 10]
         return max(age.upper(min(0.5, probability / (w * len(needed)))) for w, age in needed)
+
+    def _refuse_long_tails(self) -> None:
+        """Refuse, before anything is computed, a law whose cells would leave out too much of the mean."""
+        lost = 0.0
+        for w, age, rate in zip(self.weight, self.ages, self.others, strict=True):
+            reach = self.end + _MAX_PATCH / rate
+            lost += float(w * rate * age.mean * age.share_of_mean(reach)) if math.isfinite(reach) else 0.0
+        if lost > LOST_MEAN * self.mean:
+            raise NoExactLaw(
+                f"the tail beyond {_MAX_PATCH:,} cells holds {lost / self.mean:.1%} of the mean staleness "
+                f"{self.mean:.6g}",
+                "work times with a lighter tail, such as pareto of shape 1.5 or more",
+            )
+
+    def _far(self, age: Duration, start: float, cells: float) -> float:
+        """Where the last cells end: at a probability of 1e-10, or, if that is further than ``cells`` seconds, where
+        neither the mass nor the share of the mean beyond matters."""
+        far = age.upper(min(1e-10, 1e-6 * start))
+        if far <= cells:
+            return far
+        enough = age.upper(self.tolerance / 100)
+        while enough < far and age.share_of_mean(enough) > LOST_MEAN / 10:
+            enough *= 1.2
+        return min(far, max(enough, cells))
 
     def _tails(self, edge: float) -> FloatArray:
         if edge == 0:
@@ -241,10 +270,10 @@ class _Computation:
                 "work times that vary less, more alike or with a lighter tail; or a larger tolerance",
             )
         law = StalenessLaw(pmf, source="exact", truncation=left, name="renewal", error=error)
-        mean = float(sum(w * age.mean * rate for w, age, rate in zip(self.weight, self.ages, self.others, strict=True)))
-        if law.mean < mean * (1.0 - LOST_MEAN):
+        if law.mean < self.mean * (1.0 - LOST_MEAN):
             raise NoExactLaw(
-                f"the tail beyond {pmf.size} cells holds {1 - law.mean / mean:.1%} of the mean staleness {mean:.6g}",
+                f"the tail beyond {pmf.size:,} cells holds {1 - law.mean / self.mean:.1%} of the mean staleness "
+                f"{self.mean:.6g}",
                 "work times with a lighter tail, such as pareto of shape 1.5 or more",
             )
         return law
@@ -257,7 +286,7 @@ class _Computation:
             start = float(age.tail(np.array([low]))[0])
             if weight * mass < 1e-17 or start <= 0:
                 continue
-            far = high if math.isfinite(high) else age.upper(min(1e-10, 1e-6 * start))
+            far = high if math.isfinite(high) else self._far(age, start, _LONG_PATCH / rate)
             first = int(low * rate)
             final = min(int(far * rate) + 2, first + _MAX_PATCH)
             if final <= first:

@@ -1,6 +1,6 @@
 """Updates and gradients per second without simulation: exact where a formula is known, else bounds.
 
-Source: theory.md sections 3.2 and 3.4; docs/theory/closed_network.md, equations (C.8) to (C.16).
+Source: docs/theory/closed_network.md, equations (C.8) to (C.16).
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def synchronous_throughput(network: Network) -> Estimate | None:
     """Gradients per second of the same workers behind a barrier: M / E[max of their times], exact.
 
     None where the maximum has no closed form: with a server, or with a random pull or push. None for compute groups
-    as well, whose gradients are not a machine's, and with extra slots, whose time is not the workers', and where
-    something befalls the machines or clients are called.
+    as well, whose gradients are not a machine's, with extra slots, whose time is not the workers', and for machines
+    that fail, are away or are slowed, and for clients that are called.
     """
     if network.clients is not None:
         return None
@@ -275,7 +275,7 @@ def _bounded(network: Network) -> Rates:
 def _learner(network: Network) -> Rates:
     """At most what the learner can learn and the generators can make; at least one thing at a time. A budget of 0 is B
     samples by at most so many generators and then the learner: with enough of them, all alike, a barrier of B, and for
-    exponential work E[W] (1/min(G, 1) + ... + 1/min(G, B)) with G of them (theory.md section 3.4)."""
+    exponential work E[W] (1/min(G, 1) + ... + 1/min(G, B)) with G of them (docs/protocols/actor-learner.md)."""
     parameters, batch = network.parameters, network.rows_per_update
     workers, cycles = _routes(network)
     learning = network.laws[network.extra_work[0]].mean
