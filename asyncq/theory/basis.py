@@ -1,4 +1,4 @@
-"""Which exact process stands behind a scenario: one whose second moments are known, not only its staleness law."""
+"""The exact process behind a scenario: a process whose second moments are known, not only its staleness law."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many cycles a worker completes in a given time: equilibrium renewal counts on a grid.
+"""The number of cycles that a worker completes in a given time: equilibrium renewal counts on a grid.
 
 A law is put on the grid 0, h, 2h, ... by the expectations of the hat functions of its points. That keeps the mean, is a
 convergent rule for laws with and without a density, and errs by O(h^2). Source: docs/theory/renewal.md,

@@ -1,4 +1,4 @@
-"""Which scenarios have an exact staleness law, and which law it is.
+"""Exact staleness laws of scenarios, or the reason why there is none.
 
 Source: docs/theory/conservation.md, docs/theory/renewal.md and docs/theory/closed_network.md.
 """
@@ -61,7 +61,7 @@ def mean_staleness(scenario: Scenario) -> float | None:
 
 def never_stale(network: Network) -> bool:
     """Whether every gradient is applied to the version it was read at: behind a barrier, with a single worker, and
-    where nobody starts on a version before every sample of the one before is learnt from."""
+    where nobody starts on a version before every sample of the last version is learnt from."""
     kind = network.kind
     if kind.never_stale or (kind.family == "learner" and network.parameters["staleness_budget"] == 0):
         return True
@@ -186,7 +186,7 @@ def _asynchronous(network: Network, tolerance: float) -> StalenessLaw:
 
 @lru_cache(maxsize=8)
 def _independent(pools: tuple[RenewalPool, ...], tolerance: float) -> StalenessLaw:
-    """Remembered: candidates of a plan that differ in the batch have it in common, and it may take seconds."""
+    """The law of independent workers, cached: candidates of a plan that differ in the batch share it."""
     return independent_workers(pools, tolerance=tolerance)
 
 

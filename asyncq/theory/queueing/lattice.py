@@ -1,4 +1,4 @@
-"""Whether the phases that workers start with are ever forgotten: those of lattice cycles are not.
+"""Lattice cycles: workers that have them never forget the phases they start with.
 
 Source: docs/theory/renewal.md, section "What has no such law".
 """
@@ -33,7 +33,8 @@ def lattice_error(workers: Sequence[int], cycles: Sequence[Duration], *, refused
     for count, cycle in zip(workers, cycles, strict=True):
         span = span_of(cycle)
         if span is not None:
-            common = max([common, *(common_span([span, other]) for other in spans), *([span] if count > 1 else [])])
+            pairs = [common_span([span, other]) for other in spans] + [span] * (count > 1)
+            common = max([common, *pairs])
             spans.append(span)
     rate = sum(n / cycle.mean for n, cycle in zip(workers, cycles, strict=True))
     error = 2.0 * common * rate

@@ -1,4 +1,4 @@
-"""How often clients of every class are called, exactly, where no slot ever waits. Source: docs/theory/population.md.
+"""Calls per second of every class of clients, exactly, where no slot ever waits. Source: docs/theory/population.md.
 
 C slots call from n_c clients of class c, available with a chance a_c, busy for m_c seconds on average. The numbers b_c
 that are busy have the law of independent binomials given their sum,

@@ -71,7 +71,7 @@ def _windows(pmfs: Sequence[FloatArray], sizes: NDArray[np.int64]) -> tuple[NDAr
 
 
 def _power(base: NDArray[np.complex128], exponent: int) -> NDArray[np.complex128]:
-    """A whole power by squaring."""
+    """Raise to a whole power, by squaring."""
     result = np.ones_like(base)
     while exponent:
         if exponent & 1:

@@ -34,11 +34,11 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 TOLERANCE = 1e-6
-"""The error, in total variation, that is aimed at."""
+"""Target for the error of a law, in total variation."""
 REFUSED_ABOVE = 1e-3
-"""A law whose error is larger than this (or than the tolerance, if that is larger) is not given."""
+"""Largest error, in total variation, of a law that is given, unless the tolerance is larger."""
 LOST_MEAN = 0.01
-"""The share of the mean staleness that cells may leave out: a heavy tail loses more of the mean than of the mass."""
+"""Largest share of the mean staleness cells may leave out: a heavy tail loses more of the mean than of the mass."""
 
 _MAX_CELLS = 1 << 23  # of the law: beyond that the limit law serves as well
 _MAX_PATCH = 1 << 21  # cells for what is open longer than the longest window
@@ -157,7 +157,7 @@ def _lockstep(pools: Sequence[RenewalPool], cycles: Sequence[Duration], workers:
 
 
 class _Computation:
-    """Bands of the time w that a gradient is open, each on a grid of its own, refined until it is accurate."""
+    """Bands of the time w that a gradient is open, each on its grid, refined until it is accurate."""
 
     def __init__(
         self, pools: Sequence[RenewalPool], cycles: Sequence[Duration], tolerance: float, closed_form: bool, refine: int
@@ -196,8 +196,8 @@ class _Computation:
             self.end = self.edges[-1]
 
     def _is_steep(self, edge: float) -> bool:
-        """Whether the law of the open time rises so steeply from 0 that the times below ``edge`` want a grid of their
-        own."""
+        """Whether the law of the open time rises so steeply from 0 that the times below ``edge`` need a finer
+        grid."""
         upper, lower = (1.0 - float(self.weight @ self._tails(x)) for x in (edge, edge / 4))
         return upper * edge * self.rate > self.tolerance and lower > upper / 3
 

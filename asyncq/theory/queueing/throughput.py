@@ -143,7 +143,7 @@ def _later(workers: Sequence[int], tails: Sequence[FloatArray], k: int) -> Float
 
 
 def _on_grid(workers: Sequence[int], cycles: Sequence[Duration], k: int) -> float:
-    """The same from the grid of sums of legs, halved once and extrapolated."""
+    """Mean order statistic from grids of sums of legs, halved once and extrapolated."""
     top = max(cycle.upper(1e-9 / sum(workers)) for cycle in cycles)
     means = []
     for count in (1 << 14, 1 << 15):
@@ -273,7 +273,7 @@ def _bounded(network: Network) -> Rates:
 
 
 def _learner(network: Network) -> Rates:
-    """At most what the learner can learn and the generators can make; at least one thing at a time. A budget of 0 is B
+    """Above: a learner or generators who never wait; below: one of them at a time. A budget of 0 is B
     samples by at most so many generators and then the learner: with enough of them, all alike, a barrier of B, and for
     exponential work E[W] (1/min(G, 1) + ... + 1/min(G, B)) with G of them (docs/protocols/actor-learner.md)."""
     parameters, batch = network.parameters, network.rows_per_update
@@ -297,7 +297,7 @@ def _learner(network: Network) -> Rates:
 
 
 def _tree(network: Network) -> Rates:
-    """Every leaf's pushes, as long as its link can follow; at least when its workers wait for every message."""
+    """Above: no worker waits and no link is busy; below: the workers of a leaf wait for every message."""
     pulls, works, pushes = (
         np.array([0.0 if number == NO_STREAM else network.laws[number].mean for number in leg])
         for leg in (network.pull, network.work, network.push)
