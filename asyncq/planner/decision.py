@@ -258,9 +258,14 @@ def _bottleneck(winner: PlanRow) -> str:
 
 
 def _workers(bend: Regimes) -> str:
-    useful = f"more than {WORKERS[-1]}: to there every doubling saves a tenth of the time"
-    if bend.useful is not None:
+    useful = f"more than {WORKERS[-1]}: the doubling to there still saves a tenth of the time"
+    if bend.useful == 1.0:
+        useful = "1: no doubling saves a tenth of the time"
+    elif bend.useful is not None:
         useful = f"{bend.useful:.0f}: from there a doubling saves less than a tenth of the time"
+    slower = next((m for m, time in zip(WORKERS, bend.time, strict=True) if time > 1.0), None)
+    if slower is not None:
+        useful += f"; {slower} are slower than one"
     return (
         f"Largest useful number of asynchronous workers, exponential work: {bend.additive:.3g} by the additive rule "
         f"mu_S = mu*, which is for curvature without noise; in mean square, retuned, {useful}."

@@ -110,12 +110,17 @@ def _crosses(values: Real, level: float) -> float | None:
 
 
 def _useful(time: Real) -> float | None:
-    """Where the time, doubling after doubling, stops falling by a tenth; None if it still does at the last."""
+    """Where, on the way to the shortest time, the last doubling that saves a tenth ends; None if it is the last tried,
+    1 if none does."""
     if not np.isfinite(time[0]) or time.min() > WORTH * time[0]:
         return 1.0
+    best = int(np.argmin(time))
     with np.errstate(invalid="ignore"):
         doubling = time[1:] / time[:-1]
-    last = int(np.flatnonzero(doubling <= WORTH)[-1])
+    saving = np.flatnonzero(doubling[:best] <= WORTH)
+    if not saving.size:
+        return 1.0
+    last = int(saving[-1])
     if last == doubling.size - 1:
         return None
     part = np.log(WORTH / doubling[last]) / np.log(doubling[last + 1] / doubling[last])

@@ -31,7 +31,7 @@ LOWEST, HIGHEST, COARSE = -0.8, 0.985, 11  # momenta, evenly in atanh
 COARSE_LAW = 7
 STEPS = np.geomspace(1.0, 1e-4, 9)  # of the largest allowed
 FLAT = 1e-3  # relative gain below which a search ends
-CELLS, TAIL = 512, 1e-6  # of a law that is tuned on
+CELLS, TAIL = 1 << 17, 1e-7  # of a law that is tuned on; its mean and its spread are kept to about the tail
 AS_GOOD = 5e-3
 EXACT_MOMENTS = 20_000  # updates of unequal workers that are followed exactly
 
@@ -63,8 +63,7 @@ def model_of(candidate: Candidate, law: StalenessLaw, quadratic: Quadratic) -> t
 
 
 def shortened(law: StalenessLaw) -> StalenessLaw:
-    """The law with its far tail, less than a millionth or beyond ``CELLS``, moved to where it is cut: the model is
-    replayed on the whole of it."""
+    """The law with its far tail, less than ``TAIL`` or beyond ``CELLS``, moved to where it is cut."""
     far = np.flatnonzero(law.survival <= TAIL)
     length = min(law.pmf.size, CELLS, int(far[0]) + 1 if far.size else CELLS)
     pmf = law.pmf[:length].copy()

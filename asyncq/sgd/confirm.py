@@ -1,7 +1,7 @@
 """A recommendation confirmed on the trace it is for: the step is reduced until the replay is stable with a margin.
 
 Recommendations from a law take successive staleness for independent. On a trace it is what it was: workers of unequal
-speed make the model optimistic (by up to 90 %), equal ones make it pessimistic (by 5-16 %).
+speed make the model optimistic (its ceiling 1.6 to 3.5 times too high), equal ones put it 10 % too low to 4 % too high.
 """
 
 from __future__ import annotations

@@ -6,11 +6,12 @@ criteria:
 * ``expectation``: E[w] converges ([Edge]). True of the mean and, for variable staleness, useless in practice: with
   geometric staleness of 8 workers it calls a step of 30 stable.
 * ``mean-square``: E[w^2] converges when the staleness of each gradient is drawn independently from the law. A model:
-  5-16 % pessimistic for equal workers, but up to 90 % optimistic for unequal ones. For exponential work ask
+  for equal workers 10 % too low to 4 % too high (hyperexponential work of cv 3); for unequal ones too high, by 1.6
+  times (one of eight ten times faster) to 3.5 times (speeds 1000 : 1, momentum .9). For exponential work ask
   `exponential_workers`, which is exact.
 
 A single run obeys the almost-sure threshold, which is higher than the mean-square one; between the two, runs settle
-but with heavy-tailed bursts. Source: theory.md sections 5 and 6; derivations in docs/theory/stability.md.
+but with heavy-tailed bursts. Source: docs/theory/stability.md, sections 5 and 6.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from asyncq.staleness import StalenessLaw
 from asyncq.theory.descent.bracketing import bracketed_root
 from asyncq.theory.descent.characteristic import Characteristic, Variant
 from asyncq.theory.descent.exponential import ExponentialWorkers, exponential_workers
-from asyncq.theory.descent.mean_square import gain, unit_gain
+from asyncq.theory.descent.mean_square import AGREE, gain, unit_gain
 
 __all__ = [
     "Criterion",
@@ -101,7 +102,7 @@ def threshold(
     the samples averaged); it plays no part in the expectation. Verified by winding number.
 
     Raises ``ValueError`` for abs(momentum) >= 1, a law cut too early or too long, a negative ``curvature_variance``;
-    ``AsyncqError`` if no threshold could be verified. Source: theory.md sections 5 and 6.
+    ``AsyncqError`` if no threshold could be verified. Source: docs/theory/stability.md.
     """
     _check(criterion, curvature_variance)
     system = Characteristic(law, momentum, variant)
@@ -151,7 +152,7 @@ def rate(
     diverges.
 
     E[w_t^2] ~ rho^t with g_rho = 1, sought only above the square of the largest root of P, where g_rho decreases.
-    Raises ``ValueError`` for a step that is not positive, and as `threshold`. Source: theory.md section 6.
+    Raises ``ValueError`` for a step that is not positive, and as `threshold`. Source: docs/theory/stability.md (6.1).
     """
     _check(criterion, curvature_variance)
     system = Characteristic(law, momentum, variant)
@@ -199,7 +200,7 @@ def noise_floor(
 ) -> float:
     """The level E[w^2] settles at for alpha h = ``step`` and gradient noise of variance ``noise``: E[w^2] ->
     alpha^2 s^2 / (1 - g) mean 1/abs(P)^2; infinite above the mean-square threshold. ``curvature`` is h, so that
-    alpha = step / h. Source: theory.md section 6."""
+    alpha = step / h. Source: docs/theory/stability.md (6.1)."""
     _check("mean-square", curvature_variance)
     if not (noise >= 0 and curvature > 0 and np.isfinite(step) and step > 0):
         raise ValueError(f"need noise >= 0, curvature > 0, step > 0 (got {noise!r}, {curvature!r}, {step!r})")
@@ -207,7 +208,7 @@ def noise_floor(
     k = step * system.scale
     if k >= system.first_crossing():
         return float("inf")
-    g, density = gain(system, k, curvature_variance=curvature_variance)
+    g, density = gain(system, k, curvature_variance=curvature_variance, within=AGREE)
     return float("inf") if g >= 1.0 else (k / curvature) ** 2 * noise * density / (1.0 - g)
 
 

@@ -231,7 +231,9 @@ class ExponentialWorkers:
     def expectation_threshold(self, momentum: float = 0.0) -> float:
         """The largest stable alpha h of E[w], exact: by the cubic for equal workers (2 (1 + mu)(2 M/K - 1), or the
         smaller step at which a complex pair leaves), by the (G + 2)-dimensional recursion of the means otherwise.
-        Shown beside the mean-square one; useless as a guide (theory.md section 5)."""
+        Shown beside the mean-square one; useless as a guide. For equal workers it is that of E[w] from rest, when all
+        versions are alike: differences between the versions contract by 1 - (1 + c) / M and diverge already beyond
+        alpha h = 2 M - 1. Source: docs/theory/stability.md, section 5.2."""
         _check_momentum(momentum)
         mu, b = momentum, 1.0 + momentum
         if self.homogeneous:
@@ -246,12 +248,14 @@ class ExponentialWorkers:
         def radius(steps: Real) -> Real:
             return np.sqrt(self.expectation_rates(steps, mu))
 
-        scan = np.geomspace(1e-4, 4.0 * b / min(self.shares), 2000)
+        # at the last step of the scan every class alone diverges, the first is far below any delay of 1 / share
+        scan = np.geomspace(1e-4 * (1.0 - abs(mu)) ** 2 * min(self.shares), 4.0 * b / min(self.shares), 600)
         right = int(np.argmax(radius(scan) >= 1.0))
         low, high = float(scan[right - 1]), float(scan[right])
         while high - low > 1e-12 * high:
-            middle = 0.5 * (low + high)
-            low, high = (middle, high) if radius(np.array([middle]))[0] < 1.0 else (low, middle)
+            inner = np.linspace(low, high, 18)
+            right = int(np.argmax(radius(inner[1:]) >= 1.0)) + 1
+            low, high = float(inner[right - 1]), float(inner[right])
         return low
 
     def expectation_rates(self, steps: ArrayLike, momentum: float = 0.0) -> Real:

@@ -14,21 +14,24 @@ from numpy.typing import ArrayLike, NDArray
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.descent.bracketing import bracketed_root
 from asyncq.theory.descent.characteristic import Characteristic
+from asyncq.theory.descent.envelope import Modes, last_above
 from asyncq.theory.descent.exponential import ExponentialWorkers
 from asyncq.theory.descent.mean_square import Gain, gain, unit_gain
-from asyncq.theory.descent.power_series import DIRECT, reciprocal
+from asyncq.theory.descent.power_series import DIRECT, long_reciprocal, reciprocal
 from asyncq.theory.descent.time_to_target import Quadratic, crossing, stable_steps
 
 __all__ = ["LawLoss", "UnequalLoss"]
 
 Real = NDArray[np.float64]
 
-DOUBLINGS = 24  # longer than 2^24 updates is never
 SHORTEST = 128  # terms of a power series
+MOST_CELLS = 1 << 20  # of all series that are computed together
 ONE_RATE = 2e-4  # relative difference of two rates that are one
+SWING = 8.0  # what may still come, over the largest of the last half: 45 degrees of a wave that began at rest
 GEOMETRIC = 1e-6  # the same of an impulse's
-STILL = 1e-6  # relative change of a mode that has settled
-LONGEST = 1024  # terms of a power series; beyond, each mode decays to its floor at its last rate
+DIED = 1e-7  # of an impulse's response: what is left does not matter
+STILL = 1e-6  # of the target: a mode that has settled
+LONGEST = 1 << 14  # terms of a power series; beyond, each mode falls to its floor at its last rate
 
 
 class LawLoss:
@@ -75,21 +78,22 @@ class LawLoss:
         return edge
 
     def updates(self, steps: Real, momentum: ArrayLike) -> Real:
-        """By power series, as long as it takes until the target is met or every mode decays at one rate to its floor;
-        at most ``LONGEST`` terms."""
+        """By power series of 128, 256, ... terms, until nothing after them can lift the loss above the target, or what
+        comes after them is known; at most ``longest`` terms."""
         out = np.full(steps.size, np.inf)
         mu, fine = stable_steps(self, steps, momentum)
         left = np.flatnonzero(fine)
         first = np.minimum(self._least(steps[left], mu[left]), self.longest)
         terms = SHORTEST
         while left.size:
-            due = left[first <= terms]
-            if due.size:
-                series = self._series(steps[due], mu[due], terms)
-                found = self._reached(*series, steps[due], mu[due], last=terms >= self.longest)
-                out[due] = np.where(np.isnan(found), np.inf, found)
-                done = np.isin(left, due[~np.isnan(found)])
-                left, first = left[~done], first[~done]
+            last = terms >= self.longest
+            due = left[(first <= terms) | last]
+            each = max(1, MOST_CELLS // (terms * self.quadratic.curvature.size))
+            for part in np.split(due, range(each, due.size, each)):
+                if part.size:
+                    out[part] = self._reached(*self._series(steps[part], mu[part], terms), steps[part], mu[part], last)
+            done = np.isin(left, due[~np.isnan(out[due])])
+            left, first = left[~done], first[~done]
             terms *= 2
         return out
 
@@ -117,9 +121,9 @@ class LawLoss:
         longer = 1 << max(terms - 1, DIRECT - 1).bit_length()
         return self._series(steps, np.full(steps.size, momentum), longer)[0][..., :terms]
 
-    def _series(self, steps: Real, momentum: Real, terms: int) -> tuple[Real, Real]:
-        """The moments, and the floor of each mode (S, d), not a number where an impulse has not settled to one rate:
-        ``terms`` a power of two."""
+    def _series(self, steps: Real, momentum: Real, terms: int) -> tuple[Real, Real, Real]:
+        """The moments and the mean path of each mode (S, d, terms), and its floor (S, d), not a number where the
+        response to an impulse has neither died out nor settled to one rate; ``terms`` is a power of two."""
         q, n = self.quadratic, terms
         mu = np.repeat(momentum, q.curvature.size)
         c = (steps[:, None] * (q.curvature / q.sharpness)).ravel()[:, None]
@@ -131,7 +135,7 @@ class LawLoss:
         p = np.zeros((c.size, n))
         p[:, 1:] = c * law[:-1]
         p[:, :3] += np.stack([np.ones_like(mu), -(1.0 + mu), mu], axis=1)
-        k = reciprocal(p)
+        k = long_reciprocal(p)
         mean = np.ones_like(k)
         mean[:, 1:] -= c * np.cumsum(k, axis=1)[:, :-1]
         size = 2 * n
@@ -149,59 +153,61 @@ class LawLoss:
         out[:, 1:] += np.fft.irfft(spectra[3] * np.fft.rfft(v, size), size)[:, : n - 1]
         floor = _floor_of(k, spread * (seen_k_squares - seen_k**2), noise.reshape(-1) / self.averaged)
         shape = (steps.size, q.curvature.size)
-        return out.reshape(*shape, n), floor.reshape(shape)
+        return out.reshape(*shape, n), mean.reshape(*shape, n), floor.reshape(shape)
 
-    def _reached(self, moments: Real, floors: Real, steps: Real, momentum: Real, *, last: bool) -> Real:
+    def _reached(
+        self, moments: Real, mean: Real, floors: Real, steps: Real, momentum: Real, last: bool
+    ) -> Real:
         """Updates to the target at each step; not a number where more terms are needed (never if ``last``)."""
-        q = self.quadratic
+        q, n = self.quadratic, moments.shape[-1]
         share = q.loss / q.loss.sum()
+        moments = np.where(np.isfinite(moments), moments, np.inf)
         curve = np.einsum("sdt,d->st", moments, share)
-        if not np.all(np.isfinite(curve)):
-            curve = np.where(np.isfinite(curve), curve, np.inf)
-        found = crossing(curve, q.target)
-        beyond = np.flatnonzero(np.isinf(found))
-        if not beyond.size:
-            return found
-        n = moments.shape[-1]
-        middle, later, end = (moments[beyond, :, i] for i in (n // 2, 3 * n // 4, n - 1))
-        floor = floors[beyond]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            early = np.log((later - floor) / (middle - floor)) / (3 * n // 4 - n // 2)
-            rate = np.log((end - floor) / (later - floor)) / (n - 1 - 3 * n // 4)
-            one_rate = (rate < 0) & np.isfinite(rate) & (np.abs(rate - early) <= ONE_RATE * np.abs(rate))
-            still = np.maximum(np.abs(end - middle), np.abs(end - later)) <= STILL * end
-        gone = (share * np.abs(end - np.where(still, end, np.where(np.isnan(floor), 0.0, floor))) <= STILL * q.target)
-        known = one_rate | still | gone
-        floor = np.where(one_rate, floor, end)
-        rate = np.where(one_rate, rate, -1.0)
-        if last and not np.all(known):
-            guessed_floor, guessed_rate = self._guessed(middle, end, floors[beyond], steps[beyond], momentum[beyond], n)
-            floor, rate = np.where(known, floor, guessed_floor), np.where(known, rate, guessed_rate)
-        sure = np.all(known, axis=1) | last
-        able = np.flatnonzero(sure & (floor @ share < q.target) & np.all(np.isfinite(end), axis=1))
-        found[beyond[~sure]] = np.nan
-        found[beyond[able]] = n - 1 + _decays(
-            share * floor[able], share * (end[able] - floor[able]), rate[able], q.target
-        )
-        return found
+        floors = np.where(q.noise == 0.0, 0.0, floors)
+        hopeless = (np.maximum(np.nan_to_num(floors), self._small_floor(steps, momentum)) @ share) >= q.target
+        if last:
+            self._fill(floors, steps, momentum, share, hopeless)
+        above, rate, one_rate = _one_rate(moments, floors)
+        late = np.abs(moments[..., n // 2 :] - floors[..., None])
+        size = late.max(axis=-1)
+        gone = share * size <= STILL * q.target
+        turns = np.count_nonzero(np.diff(np.signbit(mean[..., n // 2 :]), axis=-1), axis=-1)
+        size = np.where(one_rate, np.abs(above), size)
+        size *= np.where(one_rate | (turns >= 3), 1.0, SWING)
+        over = (floors + size) @ share <= q.target
+        known = np.all(one_rate | gone, axis=1)
+        if last:
+            waves = ~(one_rate | gone)
+            third, fourth = (late[..., i * n // 4 : (i + 1) * n // 4].max(axis=-1) for i in (0, 1))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                falls = np.minimum(np.nan_to_num(np.log(fourth / third) / (n // 4)), -1e-12)
+            rate = np.where(waves, falls, rate)
+            above = np.where(waves, fourth * np.exp(falls * (n // 4)), above)
+        above, rate = np.where(gone, 0.0, above), np.where(gone, -1.0, rate)
+        found = np.full(steps.size, np.nan)
+        found[hopeless] = np.inf
+        found[over & ~hopeless] = crossing(curve[over & ~hopeless], q.target)
+        rest = np.flatnonzero((known | last) & ~over & ~hopeless)
+        if rest.size:
+            tail = Modes((share * above[rest]).astype(complex), rate[rest].astype(complex), floors[rest] @ share)
+            after = last_above(tail, q.target)
+            found[rest] = np.where(after > 0, n - 1 + after, crossing(curve[rest], q.target))
+        return np.where(np.isnan(found) & last, np.inf, found)
 
-    def _guessed(
-        self, middle: Real, end: Real, floors: Real, steps: Real, momentum: Real, terms: int
-    ) -> tuple[Real, Real]:
-        """Floors and rates (S, d) where a mode has not settled to one rate within all terms: its last rate is taken."""
+    def _small_floor(self, steps: Real, momentum: Real) -> Real:
+        """A lower bound on the floors of E[w^2] / start^2, (S, d): that of small steps."""
         q = self.quadratic
-        settled = np.abs(end - middle) <= 1e-4 * end
-        floor = np.where(settled, end, np.nan_to_num(floors, nan=0.0))
-        for i, j in np.argwhere(~settled & (q.noise > 0) & np.isnan(floors)):
-            if self.longest < LONGEST:  # at small steps, a lower bound
-                small = steps[i] / q.sharpness * q.noise[j] / (2.0 * q.curvature[j] * (1.0 - momentum[i]))
-                floor[i, j] = small / self.averaged / q.start[j] ** 2
+        small = (steps / q.sharpness / (1.0 - momentum))[:, None] * q.noise / (2.0 * q.curvature)
+        return np.asarray(0.5 * small / self.averaged / q.start**2)
+
+    def _fill(self, floors: Real, steps: Real, momentum: Real, share: Real, hopeless: NDArray[np.bool_]) -> None:
+        """The floors that the series leave open: by the gain, or for a search about those of small steps."""
+        for i, j in np.argwhere(np.isnan(floors) & ~hopeless[:, None]):
+            if self.longest < LONGEST:
+                floors[i, j] = 2.0 * self._small_floor(steps[i : i + 1], momentum[i : i + 1])[0, j]
             else:
-                floor[i, j] = self._floor(float(steps[i]), float(momentum[i]), int(j))
-        floor = np.minimum(floor, 0.9999 * end)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rate = np.log(np.maximum(end - floor, 1e-300) / np.maximum(middle - floor, 1e-300))
-        return floor, np.where(settled, -1.0, np.minimum(rate / (terms - 1 - terms // 2), -1e-12))
+                floors[i, j] = self._floor(float(steps[i]), float(momentum[i]), int(j))
+        floors[np.isnan(floors)] = 0.0
 
 
 class UnequalLoss(LawLoss):
@@ -230,6 +236,27 @@ class UnequalLoss(LawLoss):
         return float(crossing(curve[None] / q.loss.sum(), q.target)[0])
 
 
+def _one_rate(moments: Real, floors: Real) -> tuple[Real, Real, NDArray[np.bool_]]:
+    """What is above the floor at the last term, the rate at which it falls (negative), and whether it has fallen at
+    that rate all through the last half of the terms, or of the first half or quarter of them (later it may be lost in
+    rounding); each (S, d)."""
+    n = moments.shape[-1]
+    above, rate = moments[..., -1] - floors, np.full(floors.shape, -1.0)
+    found = np.zeros(floors.shape, dtype=bool)
+    for window in (n, n // 2, n // 4):
+        if window < SHORTEST:
+            break
+        at = np.linspace(window // 2, window - 1, 9).astype(int)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slopes = np.diff(np.log(moments[..., at] - floors[..., None]), axis=-1) / np.diff(at)
+            last = slopes[..., -1]
+            one = np.all(np.abs(slopes - last[..., None]) <= ONE_RATE * np.abs(last)[..., None], axis=-1) & (last < 0)
+        one &= ~found
+        ahead = (moments[..., window - 1] - floors) * np.exp(np.where(one, last, 0.0) * (n - window))
+        above, rate, found = np.where(one, ahead, above), np.where(one, last, rate), found | one
+    return above, rate, found
+
+
 def _floor_of(k: Real, spread: Real, noise: Real) -> Real:
     """What E[w^2] settles at, (B,), by (P.7) at x = 1, from the responses ``k`` (B, n) to an impulse and their
     ``spread`` over the staleness, both with a geometric tail; not a number where the tail is none."""
@@ -239,28 +266,10 @@ def _floor_of(k: Real, spread: Real, noise: Real) -> Real:
         decay = 2.0 * np.log(k[:, -1] / k[:, -1 - m]) / m
         before = 2.0 * np.log(k[:, -1 - m] / k[:, -1 - 2 * m]) / m
         good = (decay < 0) & (np.abs(decay - before) <= GEOMETRIC * np.abs(decay))
-        tail = 1.0 / np.expm1(-decay)
+        tail = np.where(good, 1.0 / np.expm1(-decay), 0.0)
         gain = spread.sum(axis=1) + spread[:, -1] * tail
         level = noise * ((k * k).sum(axis=1) + k[:, -1] ** 2 * tail) / (1.0 - gain)
+        rest = n // 4 * np.max(k[:, -n // 4 :] ** 2, axis=1)  # more than a response that dies out still adds
+        whole = (rest <= DIED * (k * k).sum(axis=1)) & (n // 4 * np.abs(spread[:, -n // 4 :]).max(axis=1) <= DIED)
+    good |= whole
     return np.where(good & (gain < 1.0), level, np.nan)
-
-
-def _decays(floor: Real, above: Real, rate: Real, target: float) -> Real:
-    """When the sum over modes of floor + above exp(rate t), each (S, d), meets the target; infinite beyond
-    2^DOUBLINGS. Newton's steps in the logarithm, kept within a bracket."""
-    low, high = np.zeros(floor.shape[0]), np.full(floor.shape[0], 2.0**DOUBLINGS)
-    rest = target - floor.sum(axis=1)
-    never = (above * np.exp(rate * high[:, None])).sum(axis=1) > rest
-    t = low
-    for _ in range(100):
-        parts = above * np.exp(rate * t[:, None])
-        value = parts.sum(axis=1)
-        low, high = np.where(value > rest, t, low), np.where(value > rest, high, t)
-        with np.errstate(all="ignore"):
-            new = t - np.log(value / rest) * value / (rate * parts).sum(axis=1)
-        new = np.where((new > low) & (new < high), new, 0.5 * (low + high))
-        if np.all((np.abs(new - t) <= 1e-7 * new + 1e-9) | never):
-            t = new
-            break
-        t = new
-    return np.where(never, np.inf, t)

@@ -6,7 +6,7 @@ With w = x zeta / P, zeta_t the surprise of update t (which past value was read,
     exp(-i theta),
 
 D = -k, or mu (1 - x) - k when the momentum is shifted, and v = V_h / h^2 the relative variance of the curvature
-between samples. Source: theory.md section 6; derivation in docs/theory/stability.md.
+between samples. Source: docs/theory/stability.md (6.1), (6.2).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from asyncq.theory.descent.bracketing import bracketed_root
 from asyncq.theory.descent.characteristic import Characteristic
 
-__all__ = ["Gain", "gain", "unit_gain"]
+__all__ = ["AGREE", "Gain", "gain", "unit_gain"]
 
 Real = NDArray[np.float64]
 Pair = tuple[tuple[float, float], tuple[float, float]]  # (g, the same on half the points), (mean 1/abs(P)^2, the same)
@@ -48,8 +48,8 @@ class Gain:
             self.d0, self.d1 = spread * (gap.real**2 + gap.imag**2) / rho, -2.0 * spread * gap.real / rho
         self.d2 = (spread + curvature_variance * self.total) / rho
 
-    def __call__(self, k: float) -> tuple[float, float, bool]:
-        """(g, mean 1/abs(P)^2, whether the grid has settled)."""
+    def __call__(self, k: float, within: float = 1e-3) -> tuple[float, float, bool]:
+        """(g, mean 1/abs(P)^2, whether the grid has settled: the latter to ``within`` on half the points)."""
         with np.errstate(all="ignore"):
             # from P itself: expanding abs(A + k B)^2 would cancel next to a root
             real, imaginary = self.parts[0] + k * self.parts[2], self.parts[1] + k * self.parts[3]
@@ -60,9 +60,9 @@ class Gain:
             pair = self._means(top * density), self._means(density)
         if not np.all(np.isfinite(pair)):
             return np.inf, np.inf, True
-        if not _settled(pair):
+        if not _settled(pair, within):
             pair = self._without_aliases(k, pair)
-        return pair[0][0], pair[1][0], _settled(pair)
+        return pair[0][0], pair[1][0], _settled(pair, within)
 
     def _means(self, values: Real) -> tuple[float, float]:
         """The trapezoid rule on all points, and on every other one."""
@@ -97,9 +97,9 @@ class Gain:
         return (out[0][0], out[0][1]), (out[1][0], out[1][1])
 
 
-def _settled(pair: Pair) -> bool:
+def _settled(pair: Pair, within: float) -> bool:
     (g, rough), (m, rougher) = pair
-    return abs(rough - g) <= AGREE * abs(g) + SMALL and abs(rougher - m) <= 1e-3 * m
+    return abs(rough - g) <= AGREE * abs(g) + SMALL and abs(rougher - m) <= within * m
 
 
 def _autocovariance(polynomial: Real) -> Real | None:
@@ -146,16 +146,17 @@ def gain(
     rho: float = 1.0,
     curvature_variance: float = 0.0,
     grids: dict[int, Gain] | None = None,
+    within: float = 1e-3,
 ) -> tuple[float, float]:
     """(g_rho, mean 1/abs(P)^2) at the step k: on the first grid that settles, else by recursion up to 1,024 cells,
     else on the safe side infinite. The caller sees to it that P has no root within abs(x) <= rho^(-1/2). ``grids``
-    keeps what does not depend on k from one call to the next."""
+    keeps what does not depend on k from one call to the next. The mean is right to about the square of ``within``."""
     kept: dict[int, Gain] = {} if grids is None else grids
     points = system.points()
     for _ in range(2 if system.length <= LONG else 4):
         if points not in kept:
             kept[points] = Gain(system, rho, points, curvature_variance)
-        g, m, settled = kept[points](k)
+        g, m, settled = kept[points](k, within)
         if settled:
             return g, m
         points *= 2
