@@ -54,7 +54,12 @@ class Contest:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return record(self, not_distinguishable=self.level, as_good=AS_GOOD, model_error=MODEL_ERROR)
+        return record({
+            "not_distinguishable": self.level,
+            "rivals": self.rivals,
+            "as_good": AS_GOOD,
+            "model_error": MODEL_ERROR,
+        })  # fmt: skip
 
 
 @dataclass(frozen=True)
