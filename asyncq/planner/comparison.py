@@ -1,6 +1,6 @@
 """The planner: every candidate's machines, its best momentum and learning rate, its time to the target, and the winner.
 
-Source: theory.md section 8; docs/theory/planning.md.
+Source: docs/theory/planning.md.
 """
 
 from __future__ import annotations
@@ -186,86 +186,136 @@ def plan(
         where = scenario.source or scenario.name
         raise ScenarioError(f"{where}: has no [plan]; add one, with a [plan.vary]: see docs/planning.md")
     problem = Problem.of(scenario)
-    seed = chosen_seed(seed, scenario.run.seed)
     found, left_out = candidates(scenario)
-    steps = 2 * len(found) + 2
-    stopped = False
-
-    def tell(done: int, what: str) -> None:
-        nonlocal stopped
-        if on_progress is not None and on_progress(done, steps, what):
-            stopped = True
-
-    reserve = scenario.plan.reserve
-    one = tune(
-        ExactLoss(exponential_workers(1), problem.quadratic), reserve=reserve, prefer=problem.momentum
-    )
-    lone = min(lone_cycles(scenario))
-    engine = _engine(engine)
-    tuner = Tuner(problem, reserve)
-    judged: list[tuple[Candidate, Hardware, Tuned]] = []
-    for i, candidate in enumerate(found):
-        tell(i, f"tuning {candidate.name}")
-        seen = hardware(candidate, seed=seed, engine=engine)
-        judged.append((candidate, _light(seen), tuner.tuned(candidate, seen.law)))
-    best = math.inf  # time to the target of those looked at so far, in the order that theory puts them in
-    by_theory = [tuned.updates / seen.throughput.mean for _, seen, tuned in judged]
-    made: dict[int, PlanRow] = {}
-    left = REPLAYED
-    for i, place in enumerate(sorted(range(len(judged)), key=by_theory.__getitem__)):
-        candidate, seen, tuned = judged[place]
-        tell(len(found) + i, f"replaying {candidate.name}")
-        why, confirmation = "", None
-        if stopped or not confirm_by_replay:
-            why = "not replayed: interrupted" if stopped else "not replayed: not asked for"
-        elif candidate.fresh:
-            why = "not replayed: nothing is stale, theory is exact"
-        elif not math.isfinite(tuned.updates):
-            why = "never reaches the target"
-        elif by_theory[place] > CANNOT_WIN * best:
-            why = f"cannot win: by theory {by_theory[place] / best:.1f} times the best's time"
-        elif tuned.updates > min(LONGEST, left, MOST_GRADIENTS / candidate.gradients):
-            why = f"too long: {tuned.updates:,.0f} updates to replay"
-        else:
-            left -= int(tuned.updates)
-            wanted = 16 * horizon(tuned.updates)
-            if seen.run is None or seen.run.trace is None or seen.run.updates < wanted:
-                most = max(8 * horizon(tuned.updates), 1_000_000) // candidate.gradients
-                most = max(most, 2 * horizon(tuned.updates))
-                seen = hardware(candidate, seed=seed, engine=engine, updates=min(wanted, most))
-            quadratic = problem.quadratic.averaged(candidate.batches)
-            assert seen.run is not None
-            confirmation = confirm(seen.run, tuned, quadratic, seed=seed)
-        seen = _light(seen, rows=0)
-        row = _row(candidate, seen, tuned, confirmation, why, problem, one[2], lone, scenario)
-        made[place], best = row, min(best, row.time.mean)
-    rows = [made[place] for place in range(len(judged))]
-    tell(2 * len(found), "comparing")
+    given = _Given.of(scenario, problem, chosen_seed(seed, scenario.run.seed), _engine(engine))
+    progress = _Progress(2 * len(found) + 2, on_progress)
+    judged = _judged(found, given, progress)
+    rows = _rows(judged, given, progress, confirm_by_replay)
+    progress.tell(2 * len(found), "comparing")
     winner, contest = decision.contest(rows)
     verdict = decision.verdict(rows)
-    bend = regimes(scenario, problem, reserve)
-    tell(2 * len(found) + 1, "sensitivity")
-    moved = () if stopped else sensitivity(scenario, rows, problem, tuner, seed=seed, engine=engine)
-    choice = decision.choice(rows, winner, verdict)
-    one_rate = one[1] / problem.quadratic.sharpness
-    answers = decision.answers(rows, winner, choice, contest, verdict, bend, moved, problem, one_rate, stopped)
-    return Plan(
+    bend = regimes(scenario, problem, given.tuner.reserve)
+    progress.tell(2 * len(found) + 1, "sensitivity")
+    moved = () if progress.stopped else sensitivity(
+        scenario, rows, problem, given.tuner, seed=given.seed, engine=given.engine)
+    made = Plan(
         scenario=scenario,
         problem=problem,
-        seed=seed,
+        seed=given.seed,
         rows=tuple(rows),
         winner=winner,
-        choice=choice,
-        answers=answers,
+        choice=decision.choice(rows, winner, verdict),
+        answers=(),
         verdict=verdict,
         contest=contest,
         regimes=bend,
         sensitivity=moved,
         left_out=tuple(left_out),
-        one_worker={"momentum": one[0], "learning_rate": one_rate, "updates": one[2],
-                    "seconds_per_update": lone, "time_to_target": one[2] * lone},
-        interrupted=stopped,
+        one_worker=given.one_worker,
+        interrupted=progress.stopped,
     )  # fmt: skip
+    return replace(made, answers=decision.answers(made))
+
+
+class _Progress:
+    """How far a plan is, told to a listener, who may stop it."""
+
+    def __init__(self, steps: int, listener: Callable[[int, int, str], bool | None] | None) -> None:
+        self.steps, self.listener, self.stopped = steps, listener, False
+
+    def tell(self, done: int, what: str) -> None:
+        """Before each step."""
+        if self.listener is not None and self.listener(done, self.steps, what):
+            self.stopped = True
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What all candidates are judged with. ``one_worker`` is the best of one worker, under the keys of the report."""
+
+    scenario: Scenario
+    problem: Problem
+    seed: int
+    engine: str
+    tuner: Tuner
+    one_worker: dict[str, float]
+
+    @classmethod
+    def of(cls, scenario: Scenario, problem: Problem, seed: int, engine: str) -> _Given:
+        assert scenario.plan is not None
+        reserve = scenario.plan.reserve
+        alone = ExactLoss(exponential_workers(1), problem.quadratic)
+        momentum, step, updates = tune(alone, reserve=reserve, prefer=problem.momentum)
+        seconds = min(lone_cycles(scenario))
+        one = {
+            "momentum": momentum,
+            "learning_rate": step / problem.quadratic.sharpness,
+            "updates": updates,
+            "seconds_per_update": seconds,
+            "time_to_target": updates * seconds,
+        }
+        return cls(scenario, problem, seed, engine, Tuner(problem, reserve), one)
+
+
+Judged = tuple[Candidate, Hardware, Tuned]
+
+
+def _judged(found: list[Candidate], given: _Given, progress: _Progress) -> list[Judged]:
+    """The machines and the setting of each candidate, by theory."""
+    judged = []
+    for i, candidate in enumerate(found):
+        progress.tell(i, f"tuning {candidate.name}")
+        seen = hardware(candidate, seed=given.seed, engine=given.engine)
+        judged.append((candidate, _light(seen), given.tuner.tuned(candidate, seen.law)))
+    return judged
+
+
+def _rows(judged: list[Judged], given: _Given, progress: _Progress, replays: bool) -> list[PlanRow]:
+    """The rows, in the order of ``judged``; the fastest by theory are replayed first, while the updates last."""
+    best, left = math.inf, REPLAYED  # the least time to the target so far
+    by_theory = [tuned.updates / seen.throughput.mean for _, seen, tuned in judged]
+    made: dict[int, PlanRow] = {}
+    for i, place in enumerate(sorted(range(len(judged)), key=by_theory.__getitem__)):
+        candidate, seen, tuned = judged[place]
+        progress.tell(len(judged) + i, f"replaying {candidate.name}")
+        confirmation = None
+        if progress.stopped or not replays:
+            why = "not replayed: interrupted" if progress.stopped else "not replayed: not asked for"
+        else:
+            why = _why_not(candidate, tuned, by_theory[place] / best, left)
+        if not why:
+            left -= int(tuned.updates)
+            seen, confirmation = _confirmed(candidate, seen, tuned, given)
+        row = _row(candidate, _light(seen, rows=0), tuned, confirmation, why, given)
+        made[place], best = row, min(best, row.time.mean)
+    return [made[place] for place in range(len(judged))]
+
+
+def _why_not(candidate: Candidate, tuned: Tuned, behind: float, left: int) -> str:
+    """Why a candidate is not replayed, or nothing: its time by theory is ``behind`` times the best so far."""
+    if candidate.fresh:
+        return "not replayed: nothing is stale, theory is exact"
+    if not math.isfinite(tuned.updates):
+        return "never reaches the target"
+    if behind > CANNOT_WIN:
+        return f"cannot win: by theory {behind:.1f} times the best's time"
+    if tuned.updates > min(LONGEST, left, MOST_GRADIENTS / candidate.gradients):
+        return f"too long: {tuned.updates:,.0f} updates to replay"
+    return ""
+
+
+def _confirmed(
+    candidate: Candidate, seen: Hardware, tuned: Tuned, given: _Given
+) -> tuple[Hardware, ConfirmedUpdates]:
+    """The replay on a trace that is long enough."""
+    wanted = 16 * horizon(tuned.updates)
+    if seen.run is None or seen.run.trace is None or seen.run.updates < wanted:
+        most = max(8 * horizon(tuned.updates), 1_000_000) // candidate.gradients
+        most = max(most, 2 * horizon(tuned.updates))
+        seen = hardware(candidate, seed=given.seed, engine=given.engine, updates=min(wanted, most))
+    assert seen.run is not None
+    quadratic = given.problem.quadratic.averaged(candidate.batches)
+    return seen, confirm(seen.run, tuned, quadratic, seed=given.seed)
 
 
 def _row(
@@ -274,11 +324,9 @@ def _row(
     tuned: Tuned,
     confirmation: ConfirmedUpdates | None,
     why: str,
-    problem: Problem,
-    one: float,
-    lone: float,
-    scenario: Scenario,
+    given: _Given,
 ) -> PlanRow:
+    one, lone = given.one_worker["updates"], given.one_worker["seconds_per_update"]
     updates, source, error, degrees = tuned.updates, tuned.basis, 0.0, math.inf
     if confirmation is not None:
         tuned = confirmation.tuned
@@ -297,7 +345,7 @@ def _row(
         ends = (value * math.exp(-half), value * math.exp(half)) if known else None
         return Estimate(value, ends, unit, exact=exact)
 
-    price, unit = _price(candidate, scenario)
+    price, unit = _price(candidate, given.scenario)
     return PlanRow(
         candidate=candidate,
         hardware=seen,
@@ -311,7 +359,7 @@ def _row(
         hardware_efficiency=1.0 / pace.mean / lone,
         statistical_efficiency=updates / one,
         cost=estimate(seconds * price, unit),
-        learning_rate=tuned.step / problem.quadratic.sharpness,
+        learning_rate=tuned.step / given.problem.quadratic.sharpness,
     )
 
 

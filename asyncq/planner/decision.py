@@ -17,7 +17,7 @@ from asyncq.planner.regimes import WORKERS, Regimes
 from asyncq.scenario.plan import varied
 
 if TYPE_CHECKING:
-    from asyncq.planner.comparison import PlanRow
+    from asyncq.planner.comparison import Plan, PlanRow
     from asyncq.planner.sensitivity import Sensitivity
 
 __all__ = ["Contest", "Rival", "Verdict", "answers", "choice", "contest", "standard_error", "verdict"]
@@ -158,25 +158,15 @@ def _samples(row: PlanRow) -> float:
 # -- words ------------------------------------------------------------------------------------------------------------
 
 
-def answers(
-    rows: list[PlanRow],
-    winner: PlanRow | None,
-    chosen: PlanRow | None,
-    contest_: Contest,
-    verdict_: Verdict,
-    bend: Regimes,
-    moved: tuple[Sensitivity, ...],
-    problem: Problem,
-    one_rate: float,
-    interrupted: bool,
-) -> tuple[str, ...]:
-    """The plan in sentences, the most important first. ``one_rate`` is one worker's best learning rate."""
-    lines = list(_winner(winner, chosen, contest_, verdict_, problem, one_rate))
+def answers(found: Plan) -> tuple[str, ...]:
+    """The plan in sentences, the most important first."""
+    winner, chosen, one_rate = found.winner, found.choice, found.one_worker["learning_rate"]
+    lines = list(_winner(winner, chosen, found.contest, found.verdict, found.problem, one_rate))
     if winner is not None and chosen is not None:
-        lines += [_verdict(verdict_), _bottleneck(chosen), _workers(bend), *_regime(bend, problem)]
-        lines += _moved(moved, winner)
-    lines += _evidence(rows, contest_, interrupted)
-    lines += [f"Assumed: {text}." for text in problem.inferred]
+        lines += [_verdict(found.verdict), _bottleneck(chosen), _workers(found.regimes)]
+        lines += [*_regime(found.regimes, found.problem), *_moved(found.sensitivity, winner)]
+    lines += _evidence(list(found.rows), found.contest, found.interrupted)
+    lines += [f"Assumed: {text}." for text in found.problem.inferred]
     return tuple(lines)
 
 
