@@ -24,10 +24,10 @@ __all__ = [
     "NoExactLaw",
     "ScenarioError",
     "TooShortError",
+    "escaped",
     "old_attributes",
     "old_name",
     "old_names",
-    "printable",
 ]
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class InputError(AsyncqError, ValueError):
         lines = [problems] if isinstance(problems, str) else [*problems]
         more += max(len(lines) - MOST_TOLD, 0)
         last = [f"{more:,} more mistakes are not told; correct these first"] if more else []
-        self.problems: tuple[str, ...] = (*map(printable, lines[:MOST_TOLD]), *last)
+        self.problems: tuple[str, ...] = (*map(escaped, lines[:MOST_TOLD]), *last)
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -63,7 +63,7 @@ class ScenarioError(InputError):
     """A scenario that is wrong, or does not go with what is asked of it."""
 
 
-def printable(text: str) -> str:
+def escaped(text: str) -> str:
     """``text`` with what is not printable (control characters, line ends, changes of direction) as in ``\\x1b``."""
     if text.isprintable():
         return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -164,6 +165,13 @@ def test_laws_and_tables_are_shown_as_they_are_made() -> None:
     assert repr(Pareto(mean=1, cv=2)) == "Pareto(mean=1.0, cv=2.0)"
 
 
+def test_the_python_of_the_page_on_scenarios_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (SCENARIOS.parent / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("scenario: 16 workers, k-async k=4\n")
+
+
 # -- mistakes ---------------------------------------------------------------------------------------------------------
 
 
@@ -217,7 +225,7 @@ def test_laws_and_tables_are_shown_as_they_are_made() -> None:
             [
                 'mine: pool must have different names (got 2 named "a")',
                 'mine: protocol.kind is not a known protocol (got "k-asynch"); did you mean "k-async"?',
-                'mine: sever is not a known key (got Server(service_time=Deterministic(value=1.0))); did you',
+                "mine: sever is not a known key (got Server(service_time=Deterministic(value=1.0))); did you",
             ],
         ),
         (

@@ -19,7 +19,7 @@ from asyncq.errors import ScenarioError
 from asyncq.protocols import ALL_KINDS, KINDS, PARAMETERS
 from asyncq.results.run import simulate
 from asyncq.scenario import Scenario
-from asyncq.scenario.starter import json_schema, starter
+from asyncq.scenario.starter import examples, json_schema, starter
 
 ROOT = Path(__file__).parents[1]
 SCENARIOS = sorted((ROOT / "scenarios").glob("*.toml"))
@@ -90,12 +90,59 @@ def test_init_prints_a_starter_or_writes_it(tmp_path: Path) -> None:
 def test_init_overwrites_nothing(tmp_path: Path) -> None:
     path = tmp_path / "my.toml"
     path.write_text("mine")
-    for there, rule in [(path, "exists already"), (tmp_path, "exists already"), (path / "x", "cannot be written")]:
+    for there, rule in [
+        (path, ": exists already"),
+        (tmp_path, ": exists already"),
+        (path / "x", ": cannot be written"),
+    ]:
         done = call("init", "--out", there)
         assert (done.exit_code, done.stdout) == (2, "")
-        assert done.stderr.startswith(f"error: {there}: {rule}")
+        assert done.stderr.startswith(f"error: {there}{rule}")
         assert done.stderr.count("\n") == 1
     assert path.read_text() == "mine"
+
+
+def test_init_leaves_nothing_behind_on_a_full_disk(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk."""
+    resource = pytest.importorskip("resource")
+    command = [sys.executable, "-m", "asyncq", "init", "--out", "my.toml"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=environment,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: my.toml: cannot be written (")
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- examples ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_scenario_of_the_repository_is_an_example(tmp_path: Path) -> None:
+    folder = ROOT / "scenarios"
+    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.toml")}
+    assert files.keys() == examples().keys()
+    assert {"quickstart", "plans/slow-machine"} <= files.keys()
+    for name, path in files.items():
+        assert call("init", "--example", name).stdout == path.read_text(encoding="utf-8")
+    assert call("init", "--example", "quickstart", "--out", tmp_path / "my.toml").exit_code == 0
+    assert call("check", tmp_path / "my.toml").exit_code == 0
+
+
+def test_an_unknown_example_lists_those_there_are() -> None:
+    for name in ("quikstart", "../pyproject", "/etc/passwd", "", "quickstart.toml"):
+        done = call("init", "--example", name)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert all(known in done.stderr for known in examples())
+    done = call("init", "k-async", "--example", "quickstart")
+    assert (done.exit_code, "not both" in done.stderr) == (2, True)
+
+
+def test_a_wheel_holds_the_examples() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        built = tomllib.load(file)["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert built["force-include"] == {"scenarios": "asyncq/examples"}
 
 
 @pytest.mark.parametrize(

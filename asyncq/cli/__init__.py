@@ -98,9 +98,10 @@ def _unwound() -> Iterator[None]:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     epilog="""\b
 Examples:
-  asyncq init k-async --out my.toml
-  asyncq simulate scenarios/quickstart.toml
-  asyncq plan scenarios/plans/slow-machine.toml
+  asyncq init --example quickstart --out my.toml
+  asyncq simulate my.toml
+  asyncq init --example plans/slow-machine --out plan.toml
+  asyncq plan plan.toml
 """,
 )
 @click.version_option(__version__, prog_name="asyncq")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from asyncq.cli.terminal import say
-from asyncq.errors import ScenarioError, printable
+from asyncq.errors import InputError, ScenarioError, escaped
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
@@ -37,7 +37,7 @@ def check(files: tuple[str, ...]) -> None:
         except ScenarioError as error:
             problems.extend(error.problems)
         else:
-            say(f"{printable(file)}: ok ({scenario.crew}, {scenario.protocol.kind}{planned})")
+            say(f"{escaped(file)}: ok ({scenario.crew}, {scenario.protocol.kind}{planned})")
     if problems:
         raise ScenarioError(problems)
 
@@ -60,19 +60,26 @@ def _planned(scenario: Scenario) -> str:
 Examples:
   asyncq init k-async > my.toml
   asyncq init synchronous --out my.toml
+  asyncq init --example quickstart --out my.toml
 """,
 )
-@click.argument("kind", default="asynchronous")
+@click.argument("kind", required=False)
+@click.option("--example", "name", metavar="NAME", help="A scenario that comes with asyncq, such as quickstart.")
 @click.option("--out", metavar="FILE", help="Write to FILE, which must not exist yet.")
-def init(kind: str, out: str | None) -> None:
-    """Write a commented starter scenario of a protocol KIND (asynchronous if none is given), or of a population."""
-    from asyncq.scenario.starter import starter, write_starter
+def init(kind: str | None, name: str | None, out: str | None) -> None:
+    """Write a commented starter scenario of a protocol KIND (asynchronous if none is given), or of a population; or an
+    example that comes with asyncq."""
+    from asyncq.scenario.starter import example, starter, write_new
 
+    if kind is not None and name is not None:
+        raise InputError("name a protocol kind or an --example, and not both; remove one")
+    text = starter(kind or "asynchronous") if name is None else example(name)
     if out is None:
-        say(starter(kind))
-    else:
-        write_starter(kind, out)
-        click.echo(f"wrote {out}; next: asyncq simulate {out}", err=True)
+        say(text)
+        return
+    write_new(text, out)
+    command = "plan" if name is not None and name.startswith("plans/") else "simulate"
+    click.echo(escaped(f"wrote {out}; next: asyncq {command} {out}"), err=True)
 
 
 @click.command(

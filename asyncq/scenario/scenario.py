@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model
 
 from asyncq.declaration import Declaration, broken_rule, items, mistakes, read_text, shown, tables_of
 from asyncq.distributions import Law
-from asyncq.errors import ScenarioError, printable
+from asyncq.errors import ScenarioError, escaped
 from asyncq.scenario.checks import between_pools, fits_together
 from asyncq.scenario.overrides import override, put
 from asyncq.scenario.plan import PlanTable
@@ -77,7 +77,7 @@ class Scenario(Declaration):
 
         def __init__(self, *, name: str = "scenario", **tables: Any) -> None:
             self._declare({"schema": 1, **tables}, name)
-            self._name = printable(name)
+            self._name = escaped(name)
 
         __init__.__pydantic_base_init__ = True  # as in Declaration
 
@@ -200,7 +200,7 @@ class Scenario(Declaration):
         if not data:
             raise ScenarioError(f"{path}: is empty; write schema = 1 and at least one [[pool]]")
         scenario = cls._validated(data, str(path), Path(path).parent, _puts(overrides))
-        scenario._name, scenario._source = printable(Path(path).stem), Path(path)
+        scenario._name, scenario._source = escaped(Path(path).stem), Path(path)
         return scenario
 
     @classmethod
@@ -216,7 +216,7 @@ class Scenario(Declaration):
 
         Raises :class:`~asyncq.errors.ScenarioError` with every mistake in it."""
         scenario = cls._validated(data, name, Path(folder or "."), _puts(overrides))
-        scenario._name = printable(name)
+        scenario._name = escaped(name)
         return scenario
 
     def with_(self, changes: Mapping[str, Any]) -> Scenario:
@@ -278,11 +278,11 @@ class Scenario(Declaration):
         """The laws of every pool's work and of the server, in a line each."""
         for pool in self.pool:
             for one in pool.population or (pool,):
-                many = f"{one.clients:,} clients" if isinstance(one, Client) else f"{pool.workers:,} workers"
+                many = _count(one.clients, "client") if isinstance(one, Client) else _count(pool.workers, "worker")
                 name = f"{pool.name}.{one.name}" if isinstance(one, Client) else pool.name
                 yield f"  {name}: {many}, work {one.work_time}"
         if self.server is not None:
-            yield f"  server: {self.server.seats} seats, service {self.server.service_time}"
+            yield f"  server: {_count(self.server.seats, 'seat')}, service {self.server.service_time}"
 
     def __hash__(self) -> int:
         tables = (self.server, self.groups, self.learner, self.tree, self.protocol, self.optimizer, self.run)
@@ -292,6 +292,10 @@ class Scenario(Declaration):
 
 def _puts(overrides: Sequence[str]) -> list[Callable[[dict[str, Any]], str]]:
     return [partial(override, text=text, root=Scenario) for text in overrides]
+
+
+def _count(many: int, noun: str) -> str:
+    return f"{many:,} {noun}{'s' * (many > 1)}"
 
 
 def _unless_zero(law: Law | None) -> Law | None:

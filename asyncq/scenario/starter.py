@@ -9,7 +9,7 @@ from typing import Any
 from asyncq.errors import ScenarioError
 from asyncq.protocols import ALL_KINDS, EXACT_KINDS, KINDS, PARAMETERS, Parameter
 
-__all__ = ["json_schema", "protocol_lines", "starter", "write_starter"]
+__all__ = ["example", "examples", "json_schema", "protocol_lines", "starter", "write_new"]
 
 WORKERS = 8
 # of 8 workers; others: the nearest to 4 that is allowed
@@ -208,12 +208,37 @@ def _parameters(kind: str) -> Iterator[str]:
         yield f"{mark}{key} = {value}  # {parameter.summary}{allowed}"
 
 
-def write_starter(kind: str, path: str | Path) -> None:
-    """Write a starter to a new file; raises :class:`~asyncq.errors.ScenarioError` rather than overwrite one."""
-    text = starter(kind)
+def examples() -> dict[str, Path]:
+    """The scenarios that come with asyncq, by name: ``quickstart``, ``plans/cluster``."""
+    package = Path(__file__).parents[1]
+    folders = (package / "examples", package.parent / "scenarios")  # of a wheel, of a clone
+    folder = next((folder for folder in folders if folder.is_dir()), package)
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.toml"))}
+
+
+def example(name: str) -> str:
+    """The text of an example; raises :class:`~asyncq.errors.ScenarioError` with the names there are for another."""
+    from asyncq.declaration import shown
+
+    known = examples()
+    if name not in known:
+        there = f"the examples are: {', '.join(known)}" if known else "this installation holds none"
+        raise ScenarioError(f"example is not known (got {shown(name)}); {there}")
+    return known[name].read_text(encoding="utf-8")
+
+
+def write_new(text: str, path: str | Path) -> None:
+    """Write a scenario to a new file, whole or not at all.
+
+    Raises :class:`~asyncq.errors.ScenarioError` rather than overwrite a file, and where the file cannot be written."""
     try:
         with open(path, "x", encoding="utf-8") as file:
-            file.write(text)
+            try:
+                file.write(text)
+                file.flush()
+            except BaseException:
+                Path(path).unlink()
+                raise
     except FileExistsError:
         raise ScenarioError(f"{path}: exists already; give another name, or remove it first") from None
     except (OSError, ValueError) as error:
