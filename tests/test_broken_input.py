@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import os
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from asyncq import Empirical, Scenario, ScenarioError
 from asyncq.cli import main
@@ -201,3 +208,64 @@ def test_a_column_is_named_once(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match=r"column is the name of 2 columns of t\.csv"):
         Empirical(file=str(tmp_path / "t.csv"), column="x")
     assert Empirical(file=str(tmp_path / "t.csv"), column="y").mean == 2
+
+
+# -- anything at all --------------------------------------------------------------------------------------------------
+
+TABLES = [tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "scenarios").rglob("*.toml"))]
+ODD = [
+    None, True, -1, 0, 1, 3, 10**13, 10**400, 1e-320, 1e308, math.nan, math.inf, "1s", "x", "\x1b[2J", "\u202e", "",
+    [], {}, [{}], [[]], [1], {"law": "gamma"}, {"law": "gamma", "mean": 1, "cv": 0.5}, {"law": ["a"]},
+    {"kind": "k-async"}, "tree", "gossip", "pipeline", {"a": {"b": 1}}, [{"name": "gpu"}], "gpu[1]", "gpu", "start",
+]  # fmt: skip
+KEYS = [
+    "a\x1b", "concurrency", "failure", "groups", "k", "kind", "law", "laws", "learner", "mean", "network", "plan",
+    "pool", "population", "prices", "protocol", "pull", "run", "server", "shards", "slowdown", "tree", "vary",
+    "work_time", "x\n", "",
+]  # fmt: skip
+
+
+def places(table: Any) -> list[tuple[Any, Any]]:
+    """Every dict or list in a table with each of its keys."""
+    pairs = list(table.items() if isinstance(table, dict) else enumerate(table))
+    inner = [place for _, value in pairs if isinstance(value, dict | list) for place in places(value)]
+    return [(table, key) for key, _ in pairs] + inner
+
+
+def read_or_told(build: Callable[[], Scenario]) -> None:
+    told: tuple[str, ...] = ()
+    try:
+        scenario = build()
+    except ScenarioError as error:
+        told = error.problems or ("",)
+    assert [line for line in told if not line.isprintable() or not line] == []
+    if not told:
+        assert Scenario.from_dict(scenario.to_dict()) == scenario
+        assert hash(Scenario.from_dict(scenario.to_dict())) == hash(scenario)
+        assert unprintable(repr(scenario) + str(scenario)) == []
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_whatever_is_declared_is_a_scenario_or_told(data: st.DataObject) -> None:
+    """Files of the repository, broken in up to three places, and changed at a random path in three ways."""
+    odd = st.sampled_from(ODD).map(copy.deepcopy)
+    table, whole = (copy.deepcopy(data.draw(st.sampled_from(TABLES))) for _ in range(2))
+    for _ in range(data.draw(st.integers(0, 3))):
+        inner, key = data.draw(st.sampled_from(places(table) or [(table, "x")]))
+        if isinstance(inner, dict) and data.draw(st.booleans()):
+            inner.pop(key, None)
+            inner[data.draw(st.sampled_from(KEYS))] = data.draw(odd)
+        else:
+            inner[key] = data.draw(odd)
+    read_or_told(lambda: Scenario.from_dict(table))
+    path = ".".join(data.draw(st.lists(st.sampled_from([whole["pool"][0]["name"], *KEYS]), min_size=1, max_size=4)))
+    value = data.draw(odd)
+    read_or_told(lambda: Scenario.from_dict(whole).with_({path: value}))
+    read_or_told(lambda: Scenario.from_dict(whole, overrides=[f"{path}={value}"]))
+
+
+def test_a_path_through_a_list_without_that_name_is_told() -> None:
+    base = Scenario.from_dict(tomllib.loads(GOOD))
+    with pytest.raises(ScenarioError, match=r"slowdown\.gpu is not a table here"):
+        base.with_({"slowdown.gpu.factor": 2}).with_({})

@@ -53,7 +53,7 @@ def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, s
     for done, step in enumerate(steps[:-1]):
         if isinstance(here, dict) and step not in here and _is_table(root, table, steps[: done + 1]):
             here[step] = {}
-        here = here.get(step) if isinstance(here, dict) else _by_name(here)[step]
+        here = (here if isinstance(here, dict) else _by_name(here)).get(step)
         if (named := _by_name(here)) and done + 2 < len(steps):
             if steps[done + 1] not in named:
                 remedy = nearest(steps[done + 1], list(named))
