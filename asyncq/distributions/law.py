@@ -114,7 +114,7 @@ class Law(Declaration):
     model_config = ConfigDict(json_schema_extra=lambda schema: _require(schema, "law"))
     law: str
     exponential_at_cv_one: ClassVar[bool] = False
-    """Whether it is the cv alone that tells if the law is memoryless."""
+    """Whether the law is exponential exactly where its cv is 1."""
 
     if TYPE_CHECKING:  # a field of some laws, a property of the others
 

@@ -72,7 +72,7 @@ class Deterministic(Law):
 
 
 class Uniform(Law):
-    """Any time from ``low`` to ``high`` seconds alike; cv = (high - low) / (sqrt(12) mean)."""
+    """Times uniform between ``low`` and ``high`` (seconds); cv = (high - low) / (sqrt(12) mean)."""
 
     law: Literal["uniform"] = "uniform"
     low: Seconds

@@ -141,7 +141,7 @@ def _can_call_clients(scenario: Scenario) -> None:
 
 
 def _is_there(scenario: Scenario, worker: str, key: str) -> None:
-    """A slowdown's or an outage's ``worker`` exists."""
+    """The ``worker`` of a slowdown or an outage exists."""
     by_number = next((pool for pool in scenario.pool if pool.population and worker.startswith(f"{pool.name}[")), None)
     if by_number is not None:
         rule = "names one of a population, whose clients have no numbers"

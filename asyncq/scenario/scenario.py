@@ -114,7 +114,7 @@ class Scenario(Declaration):
 
     @property
     def crew(self) -> str:
-        """Who is at work, in words: "8 workers", "64 of 1,000,000 clients" at a time, or both."""
+        """The workers in words: "8 workers", "64 of 1,000,000 clients" at a time, or both."""
         workers = sum(pool.workers for pool in self.pool if pool.population is None)
         clients = sum(one.clients for pool in self.pool for one in pool.population or ())
         words = [f"{workers} worker{'s' * (workers > 1)}"] if workers else []
@@ -122,7 +122,7 @@ class Scenario(Declaration):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Those of the protocol that are given, by key, and the sizes of the tree."""
+        """Parameters of the protocol that are given, by key, with the sizes of the tree."""
         sizes = {} if self.tree is None else self.tree.model_dump(exclude={"forward"}, exclude_none=True)
         return {**self.protocol.parameters, **sizes}
 
@@ -141,8 +141,8 @@ class Scenario(Declaration):
         return None if self.tree is None else _unless_zero(self.tree.forward)
 
     def machines_of(self, worker: str) -> range:
-        """The places, counted through all pools, of the machines called "gpu" (a whole pool) or "gpu[7]"; none if there
-        is no such worker."""
+        """Indices, counted through all pools, of the machines named "gpu" (a whole pool) or "gpu[7]"; empty if there is
+        no such worker."""
         name, _, number = worker.removesuffix("]").partition("[")
         before = 0
         for pool in self.pool:
@@ -154,7 +154,7 @@ class Scenario(Declaration):
         return range(0)
 
     def classes_of(self, pool: Pool) -> tuple[Client, ...]:
-        """The classes of a pool's population, with their wires; a pool without one is one class, always there."""
+        """Classes of a pool's population, with their pull and push; workers are one class, always available."""
         wires = {"pull": self.pull_of(pool), "push": self.push_of(pool)}
         if pool.population is None:
             table: dict[str, Any] = {"name": pool.name, "clients": pool.workers, "work_time": pool.work_time, **wires}

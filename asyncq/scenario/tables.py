@@ -96,15 +96,17 @@ PositiveLaw = Annotated[AnyLaw, AfterValidator(_positive_mean)]
 
 
 class Failure(Declaration):
-    """A machine fails ``after`` so much computing (seconds), loses what it computes, and is under ``repair``."""
+    """Failures of a machine: computing time until one (``after``) and time of its ``repair``, in seconds. The gradient
+    in progress is lost."""
 
     after: PositiveLaw
     repair: PositiveLaw
 
 
 class Client(Declaration):
-    """A class of ``clients`` alike: the law of their work (seconds), their wire where it differs from their pool's, the
-    ``availability`` (a share) with which an idle one can be called, and how long a called one ``stays`` (seconds)."""
+    """A class of identical ``clients``: the law of their work (seconds), their pull and push where these differ from
+    the pool's, the ``availability`` (probability that an idle client can be called), and how long a called client
+    ``stays`` (seconds)."""
 
     name: Annotated[str, AfterValidator(_plain_name)]
     clients: Annotated[Positive, Field(le=MAX_CLIENTS)]
@@ -116,8 +118,9 @@ class Client(Declaration):
 
 
 class Pool(Declaration):
-    """``workers`` alike: the law of their work (seconds), and of the wire where it differs from ``[network]``. Or a
-    ``population`` of clients, of whom ``concurrency`` are at work at a time, called anew for every gradient."""
+    """Identical ``workers``: the law of their work (seconds), and their pull and push where these differ from
+    ``[network]``. Or a ``population`` of clients, ``concurrency`` of whom work at a time, each called for a single
+    gradient."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -136,7 +139,7 @@ class Pool(Declaration):
     @field_validator("concurrency", "own_workers", "own_work")
     @classmethod
     def _of_its_shape(cls, value: Any, info: ValidationInfo) -> Any:
-        """The keys of one shape, and none of the other."""
+        """Require the keys of workers or those of a population, and refuse the others."""
         if "population" in info.data and info.field_name is not None:  # else what is wrong with it is told
             called, key = info.data["population"] is not None, cls.model_fields[info.field_name].alias or "concurrency"
             if called == (key == "concurrency"):
@@ -165,7 +168,7 @@ class Pool(Declaration):
         return self
 
     def with_work(self, change: Callable[[Law], Law]) -> Pool:
-        """The pool with another law of its work, of that of every class."""
+        """The pool with ``change`` applied to the law of its work, in every class."""
         if self.population is None:
             return self.model_copy(update={"own_work": change(self.work_time)})
         classes = tuple(one.model_copy(update={"work_time": change(one.work_time)}) for one in self.population)
@@ -173,14 +176,14 @@ class Pool(Declaration):
 
     @property
     def workers(self) -> int:
-        """How many gradients are in progress at a time: of as many workers, or clients."""
+        """Number of gradients in progress at a time: the workers, or the clients at work."""
         many = self.own_workers if self.population is None else self.concurrency
         assert many is not None
         return many
 
     @property
     def work_time(self) -> Law:
-        """The law of a gradient's work; of a population that of a client called while all are idle."""
+        """Law of a gradient's work; of a population, the law for a client called while all are idle."""
         if self.population is None:
             assert self.own_work is not None
             return self.own_work
@@ -192,8 +195,7 @@ class Pool(Declaration):
 
 
 class Network(Declaration):
-    """The wire of the pools that say nothing of theirs (seconds), and whether a gradient's version is that of the
-    start or the end of its pull."""
+    """Default ``pull`` and ``push`` of the pools (seconds), and the end of the pull that fixes a gradient's version."""
 
     pull: AnyLaw | None = None
     push: AnyLaw | None = None
@@ -201,8 +203,8 @@ class Network(Declaration):
 
 
 class Server(Declaration):
-    """A first-come-first-served queue with ``seats`` that each serve one gradient at a time (seconds); of ``shards``,
-    each has such a queue and a part of the model, and a gradient goes to all of them at once."""
+    """A first-come-first-served queue: each of its ``seats`` serves a gradient in ``service_time`` (seconds). Each of
+    the ``shards`` has such a queue and a part of the model; a gradient goes to all shards at once."""
 
     service_time: PositiveLaw
     seats: Annotated[Positive, Field(le=MAX_WORKERS)] = 1
@@ -273,7 +275,7 @@ class Groups(Declaration):
 
 
 class Learner(Declaration):
-    """Who learns from the samples of an actor-learner: ``work_time`` for a batch (seconds)."""
+    """The learner of an actor-learner, with its ``work_time`` for a batch (seconds)."""
 
     work_time: PositiveLaw
 
@@ -281,7 +283,7 @@ class Learner(Declaration):
 class Tree(Declaration):
     """Aggregation in two levels: the workers, in the order of the pools, push to ``leaves`` in blocks of equal size.
     ``leaf_k`` pushes make a leaf's message, which takes ``forward`` (seconds) to the root, and ``root_k`` messages make
-    an update. While a leaf holds ``buffers`` messages, who pushes to it waits."""
+    an update. While a leaf holds ``buffers`` messages, workers that push to it wait."""
 
     leaves: Annotated[Positive, Field(le=MAX_WORKERS)]
     leaf_k: Annotated[Positive, Field(le=MAX_WORKERS)]
@@ -291,14 +293,14 @@ class Tree(Declaration):
 
 
 class Optimizer(Declaration):
-    """What one worker runs today: ``momentum`` (target, in (-1, 1)) and, if given, ``learning_rate``."""
+    """Settings tuned on a single worker: ``momentum`` (in (-1, 1)) and, if given, ``learning_rate``."""
 
     momentum: Annotated[float, Field(gt=-1, lt=1), BeforeValidator(as_number)]
     learning_rate: Annotated[float, Field(ge=TINY, le=HUGE), BeforeValidator(as_number)] | None = None
 
 
 class _Window(Declaration):
-    """Something that befalls a ``worker`` ("gpu[7]", or "gpu" for all of the pool) between two instants (seconds)."""
+    """A disturbance of a ``worker`` ("gpu[7]", or "gpu" for the whole pool) between two instants (seconds)."""
 
     python_names: ClassVar[Mapping[str, str]] = {"begins": "from"}
     worker: Annotated[str, Field(strict=True)]
@@ -319,7 +321,7 @@ class Slowdown(_Window):
 
 
 class Outage(_Window):
-    """The machine is away: what it computes is lost when it goes, and its worker reads again when it is back."""
+    """The machine is away: its gradient in progress is lost, and its worker reads again on return."""
 
 
 def _without_unit(value: Any) -> Any:
@@ -329,17 +331,16 @@ def _without_unit(value: Any) -> Any:
 
 
 class Slowness(Declaration):
-    """Intervals of wall-clock time of ``every`` seconds, in which all work takes a ``factor`` times as long that is
-    drawn for each of them."""
+    """Intervals of ``every`` seconds, each with a ``factor`` drawn for it, by which all work takes longer."""
 
     every: PositiveSeconds
     factor: Annotated[PositiveLaw, BeforeValidator(_without_unit)]
 
 
 class RunTable(Declaration):
-    """How long to simulate: ``updates`` kept or thrown away, the first ``warmup`` of which are thrown away; with a
-    ``precision``, only until intervals (95 %) are that narrow, relative to their means, and ``updates`` is a cap.
-    With ``until`` (seconds of simulated time) the run ends there, or after the ``updates`` if they come first."""
+    """Length of a run: ``updates`` in all, of which the first ``warmup`` are discarded; with a ``precision``, only
+    until 95 % intervals are that narrow, relative to their means, and ``updates`` is a cap. With ``until`` (seconds of
+    simulated time) the run ends there, or after the ``updates`` if they come first."""
 
     updates: Annotated[Positive, Field(le=10**12)] = 200_000
     until: PositiveSeconds | None = None
