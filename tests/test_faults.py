@@ -307,12 +307,13 @@ def test_work_of_very_many_slow_intervals_is_no_walk_through_them():
     half the work is done at 1 s, another half takes 3 s. And the factors are met again and again, one by one."""
     slow = {"every": 1e-9, "factor": {"law": "uniform", "low": 1.5, "high": 2.5}}
     windows = [window("gpu", 1, 4, factor=3)]
-    case = scenario(1.0, workers=1, slowness=slow, slowdown=windows)
+    case = scenario(1.0, workers=1, slowdown=windows).model_copy(update={"slowness": Slowness(**slow)})
     machines = Network.of(case).machines.copy(lambda stream: np.full(BLOCK, 2.0))
     assert ends(machines, 0, 0.0, 1.0) == pytest.approx(4.0, rel=1e-9)
     factors = np.random.default_rng(1).uniform(1.5, 2.5, 2 * BLOCK)
     blocks = iter(factors.reshape(2, BLOCK))
-    machines = Network.of(scenario(1.0, workers=1, slowness=slow)).machines.copy(lambda stream: next(blocks))
+    case = scenario(1.0, workers=1).model_copy(update={"slowness": Slowness(**slow)})  # refused where it is declared
+    machines = Network.of(case).machines.copy(lambda stream: next(blocks))
     done = np.cumsum(1e-9 / np.tile(factors, 12))  # of work, at the end of each interval
     work = 10.3 * done[2 * BLOCK - 1]
     assert ends(machines, 0, 0.0, work) == pytest.approx(1e-9 * np.interp(work, done, np.arange(1, done.size + 1)))
