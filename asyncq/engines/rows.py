@@ -1,4 +1,4 @@
-"""Calendars that know time and nothing else: what an engine yields, and what it can say when it stops."""
+"""Rows: what an engine yields, and the errors of an engine that cannot go on."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ class Chunk(NamedTuple):
         return Chunk(*columns)
 
     def copy(self) -> Chunk:
-        """A chunk of its own: engines may reuse the arrays of theirs."""
+        """A copy: engines may reuse the arrays of their chunks."""
         columns: list[Any] = [None if column is None else column.copy() for column in self]
         return Chunk(*columns)
 
     def counted_by(self, count: NDArray[np.int64] | None) -> Chunk:
-        """The rows with another count of theirs in place of the staleness, and nothing else beside it."""
+        """The rows with another count in place of the staleness, without the columns of topologies."""
         assert count is not None
         read = self.read + self.staleness - count
         return Chunk(self.time, self.worker, count, read, self.fate, self.visits, self.waited, self.busy)
@@ -131,4 +131,4 @@ class Engine(Protocol):
 
     @property
     def machines(self) -> Machines | None:
-        """What befell the machines; None where nothing can."""
+        """The machines' state; None without disturbances."""

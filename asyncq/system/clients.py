@@ -1,16 +1,16 @@
 """Populations: a slot that reads calls a client, computes at its pace, and calls another for the next gradient.
 
 A pool with a population has a fixed number of jobs in progress, its slots. At every read a slot calls a client, drawn
-from those that are idle; one that is not available is passed over, and another drawn. A client is busy from its call
-until its gradient has arrived (has been served, with a server), is cancelled or lost. A client that does not stay long
-enough takes its gradient with it, wherever that is on its way, and its slot calls another at once.
+from the idle clients; a client that is not available is passed over. A client is busy from its call until its gradient
+has arrived (with a server: has been served), is cancelled or lost. A client that leaves too early takes its gradient
+along, and its slot calls another at once.
 
-Clients of a class are alike, so all that is kept of them is how many are idle. A rule knows slots, not clients: a
-gradient may wait in a buffer while its slot is busy with the next client. The gradients of one slot meet their fates
-in the order in which they arrived, so a queue of classes for each slot tells whose they were.
+Clients of a class are alike, so only the number of idle clients is kept. A rule knows slots, not clients: a gradient
+may wait in a buffer while its slot is busy with the next client. The fates of a slot's gradients are decided in the
+order of their arrival, so a queue of classes for each slot gives the class of each.
 
-The functions below are plain arithmetic on sequences, run by the SimPy engine as they are and compiled by the other
-one, so that both call the same clients.
+The functions below are plain arithmetic on sequences. The SimPy engine runs them as they are, the compiled engine
+compiles them, so that both call the same clients.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Clients(NamedTuple):
 
     first: Any  # [workers] the first class of a slot's pool
     until: Any  # [workers] the class after its last
-    pool: Any  # [classes] whose class it is
-    clients: Any  # [classes] how many there are
+    pool: Any  # [classes] the pool of a class
+    clients: Any  # [classes] number of clients
     availability: Any  # [classes] chance that an idle client can be called
     work: Any
     pull: Any
@@ -47,16 +47,16 @@ class Clients(NamedTuple):
     stays: Any
     idle: Any  # [classes] clients that are not busy
     serving: Any  # [workers] the class of the client that a slot called last
-    leaves: Any  # [workers] when that client goes (seconds)
-    oldest: Any  # [workers] the place of the first to have arrived of a slot's gradients that wait, or NOBODY
-    newest: Any  # [workers]
-    following: Any  # [places] the place of the next of the same slot, or of the next free place
+    leaves: Any  # [workers] when that client leaves (seconds)
+    oldest: Any  # [workers] place of the slot's first gradient whose fate is open, or NOBODY
+    newest: Any  # [workers] place of its last
+    following: Any  # [places] place of the slot's next gradient, or the next free place
     waiting: Any  # [places] the class of the gradient
     free: Any  # [1] the first place that is free
     row_client: Any  # [rows] the class of each row
 
     def copy(self, rows: int, places: int) -> Clients:
-        """Fresh ones for an engine, as at time 0, with room for so many rows, and gradients that wait."""
+        """Return the clients at time 0, with room for ``rows`` rows and ``places`` gradients whose fate is open."""
         return self._replace(
             idle=self.clients.copy(),
             serving=np.zeros_like(self.first),
@@ -74,19 +74,20 @@ class Clients(NamedTuple):
 
 
 def must_draw(c: Clients, worker: int) -> bool:
-    """Whether there is more than one class to call from."""
+    """Whether the slot calls from several classes."""
     return c.until[worker] - c.first[worker] > 1  # type: ignore[no-any-return]
 
 
 def call(c: Clients, worker: int, uniform: float, work: Any, pull: Any, push: Any) -> None:
-    """The slot calls a client, by a uniform variate of [0, 1), and takes its streams: passing over those that are not
-    available, it finds one of a class with a chance proportional to the idle of the class times its availability."""
+    """Call a client for the slot and set its streams, by a uniform variate on [0, 1).
+
+    The chance of a class is proportional to its idle clients times their availability."""
     total = 0.0
     for one in range(c.first[worker], c.until[worker]):
         total += c.idle[one] * c.availability[one]
     chosen, mark = NOBODY, uniform * total
     for one in range(c.first[worker], c.until[worker]):
-        if mark >= 0.0 and c.idle[one] > 0:  # the last of them where rounding leaves a rest
+        if mark >= 0.0 and c.idle[one] > 0:  # the last class where rounding leaves a remainder
             chosen = one
         mark -= c.idle[one] * c.availability[one]
     c.idle[chosen] -= 1
@@ -97,7 +98,7 @@ def call(c: Clients, worker: int, uniform: float, work: Any, pull: Any, push: An
 
 
 def arrives(c: Clients, worker: int) -> None:
-    """The slot's gradient has arrived: its client is idle, and its class waits for what becomes of it."""
+    """Free the client of a gradient that arrives; queue its class until the gradient's fate is decided."""
     client = c.serving[worker]
     c.idle[client] += 1
     place = c.free[0]
@@ -112,7 +113,7 @@ def arrives(c: Clients, worker: int) -> None:
 
 
 def attribute(c: Clients, s: Any, written: int) -> None:
-    """The classes of the new rows. What is cancelled or lost had not arrived: its client is idle from now on."""
+    """Set `row_client` of rows written since ``written``; free the client of a cancelled or lost gradient."""
     for i in range(written, s.sizes[ROWS]):
         worker = s.row_worker[i]
         if s.row_fate[i] == CANCELLED or s.row_fate[i] == LOST:
@@ -130,7 +131,7 @@ def attribute(c: Clients, s: Any, written: int) -> None:
 
 
 def lower(scenario: Scenario, stream: Callable[[Any], int], legs: Sequence[tuple[int, int, int]]) -> Clients:
-    """The clients of a scenario whose classes' work, pull and push come from the streams ``legs``, class by class.
+    """Lower a scenario's clients; ``legs`` are the streams of work, pull and push by class.
 
     ``stream(law)`` numbers a law."""
     classes = [scenario.classes_of(pool) for pool in scenario.pool]

@@ -1,14 +1,13 @@
-"""What befalls machines while they compute: slowdowns, slow intervals, outages and failures.
+"""Machines and their disturbances while they compute: slowdowns, slow intervals, outages and failures.
 
-A machine computes at speed 1 unless something slows it. A slowdown multiplies the time that work takes by its factor,
-of one machine between two instants; slow intervals do so for all machines at once, by a factor that is drawn for every
-interval of wall-clock time. Work in progress goes on at the new speed. Where an outage begins, or a machine fails, the
-gradient that it computes is lost; when the machine is back, its worker reads again. A failure comes after a *computing*
-time that carries over from one gradient to the next, and strikes at no other time; a gradient that has left its
-machine (push, queue, service) is safe.
+A machine computes at speed 1 unless something slows it. A slowdown multiplies the work time of a machine by its factor
+between two instants; slow intervals do so for all machines, by a factor drawn for every interval of wall-clock time.
+Work in progress goes on at the new speed. An outage or a failure loses the gradient in work; when the machine is back,
+its worker reads again. A failure comes after a *computing* time, which carries over from gradient to gradient; a
+gradient that has left its machine (push, queue, service) is safe.
 
-The functions below are plain arithmetic on sequences, run by the SimPy engine as they are and compiled by the other
-one, so that both form times in the same way.
+The functions below are plain arithmetic on sequences. The SimPy engine runs them as they are, the compiled engine
+compiles them, so that both form times in the same way.
 """
 
 from __future__ import annotations
@@ -27,15 +26,14 @@ if TYPE_CHECKING:
 __all__ = ["NEVER", "NO_STREAM", "Machines", "back_in_service", "ends", "lower", "struck", "used"]
 
 NEVER = float("inf")
-NO_STREAM = -1  # where there is nothing to draw
+NO_STREAM = -1  # in place of a stream: nothing is drawn
 
 
 class Machines(NamedTuple):
-    """The machines of a network, in the order of its workers, what befalls them, and what the engine keeps of them.
+    """The machines of a network in the order of its workers, their disturbances, and their state in an engine.
 
-    ``first[w]`` to ``first[w + 1]`` are the machines of worker ``w``: one, or those of its compute group. All times are
-    in seconds. Windows (slow or away) of machine ``m`` stand from ``slow_first[m]`` to ``slow_first[m + 1]``, disjoint
-    and in order of time.
+    The machines of worker ``w`` are ``first[w]`` to ``first[w + 1]``: several in a compute group. Times are in seconds.
+    The windows (slow or away) of machine ``m`` are ``slow_first[m]`` to ``slow_first[m + 1]``, disjoint and in order.
     """
 
     first: Any  # [workers + 1]
@@ -49,28 +47,28 @@ class Machines(NamedTuple):
     away_first: Any
     away_from: Any
     away_until: Any
-    together: float  # that a group's all-reduce takes after the slowest machine
-    every: float  # the length of the slow intervals; 0: there are none
+    together: float  # the all-reduce of a group, after its slowest machine
+    every: float  # length of the slow intervals; 0 without them
     slowness: int  # the stream of their factors
-    left: Any  # [machines] computing time left before it fails; below 0: to be drawn
-    fails: Any  # [machines] when it fails if it computes until then
+    left: Any  # [machines] computing time left until a failure; below 0: to be drawn
+    fails: Any  # [machines] time of the failure if the machine computes until then
     factors: Any  # [2 BLOCK] of the intervals from `factors_from[0]` on
-    factors_from: Any  # [2] and whether some work went on beyond all of them
+    factors_from: Any  # [2] first interval of ``factors``; whether some work went on beyond them all
 
     @property
     def horizon(self) -> float:
-        """Until when no further factors of slow intervals need to be drawn."""
+        """Time (seconds) at which further factors of slow intervals must be drawn."""
         return NEVER if self.every == 0 else (self.factors_from[0] + BLOCK) * self.every
 
     def draw_ahead(self, block: Callable[[int], Any], now: float) -> None:
-        """Have the factors of all intervals that work begun by ``now`` may meet."""
+        """Draw the factors of the intervals that work begun by ``now`` meets."""
         while now >= self.horizon:
             self.factors[:BLOCK] = self.factors[BLOCK:]
             self.factors[BLOCK:] = block(self.slowness)
             self.factors_from[0] += BLOCK
 
     def copy(self, block: Callable[[int], Any]) -> Machines:
-        """Fresh ones for an engine, as at time 0."""
+        """Return the machines at time 0."""
         fresh = self._replace(
             work=self.work.copy(),  # of a slot that calls clients it changes
             left=np.full(len(self.work), -1.0),
@@ -83,12 +81,12 @@ class Machines(NamedTuple):
 
     @property
     def met_again(self) -> bool:
-        """Whether some work lasted so many slow intervals that it met factors twice."""
+        """Whether some work lasted more slow intervals than are drawn ahead, and met factors again."""
         return bool(self.factors_from[1])
 
     @property
     def most(self) -> int:
-        """The machines of the worker that has most."""
+        """Largest number of machines per worker."""
         return int(np.diff(self.first).max())
 
 
@@ -96,7 +94,7 @@ class Machines(NamedTuple):
 
 
 def ends(m: Machines, machine: int, now: float, work: float) -> float:
-    """When ``work`` seconds of computing, begun ``now``, are done if nothing strikes the machine."""
+    """When ``work`` seconds of computing, begun ``now``, are done without a failure or an outage."""
     time, left = now, work
     window, last = m.slow_first[machine], m.slow_first[machine + 1]
     while window < last and m.slow_until[window] <= time:
@@ -137,7 +135,7 @@ def ends(m: Machines, machine: int, now: float, work: float) -> float:
 
 
 def struck(m: Machines, machine: int, now: float) -> float:
-    """When the machine, computing from ``now`` on, fails or an outage takes it away; ``NEVER`` if neither."""
+    """When the machine, computing from ``now`` on, fails or has an outage; ``NEVER`` if neither."""
     time = NEVER
     if m.after[machine] != NO_STREAM:
         time = now + m.left[machine]
@@ -149,14 +147,14 @@ def struck(m: Machines, machine: int, now: float) -> float:
 
 
 def used(m: Machines, worker: int, now: float) -> None:
-    """The worker's machines have computed until ``now``."""
+    """Count the computing time of the worker's machines until ``now``."""
     for machine in range(m.first[worker], m.first[worker + 1]):
         if m.after[machine] != NO_STREAM:
             m.left[machine] = max(0.0, m.fails[machine] - now)
 
 
 def back_in_service(m: Machines, worker: int, time: float) -> float:
-    """The first instant from ``time`` on at which no outage keeps any of the worker's machines away."""
+    """The first instant from ``time`` on without an outage of any of the worker's machines."""
     before = -1.0
     while before < time:
         before = time
@@ -171,7 +169,7 @@ def back_in_service(m: Machines, worker: int, time: float) -> float:
 
 
 def lower(scenario: Scenario, stream: Callable[[Any], int], workers: int, work: Sequence[int]) -> Machines:
-    """The machines of a scenario whose pools' work comes from the streams ``work``.
+    """Lower a scenario's machines; ``work`` are the streams of work by pool.
 
     ``stream(law)`` numbers a law; the ``workers`` are compute groups if there are any.
     """

@@ -56,9 +56,9 @@ class Network:
     neighbours: Neighbours | None = None
     extras: tuple[str, ...] = ()
     extra_work: tuple[int, ...] = ()
-    machines: Machines | None = None  # where something befalls them
-    clients: Clients | None = None  # where workers are slots that call them
-    classes: tuple[str, ...] = ()  # the names of theirs
+    machines: Machines | None = None  # with disturbances
+    clients: Clients | None = None  # with a population
+    classes: tuple[str, ...] = ()  # their names
 
     @property
     def workers(self) -> int:
@@ -113,7 +113,7 @@ class Network:
 
     @property
     def calls_differ(self) -> bool:
-        """Whether a slot's gradients differ by more than chance: its clients are of several classes, or go."""
+        """Whether clients have several classes or may leave."""
         c = self.clients
         return c is not None and (len(self.classes) > len(self.pools) or bool((c.stays != NO_STREAM).any()))
 
