@@ -139,14 +139,15 @@ class ExponentialWorkers:
         share = p[None, :, None]
         vu = (share * (b * s - mu * x - c * a) + (1 - share) * a) / r
         pull = b * a - mu * vu
-        den = r - 1.0 + (p[:, None] + p[None, :])[None] * (1.0 + c)
-        pair = (share[..., None] * pull[:, None] + p[None, None, :, None] * pull[:, :, None]) / den[..., None]
+        # E u_g u_k = (p_g pull_k + p_k pull_g) each, and never written out with its coefficients
+        each = 1.0 / (r - 1.0 + (p[:, None] + p[None, :])[None] * (1.0 + c))
         own = share / (r - 1.0 + share)
         fresh = b * b * s - 2 * b * mu * x + mu * mu / r * s + const - 2 * b * c * a + 2 * mu * c * vu
         fresh = fresh / (1.0 - c * c * (1.0 + v) * own)
         weight = n * p
-        same = np.einsum("bkkw->bkw", pair)
-        others = (1 - share) * pull - c * (np.einsum("g,bgkw->bkw", weight, pair) - share * same)
+        same = 2.0 * share * np.einsum("bkk->bk", each)[..., None] * pull
+        summed = ((each @ (weight * p))[..., None] * pull) + share * ((each * weight) @ pull)
+        others = (1 - share) * pull - c * (summed - share * same)
         rows = [
             r * s - np.einsum("g,bgw->bw", weight, fresh)[:, None],
             r * x - (b * s - mu * x - c * np.einsum("g,bgw->bw", weight, a)[:, None]),
@@ -160,7 +161,8 @@ class ExponentialWorkers:
         solution = np.concatenate([solution, np.ones((steps.size, 1))], axis=1)
         ww, wv, wu = solution[:, 0], solution[:, 1], solution[:, 2 : 2 + size]
         moments = [np.einsum("bkw,bw->bk", part, solution) for part in (vu, own * fresh, same)]
-        cross = np.einsum("bjkw,bw->bjk", pair, solution)
+        pulled = p[:, None] * np.einsum("bkw,bw->bk", pull, solution)[:, None]
+        cross = (pulled + pulled.swapaxes(1, 2)) * each
         spare = moments[1] - moments[2]
         full = np.empty((steps.size, size + 2, size + 2))
         full[:, 0, 0], full[:, 1, 1], full[:, 0, 1], full[:, 1, 0] = ww, ww / rho, wv, wv
