@@ -322,6 +322,15 @@ def test_many_workers_without_noise(mu):
     assert 2 * edge == pytest.approx(one_threshold(law, momentum=mu), rel=1e-7)
 
 
+def test_very_soft_modes_under_a_large_momentum_keep_their_digits():
+    """Nothing stiff, so that the law and the exact process agree to first order, over two million updates."""
+    soft = TrainingProblem.of(1e-4, proportional_noise=1.0)
+    law, pool = StalenessLaw.geometric(workers=300), exponential_workers(300)
+    rates = 0.01 * soft.noise_edge * np.array([0.1, 0.5, 0.9])
+    exact = time_to_target(pool, soft, rates, 0.99, target=0.1)
+    assert time_to_target(law, soft, rates, 0.99, target=0.1) == pytest.approx(exact, rel=0.02)
+
+
 def test_what_is_no_problem_is_refused():
     with pytest.raises(ValueError, match="noise_at_sharpness"):
         TrainingProblem.of(1.0, proportional_noise=1.0, noise_at_sharpness=2.0)

@@ -164,7 +164,7 @@ class CoupledWorkers:
 
     def updates(self, rate: float, momentum: float, target: float) -> float:
         """Updates until E[loss] has fallen for good to ``target`` times the loss at the start, interpolated in its
-        logarithm; infinite where it settles above. ``rate`` must be stable."""
+        logarithm; infinite where it settles above, or beyond some 8 million updates. ``rate`` must be stable."""
         from asyncq.theory.descent.time_to_target import crossing
 
         level = target * sum(self.problem.start)

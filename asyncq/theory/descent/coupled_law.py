@@ -6,7 +6,7 @@ With k_j = 1/P_j the response of mode j to an impulse, c_j = alpha h_j, K_j = su
     loop(rho) = (alpha^2 / (n b rho)) Q(1/rho) sum_j s_j h_j K_j / (1 - g_j),
     g_j = (c_j^2 / (n rho)) (Q(1/rho) K_j - G_j)
 
-with n gradients averaged in an update. Source: docs/theory/networks.md (10.1), (10.5), (10.8) to (10.11).
+with n gradients averaged in an update. Source: docs/theory/networks.md (10.1), (10.5), (10.8) to (10.10).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ AGREE = 1e-6  # of sums on two grids, one twice the other
 CELLS = 1 << 22  # of an array that holds all steps, modes and points
 SHORT, LONG = 512, 1 << 13  # terms of one mode's series
 FIRST, LAST = 1 << 11, 1 << 16  # terms of the series of the loss
+LONGEST = 1e13  # updates: longer is never
 NEGLIGIBLE = 1e-4  # of a kernel's sum, lost where its tail has not come to one rate
 ROUNDING = 1e-11  # of a kernel's largest term
 
@@ -183,10 +184,10 @@ class CoupledLaw:
         for some in np.array_split(left, -(-left.size // few)) if left.size else []:
             for rows, *kernels in self._kernels(rates[some], momenta[some]):
                 chosen = some[rows]
-                found[chosen] = self._reached(tuple(kernels), rates[chosen], floors[chosen], target * start)
+                found[chosen] = self._reached(tuple(kernels), rates[chosen], momenta[chosen], target * start)
         return found
 
-    def _reached(self, kernels: tuple[Real, ...], rates: Real, floors: Real, level: float) -> Real:
+    def _reached(self, kernels: tuple[Real, ...], rates: Real, momenta: Real, level: float) -> Real:
         """When the loss falls for good to ``level``, from series four times as long each time."""
         from asyncq.theory.descent.time_to_target import crossing
 
@@ -195,13 +196,34 @@ class CoupledLaw:
             curves = self._losses(tuple(item[rest] for item in kernels), rates[rest], size)
             when = crossing(curves, level)
             if size >= LAST:
-                found[rest] = np.where(np.isinf(when), _ahead(curves, floors[rest], level), when)
+                for i in np.flatnonzero(np.isinf(when)):
+                    row = rest[i]
+                    when[i] = self._slowly(kernels[2][row], float(rates[row]), float(momenta[row]), level)
+                found[rest] = when
                 return found
             done = when < 0.8 * size
             found[rest[done]] = when[done]
             rest, size = rest[~done], min(4 * size, LAST)
             if not rest.size:
                 return found
+
+    def _slowly(self, slope: Real, rate: float, momentum: float, level: float) -> float:
+        """The same where it takes so long that delays are no more than moments: each mode relaxes at its own rate, -
+        ``slope`` (d,), to what the loss of that moment would keep it at."""
+        kept = rate**2 * self.responses(np.array([rate]), momentum)[0]
+        pace = np.where(np.isfinite(slope), -slope, 2.0 * rate * self.curvature / (1.0 - momentum))
+        matrix = (pace * kept * self.noise)[:, None] * self.curvature - np.diag(pace)
+        settled = np.linalg.solve(-matrix, pace * kept * self.constant)
+        first = 2.0 * np.array(self.problem.start) / self.curvature - settled
+        values, vectors = np.linalg.eig(matrix)
+        parts = 0.5 * (self.curvature @ vectors) * np.linalg.solve(vectors, first)
+        times = np.geomspace(LAST / 2, LONGEST, 4096)
+        curve = (np.exp(values[:, None] * times).T @ parts).real + 0.5 * self.curvature @ settled
+        last = int(np.flatnonzero(np.append(True, curve > level))[-1]) - 1
+        if last in (-1, times.size - 1):
+            return float(times[0]) if last < 0 else float("inf")
+        part = np.log(curve[last] / level) / np.log(curve[last] / curve[last + 1])
+        return float(times[last] * (times[last + 1] / times[last]) ** part)
 
     def _kernels(self, rates: Real, momenta: Real) -> list[tuple[Any, ...]]:
         """For rows (R,) of the learning rates, of each mode by itself: E[w^2] / start^2, its response to a unit of
@@ -223,10 +245,11 @@ class CoupledLaw:
         c = (rates[:, None] * self.curvature).ravel()[:, None]
         mu = np.repeat(momenta, self.curvature.size)
         law, later = self._cells(n)
-        p = np.zeros((c.size, n))
-        p[:, 1:] = c * law[:-1]
-        p[:, :3] += np.stack([np.ones_like(mu), -(1.0 + mu), mu], axis=1)
-        k = reciprocal(p)
+        # k = 1 / P summed from its differences (1 - x) / P: as a series P itself is ill-conditioned for soft modes
+        p = np.empty((c.size, n))
+        p[:, 0], p[:, 1:] = 1.0, c * (1.0 - later[:-1])
+        p[:, 1] -= mu
+        k = np.cumsum(reciprocal(p), axis=1)
         mean = np.ones_like(k)
         mean[:, 1:] -= c * np.cumsum(k, axis=1)[:, :-1]
         spectra = np.fft.rfft(np.stack([mean, k, mean**2, k**2]), 2 * n)
@@ -309,13 +332,3 @@ def _mixed(kernel: Real, slope: Real, weights: Real, size: int) -> Real:
             tail = np.exp(np.minimum(slope[rows, j, None] * steps, 700.0))
             out[rows, n:] += (weights[rows, j] * kernel[rows, j, -1])[:, None] * tail
     return out
-
-
-def _ahead(curves: Real, floor: Real, target: float) -> Real:
-    """When a curve that ends above the target meets it, at its last rate."""
-    n = curves.shape[1]
-    end, before = curves[:, -1] - floor, curves[:, -1 - n // 8] - floor
-    with np.errstate(all="ignore"):
-        rate = np.log(end / before) / (n // 8)
-        when = n - 1 + np.log((target - floor) / end) / rate
-    return np.where((rate < 0) & np.isfinite(when), when, np.inf)
