@@ -20,7 +20,11 @@ TARGET = 0.05
 def one_worker_edge(problem, mu):
     """(10.6), by bisection."""
     h, s, b = np.array(problem.curvatures), np.array(problem.noise), 1 + mu
-    low, high = 0.0, 2 * b / h[0]
+    noisy = s > 0
+    if not noisy.any():
+        return 2 * b / h[0]
+    h, s = h[noisy], s[noisy]
+    low, high = 0.0, 2 * b / problem.curvatures[0]
     for _ in range(80):
         middle = 0.5 * (low + high)
         loop = (s * middle * b / (problem.batch_size * (1 - mu) * (2 * b - middle * h))).sum()
