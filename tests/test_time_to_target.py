@@ -22,12 +22,12 @@ MOST = 6000
 
 
 def for_good(curve: list[float], target: float) -> float:
-    """The last time that a curve is above the target, interpolated in its logarithm; nan if that is its end."""
+    """The last time that a curve is above the target, interpolated in its logarithm; nan if that is near its end."""
     above = np.flatnonzero(np.array(curve) > target)
     if not above.size:
         return 0.0
     i = int(above[-1])
-    if i == len(curve) - 1:
+    if i >= 0.8 * len(curve):  # it may come back beyond the end
         return float("nan")
     return float(i + np.log(curve[i] / target) / np.log(curve[i] / curve[i + 1]))
 
@@ -109,7 +109,7 @@ def compare(seed: int, cases: int) -> int:
             told = by_positions(law, gradients, quadratic, step, mu)
         found = float(model.updates(np.array([step]), mu)[0])
         if np.isnan(told):
-            assert found > MOST - 2, (seed, case)
+            assert found > 0.79 * MOST, (seed, case)
             continue
         assert found == pytest.approx(told, rel=0.01, abs=0.01), (seed, case)
         decided += 1

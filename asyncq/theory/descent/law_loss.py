@@ -28,6 +28,7 @@ SHORTEST = 128  # terms of a power series
 MOST_CELLS = 1 << 20  # of all series that are computed together
 ONE_RATE = 2e-4  # relative difference of two rates that are one
 SWING = 8.0  # what may still come, over the largest of the last half: 45 degrees of a wave that began at rest
+ROUNDED = 1e-5  # of E[w^2] at the start: rates are no longer seen
 GEOMETRIC = 1e-6  # the same of an impulse's
 DIED = 1e-7  # of an impulse's response: what is left does not matter
 STILL = 1e-6  # of the target: a mode that has settled
@@ -251,7 +252,7 @@ def _one_rate(moments: Real, floors: Real) -> tuple[Real, Real, NDArray[np.bool_
             slopes = np.diff(np.log(moments[..., at] - floors[..., None]), axis=-1) / np.diff(at)
             last = slopes[..., -1]
             one = np.all(np.abs(slopes - last[..., None]) <= ONE_RATE * np.abs(last)[..., None], axis=-1) & (last < 0)
-        one &= ~found
+        one &= ~found & ((window == n) | (np.abs(moments[..., -1] - floors) < ROUNDED))
         ahead = (moments[..., window - 1] - floors) * np.exp(np.where(one, last, 0.0) * (n - window))
         above, rate, found = np.where(one, ahead, above), np.where(one, last, rate), found | one
     return above, rate, found
