@@ -28,10 +28,13 @@ if TYPE_CHECKING:
         Weibull,
     )
     from asyncq.errors import AsyncqError, DeadlockError, InputError, NoExactLaw, ScenarioError, TooShortError
+    from asyncq.estimate import Estimate
+    from asyncq.papers.registry import reproduce
     from asyncq.planner import Plan, plan
     from asyncq.results.advice import recommend, stability
     from asyncq.results.replications import Replications, replicate
     from asyncq.results.run import Run, simulate
+    from asyncq.results.timeline import Timeline, timeline
     from asyncq.scenario import (
         Client,
         Failure,
@@ -51,8 +54,10 @@ if TYPE_CHECKING:
     )
     from asyncq.staleness import StalenessLaw
     from asyncq.theory.descent.exponential import exponential_workers
-    from asyncq.theory.prediction import predict
+    from asyncq.theory.prediction import Prediction, predict
     from asyncq.theory.queueing.exact import staleness_law
+    from asyncq.theory.recommendation.recommendation import Recommendation
+    from asyncq.verification import verify
 
 __version__ = "0.1.0"
 
@@ -63,6 +68,7 @@ _HOMES = {
     "Deterministic": "distributions",
     "Empirical": "distributions",
     "Erlang": "distributions",
+    "Estimate": "estimate",
     "Exponential": "distributions",
     "Failure": "scenario",
     "Gamma": "distributions",
@@ -81,7 +87,9 @@ _HOMES = {
     "Pareto": "distributions",
     "Plan": "planner",
     "Pool": "scenario",
+    "Prediction": "theory.prediction",
     "Protocol": "scenario",
+    "Recommendation": "theory.recommendation.recommendation",
     "Replications": "results.replications",
     "Run": "results.run",
     "RunTable": "scenario",
@@ -93,6 +101,7 @@ _HOMES = {
     "Slowdown": "scenario",
     "Slowness": "scenario",
     "StalenessLaw": "staleness",
+    "Timeline": "results.timeline",
     "TooShortError": "errors",
     "Tree": "scenario",
     "TruncatedNormal": "distributions",
@@ -103,9 +112,12 @@ _HOMES = {
     "predict": "theory.prediction",
     "recommend": "results.advice",
     "replicate": "results.replications",
+    "reproduce": "papers.registry",
     "simulate": "results.run",
-    "staleness_law": "theory.queueing.exact",
     "stability": "results.advice",
+    "staleness_law": "theory.queueing.exact",
+    "timeline": "results.timeline",
+    "verify": "verification",
 }
 
 __all__ = [
@@ -115,6 +127,7 @@ __all__ = [
     "Deterministic",
     "Empirical",
     "Erlang",
+    "Estimate",
     "Exponential",
     "Failure",
     "Gamma",
@@ -133,7 +146,9 @@ __all__ = [
     "Pareto",
     "Plan",
     "Pool",
+    "Prediction",
     "Protocol",
+    "Recommendation",
     "Replications",
     "Run",
     "RunTable",
@@ -145,6 +160,7 @@ __all__ = [
     "Slowdown",
     "Slowness",
     "StalenessLaw",
+    "Timeline",
     "TooShortError",
     "Tree",
     "TruncatedNormal",
@@ -155,9 +171,12 @@ __all__ = [
     "predict",
     "recommend",
     "replicate",
+    "reproduce",
     "simulate",
     "stability",
     "staleness_law",
+    "timeline",
+    "verify",
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isnan
 
 from asyncq.jsonable import record
 
@@ -15,6 +16,8 @@ class Estimate:
 
     ``ci95`` is None for an exact result, and for an estimate from too few data to have an interval. ``mean`` is nan
     where there was nothing to estimate it from: null in JSON.
+
+    ``float`` is the mean, and ``f"{estimate:.3g}"`` formats it; ``str`` has the interval and the unit as well.
     """
 
     mean: float
@@ -28,6 +31,18 @@ class Estimate:
         if self.ci95 is None:
             return 0.0 if self.exact else float("inf")
         return 0.5 * (self.ci95[1] - self.ci95[0])
+
+    def __float__(self) -> float:
+        return self.mean
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        return "none" if isnan(self.mean) else format(self.mean, spec)
+
+    def __str__(self) -> str:
+        interval = "" if self.ci95 is None else f" [{self.ci95[0]:.4g}, {self.ci95[1]:.4g}]"
+        return "none" if isnan(self.mean) else f"{self.mean:.4g}{interval} {self.unit}"
 
     def scaled(self, factor: float, unit: str) -> Estimate:
         """The estimate of a quantity ``factor`` times as large."""

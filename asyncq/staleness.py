@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["StalenessLaw"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StalenessLaw:
     """The law of the staleness of a gradient, on 0, 1, 2, ... updates.
 
@@ -52,6 +52,19 @@ class StalenessLaw:
         if cells.ndim == 1 and cells.size:
             cells = cells[: max(1, np.flatnonzero(cells)[-1] + 1 if cells.any() else 1)]
         return cls(cells, unit=unit, source=source)
+
+    @classmethod
+    def from_samples(cls, samples: ArrayLike, *, unit: str = "updates") -> StalenessLaw:
+        """The measured law of ``samples``, shape (n,): the staleness of n gradients, whole numbers from 0 on.
+
+        Raises ``ValueError`` for no samples and for anything else among them."""
+        seen = np.asarray(samples)
+        if seen.ndim != 1 or seen.size == 0:
+            raise ValueError(f"samples must be a vector with at least one staleness (got shape {seen.shape})")
+        if seen.dtype.kind not in "iuf" or not np.all(np.isfinite(seen)) or np.any(seen < 0) or np.any(seen % 1):
+            raise ValueError("samples must be whole numbers, 0 or more; count updates, not seconds")
+        counts = np.bincount(seen.astype(np.int64))
+        return cls(counts / seen.size, unit=unit, source="measured", name=f"{seen.size:,} samples")
 
     @classmethod
     def constant(cls, staleness: int) -> StalenessLaw:
@@ -147,6 +160,9 @@ class StalenessLaw:
             pmf[: law.pmf.size] += part * law.pmf
         lost = float(sum(part * law.truncation for part, law in zip(share, laws, strict=True)))
         return cls(pmf, unit=laws[0].unit, truncation=lost, name="mixture of " + ", ".join(law.name for law in laws))
+
+    def __repr__(self) -> str:
+        return f"<StalenessLaw {self.name}: mean {self.mean:.4g}, sd {self.sd:.4g} {self.unit}, {self.source}>"
 
     # -- what it says ---------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from asyncq.errors import ScenarioError
 from asyncq.jsonable import dumps
 
 if TYPE_CHECKING:
+    from asyncq.results.run import EngineName
     from asyncq.scenario import Scenario
 
 __all__ = ["plan"]
@@ -39,7 +40,7 @@ def plan(
     file: str,
     no_replay: bool,
     seed: int | None,
-    engine: str,
+    engine: EngineName,
     overrides: tuple[str, ...],
     as_json: bool,
     out: str | None,

@@ -13,6 +13,7 @@ from asyncq.errors import ScenarioError
 from asyncq.jsonable import dumps
 
 if TYPE_CHECKING:
+    from asyncq.results.run import EngineName
     from asyncq.scenario import Scenario
 
 __all__ = ["simulate"]
@@ -49,7 +50,7 @@ def simulate(
     replications: int | None,
     updates: int | None,
     seed: int | None,
-    engine: str,
+    engine: EngineName,
     overrides: tuple[str, ...],
     as_json: bool,
     out: str | None,

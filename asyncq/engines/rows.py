@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.engines.machine_time import MachineTime
 from asyncq.errors import DeadlockError, old_attributes
-from asyncq.protocols.state import LOST
+from asyncq.protocols.state import FATES, LOST
 from asyncq.system.machines import NEVER, Machines
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = ["Chunk", "Engine", "check_progress", "why_stuck"]
 
@@ -54,6 +57,14 @@ class Chunk(NamedTuple):
     averagings: NDArray[np.int64] | None = None
     last_staleness: NDArray[np.int64] | None = None
     client: NDArray[np.int64] | None = None
+
+    def to_frame(self) -> DataFrame:
+        """The rows as a pandas frame with the columns of trace.csv; fates in words."""
+        import pandas
+
+        fates = np.array(FATES)[self.fate]
+        columns = {"seconds": self.time, "worker": self.worker, "staleness": self.staleness, "read": self.read}
+        return pandas.DataFrame({**columns, "fate": fates, **self.topology()})
 
     def topology(self) -> dict[str, NDArray[np.int64]]:
         """The columns that only some topologies have, by name."""

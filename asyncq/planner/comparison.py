@@ -23,13 +23,16 @@ from asyncq.planner.problem import Problem
 from asyncq.planner.regimes import Regimes, regimes
 from asyncq.planner.sensitivity import Sensitivity, sensitivity
 from asyncq.planner.tuning import Tuned, Tuner, tune
-from asyncq.scenario import Scenario
+from asyncq.scenario import Scenario, as_scenario
+from asyncq.shown import Shown
 from asyncq.system.variates import chosen_seed
 from asyncq.theory.descent.exact_loss import ExactLoss
 from asyncq.theory.descent.exponential import exponential_workers
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from asyncq.results.run import EngineName
 
 __all__ = ["Plan", "PlanRow", "plan"]
 
@@ -111,8 +114,8 @@ class PlanRow:
 
 
 @old_attributes(frame="to_frame")
-@dataclass(frozen=True, eq=False)
-class Plan:
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan(Shown, text="plan.render", figure="plan"):
     """The answer: ``rows`` in the order of the file, the ``winner`` (fastest), the ``choice`` (the best synchronous
     candidate, where going asynchronous is not worth it), ``answers`` in words, and what they rest on."""
 
@@ -130,6 +133,16 @@ class Plan:
     left_out: tuple[str, ...]
     one_worker: dict[str, float]
     interrupted: bool
+
+    def facts(self) -> dict[str, str]:
+        """The plan in a few words."""
+        return {
+            "scenario": self.scenario.name,
+            "candidates": str(len(self.rows)),
+            "fastest": "none" if self.winner is None else f"{self.winner.name}, {self.winner.time:.4g} s to the target",
+            "choice": "none" if self.choice is None else self.choice.name,
+            "seed": str(self.seed),
+        }
 
     @property
     def ranked(self) -> tuple[PlanRow, ...]:
@@ -168,7 +181,7 @@ def plan(
     scenario: Scenario | str | Path,
     *,
     seed: int | None = None,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     confirm_by_replay: bool = True,
     on_progress: Callable[[int, int, str], bool | None] | None = None,
 ) -> Plan:
@@ -180,8 +193,7 @@ def plan(
 
     Raises ``ScenarioError`` for a scenario without a plan, candidates that cannot be, and an undetermined problem.
     """
-    if not isinstance(scenario, Scenario):
-        scenario = Scenario.from_toml(scenario)
+    scenario = as_scenario(scenario)
     if scenario.plan is None:
         where = scenario.source or scenario.name
         raise ScenarioError(f"{where}: has no [plan]; add one, with a [plan.vary]: see docs/planning.md")
@@ -381,7 +393,7 @@ def _light(seen: Hardware, *, rows: int = KEPT_ROWS) -> Hardware:
     return replace(seen, run=replace(run, trace=None))
 
 
-def _engine(engine: str) -> str:
+def _engine(engine: EngineName) -> EngineName:
     """Candidates are short runs, but many: together they pay for compiling."""
     return "compiled" if engine == "auto" else engine
 

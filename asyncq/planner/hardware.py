@@ -10,7 +10,7 @@ import numpy as np
 from asyncq.errors import NoExactLaw
 from asyncq.estimate import Estimate
 from asyncq.planner.candidates import Candidate
-from asyncq.results.run import Run, simulate
+from asyncq.results.run import EngineName, Run, simulate
 from asyncq.staleness import StalenessLaw
 from asyncq.system.network import NO_STREAM
 from asyncq.theory.queueing.exact import staleness_law
@@ -55,7 +55,7 @@ class Hardware:
         return int(self.law.quantile(0.99)[0])
 
 
-def hardware(candidate: Candidate, *, seed: int, engine: str, updates: int | None = None) -> Hardware:
+def hardware(candidate: Candidate, *, seed: int, engine: EngineName, updates: int | None = None) -> Hardware:
     """Exact throughput and law where they are known; the rest from one simulation, made longer until its throughput is
     known to ``PRECISION`` or ``MOST_ROWS`` are simulated. ``updates``: simulate, at least so many."""
     scenario = candidate.scenario
@@ -74,7 +74,7 @@ def hardware(candidate: Candidate, *, seed: int, engine: str, updates: int | Non
     return _seen(candidate, run, rate or run.throughput, law)
 
 
-def pace(candidate: Candidate, *, seed: int, engine: str) -> tuple[float, StalenessLaw]:
+def pace(candidate: Candidate, *, seed: int, engine: EngineName) -> tuple[float, StalenessLaw]:
     """Updates per second and the staleness law alone: simulated only where theory does not know them."""
     rate, law = known(candidate)
     if rate is not None and law is not None:

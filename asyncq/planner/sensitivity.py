@@ -20,6 +20,7 @@ from asyncq.system.network import Network
 
 if TYPE_CHECKING:
     from asyncq.planner.comparison import PlanRow
+    from asyncq.results.run import EngineName
 
 __all__ = ["Sensitivity", "sensitivity"]
 
@@ -60,7 +61,7 @@ class Sensitivity:
 
 
 def sensitivity(
-    scenario: Scenario, rows: list[PlanRow], problem: Problem, tuner: Tuner, *, seed: int, engine: str
+    scenario: Scenario, rows: list[PlanRow], problem: Problem, tuner: Tuner, *, seed: int, engine: EngineName
 ) -> tuple[Sensitivity, ...]:
     """Halve and double gradient noise, condition number, the cv of the work, the service time, and the logarithm of the
     loss reduction."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from asyncq.errors import NoExactLaw, ScenarioError, old_names
 from asyncq.estimate import Estimate
 from asyncq.protocols import EXACT_KINDS
 from asyncq.results.run import Run, simulate
-from asyncq.scenario import Scenario
+from asyncq.scenario import Scenario, as_scenario
 from asyncq.staleness import StalenessLaw
 from asyncq.system.network import Network
 from asyncq.theory import stability as of_steps
@@ -24,7 +25,7 @@ from asyncq.theory.queueing.throughput import synchronous_throughput, throughput
 from asyncq.theory.recommendation import recommendation
 from asyncq.theory.recommendation.landscape import Budget, Landscape, budget, landscape
 from asyncq.theory.recommendation.minimax import polyak
-from asyncq.theory.recommendation.recommendation import Recommendation
+from asyncq.theory.recommendation.recommendation import MOMENTA, Recommendation
 from asyncq.theory.stability import StepSizes
 
 __all__ = ["Basis", "Source", "basis_of", "recommend", "stability", "surroundings"]
@@ -85,52 +86,78 @@ def _cut(law: StalenessLaw, tail: float) -> StalenessLaw:
 
 
 def recommend(
-    source: Source, *, seed: int | None = None, heterogeneous: bool = False, **problem: Any
+    source: Source | str | Path,
+    *,
+    momentum: float | None = None,
+    learning_rate: float | None = None,
+    condition_number: float | None = None,
+    sharpness: float | None = None,
+    dampened: bool = False,
+    curvature_variance: float = 0.0,
+    heterogeneous: bool = False,
+    reserve: float | None = None,
+    momenta: Sequence[float] = MOMENTA,
+    seed: int | None = None,
 ) -> Recommendation:
-    """The momentum and learning rate to use with a scenario, a run, a law or exponential workers.
+    """The momentum and learning rate to use with a scenario (or its file), a run, a law or exponential workers.
 
-    ``problem`` is what :func:`asyncq.theory.recommendation.recommendation.recommend` takes: ``momentum``,
-    ``learning_rate`` (by default those of the scenario's ``[optimizer]``), ``condition_number``, ``sharpness``,
-    ``dampened``, ``curvature_variance``, ``reserve``, ``momenta``. A scenario of which theory knows no law is
-    simulated, with ``seed``. Raises ``ScenarioError`` if all that does not determine the problem, naming what to add.
+    ``momentum`` and ``learning_rate`` are today's on one worker, by default those of the scenario's ``[optimizer]``;
+    the other keywords are explained at :func:`asyncq.theory.recommendation.recommendation.recommend`. A scenario of
+    which theory knows no law is simulated, with ``seed``. Raises ``ScenarioError`` if all that does not determine the
+    problem, naming what to add.
     """
-    basis = basis_of(source)
-    if basis is None and isinstance(source, Scenario):
-        source = simulate(source, seed=seed)
-        basis = basis_of(source)
-    assert basis is not None
+    source, basis = _known(source, seed)
     scenario = source.scenario if isinstance(source, Run) else source if isinstance(source, Scenario) else None
     if scenario is not None and scenario.optimizer is not None:
-        today = vars(scenario.optimizer)
-        problem = problem | {k: v for k, v in today.items() if problem.get(k) is None}
-    mixed = heterogeneous or basis.heterogeneous
+        momentum = scenario.optimizer.momentum if momentum is None else momentum
+        learning_rate = scenario.optimizer.learning_rate if learning_rate is None else learning_rate
     try:
-        found = recommendation.recommend(basis.staleness, heterogeneous=mixed, **problem)
+        found = recommendation.recommend(
+            basis.staleness,
+            momentum=momentum,
+            learning_rate=learning_rate,
+            condition_number=condition_number,
+            sharpness=sharpness,
+            dampened=dampened,
+            curvature_variance=curvature_variance,
+            heterogeneous=heterogeneous or basis.heterogeneous,
+            reserve=reserve,
+            momenta=momenta,
+        )
     except ValueError as error:
         raise ScenarioError(f"{_name(source)}: {error}") from None
     return replace(found, basis=basis.words, against_synchronous=_against_synchronous(source, found))
 
 
 def stability(
-    source: Source,
+    source: Source | str | Path,
     *,
     momentum: float = 0.0,
     variant: Variant = "heavy-ball",
-    steps: list[float] | None = None,
+    steps: Sequence[float] | None = None,
     seed: int | None = None,
 ) -> StepSizes:
-    """Which step sizes are stable with the staleness of a scenario, a run, a law or exponential workers; see
-    :func:`asyncq.theory.stability.step_sizes`. Simulates as :func:`recommend` does."""
-    basis = basis_of(source)
-    if basis is None and isinstance(source, Scenario):
-        source = simulate(source, seed=seed)
-        basis = basis_of(source)
-    assert basis is not None
+    """Which step sizes are stable with the staleness of a scenario (or its file), a run, a law or exponential workers;
+    see :func:`asyncq.theory.stability.step_sizes`. Simulates as :func:`recommend` does."""
+    source, basis = _known(source, seed)
     try:
         found = of_steps.step_sizes(basis.staleness, momentum=momentum, variant=variant, steps=steps)
     except ValueError as error:
         raise ScenarioError(f"{_name(source)}: {error}") from None
     return replace(found, basis=basis.words)
+
+
+def _known(source: Source | str | Path, seed: int | None) -> tuple[Source, Basis]:
+    """The source and its basis; a scenario of which only a simulation can tell is simulated and becomes the run."""
+    if isinstance(source, str | Path):
+        source = as_scenario(source)
+    basis = basis_of(source)
+    if basis is None:
+        assert isinstance(source, Scenario)
+        source = simulate(source, seed=seed)
+        basis = basis_of(source)
+    assert basis is not None
+    return source, basis
 
 
 def surroundings(source: Source, found: Recommendation, *, dampened: bool = False) -> tuple[Landscape, Budget]:

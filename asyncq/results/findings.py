@@ -33,6 +33,7 @@ __all__ = [
     "GroupsResult",
     "LearnerResult",
     "PoolResult",
+    "Pools",
     "ServerResult",
     "ShardsResult",
     "Staleness",
@@ -133,6 +134,15 @@ class Staleness:
     def maximum(self) -> int:
         """The stalest that was seen."""
         return self.law.pmf.size - 1
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """The law as columns with a row for each staleness: the share of gradients, the ends of its interval (nan
+        without), and the share by the geometric law of the same mean."""
+        cells = np.arange(self.pmf.size)
+        low, high = np.full((2, cells.size), np.nan) if self.pmf_ci95 is None else self.pmf_ci95
+        geometric = np.exp(cells * np.log(self.mean / (1.0 + self.mean))) if self.mean else 1.0 * (cells == 0)
+        names = ("staleness", "share", "low", "high", "geometric")
+        return dict(zip(names, (cells, self.pmf, low, high, geometric / (1.0 + self.mean)), strict=True))
 
     @property
     def pmf(self) -> NDArray[np.float64]:
@@ -300,6 +310,19 @@ class PoolResult:
             often = about(own, counts[:, pool], lasted)
             found.append(cls(name, int(size), mean, own, interval, often, tuple(classes[pool])))
         return tuple(found)
+
+
+class Pools(tuple[PoolResult, ...]):
+    """The pools of a run, in the order of the scenario; ``pools["gpu"]`` is the pool of that name."""
+
+    def __getitem__(self, key: Any) -> Any:
+        """The pool of a number or a name, or a slice of them; raises ``KeyError`` for an unknown name."""
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        for pool in self:
+            if pool.name == key:
+                return pool
+        raise KeyError(f"no pool is named {key!r}; there are: {', '.join(pool.name for pool in self)}")
 
 
 @dataclass(frozen=True)

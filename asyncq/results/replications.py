@@ -7,25 +7,30 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncq.errors import ScenarioError, TooShortError, old_attributes
 from asyncq.estimate import Estimate
 from asyncq.jsonable import record
 from asyncq.results.findings import ServerResult, Staleness
-from asyncq.results.run import Run, simulate
+from asyncq.results.run import EngineName, Run, simulate
+from asyncq.scenario import as_scenario
+from asyncq.shown import Shown
 from asyncq.statistics.intervals import mean_of_independent
 from asyncq.system.variates import chosen_seed
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from asyncq.scenario import Scenario
 
 __all__ = ["Replications", "replicate"]
 
 
 @old_attributes(gradients="gradient_rate")
-@dataclass(frozen=True, eq=False)
-class Replications:
+@dataclass(frozen=True, eq=False, repr=False)
+class Replications(Shown, text="run.render_replications", figure="replications"):
     """Runs that differ in nothing but their random streams, and estimates over them: Student's intervals (95 %), for
     the shares of single staleness values and for quantiles as in a run, with runs for its parts.
 
@@ -45,6 +50,33 @@ class Replications:
         """Whether some replications were cut short or not run at all."""
         return any(run.interrupted for run in self.runs)
 
+    def facts(self) -> dict[str, str]:
+        """The replications in a few words."""
+        return {
+            "scenario": self.runs[0].scenario.name,
+            "runs": str(len(self.runs)),
+            "seed": str(self.runs[0].seed),
+            "throughput": str(self.throughput),
+            "mean staleness": f"{self.staleness.mean:.4g} (sd {self.staleness.sd:.4g}) {self.staleness.unit}",
+        }
+
+    def to_frame(self) -> DataFrame:
+        """The runs as a pandas frame, a row for each."""
+        import pandas
+
+        return pandas.DataFrame([
+            {
+                "updates": run.updates,
+                "seconds": run.seconds,
+                "throughput": run.throughput.mean,
+                "gradient_rate": run.gradient_rate.mean,
+                "mean_staleness": run.staleness.mean,
+                "sd_staleness": run.staleness.sd,
+                "verdict": run.fit.verdict,
+            }
+            for run in self.runs
+        ])  # fmt: skip
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON: the estimates, and every run as its own report."""
         return record({
@@ -60,20 +92,21 @@ class Replications:
 
 
 def replicate(
-    scenario: Scenario,
+    scenario: Scenario | str | Path,
     *,
     replications: int,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     seed: int | None = None,
     updates: int | None = None,
     threads: int | None = None,
     on_chunk: Callable[[int], bool | None] | None = None,
 ) -> Replications:
-    """Simulate a scenario ``replications`` times, on all processors or on ``threads`` of them.
+    """Simulate a scenario, or its file, ``replications`` times, on all processors or on ``threads`` of them.
 
     ``on_chunk(updates_so_far)`` is called with the updates of all replications together, from several threads but
     never at once; if it returns True, replications end as they are. Raises what ``simulate`` raises.
     """
+    scenario = as_scenario(scenario)
     if not isinstance(replications, int) or replications < 1:
         raise ScenarioError(f"replications must be a whole number, 1 or more (got {replications!r})")
     seed = chosen_seed(seed, scenario.run.seed)

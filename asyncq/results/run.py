@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -21,11 +22,14 @@ from asyncq.results.findings import (
     GroupsResult,
     LearnerResult,
     PoolResult,
+    Pools,
     ServerResult,
     ShardsResult,
     Staleness,
     TreeResult,
 )
+from asyncq.scenario import as_scenario
+from asyncq.shown import Shown
 from asyncq.statistics.agreement import Agreement, agreement
 from asyncq.statistics.collect.accumulate import Collected
 from asyncq.statistics.collect.over_time import OverTime, TimeBins
@@ -44,13 +48,16 @@ from asyncq.theory.queueing.throughput import synchronous_throughput
 from asyncq.theory.recommendation.learning_rate_limit import FirstLook, first_look
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from asyncq.scenario import Scenario
     from asyncq.staleness import StalenessLaw
     from asyncq.statistics.fit.fitting import Fitted
 
-__all__ = ["ENGINES", "Run", "foreseen", "runs_compiled", "simulate"]
+__all__ = ["ENGINES", "EngineName", "Run", "foreseen", "runs_compiled", "simulate"]
 
-ENGINES = ("auto", "simpy", "compiled")
+EngineName = Literal["auto", "simpy", "compiled"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 FEW_ROWS = 200_000  # the SimPy engine has these done before the compiled one has started
 
 
@@ -63,8 +70,8 @@ FEW_ROWS = 200_000  # the SimPy engine has these done before the compiled one ha
     network="_network",
     collected="_collected",
 )
-@dataclass(frozen=True, eq=False)
-class Run:
+@dataclass(frozen=True, eq=False, repr=False)
+class Run(Shown, text="run.render", figure="run"):
     """What one simulation showed. Attributes are those of the JSON report (:meth:`to_dict`), and ``trace``."""
 
     scenario: Scenario
@@ -86,7 +93,7 @@ class Run:
     groups: GroupsResult | None
     learner: LearnerResult | None
     tree: TreeResult | None
-    pools: tuple[PoolResult, ...]
+    pools: Pools
     machine_time: MachineTime
     synchronous_rate: Estimate | None
     trace: Chunk | None
@@ -127,6 +134,25 @@ class Run:
         """How large a learning rate today's momentum survives; None where the scenario does not say what runs today.
         The whole recommendation is :func:`asyncq.recommend`'s."""
         return first_look(self.scenario, self.staleness.effective)
+
+    def facts(self) -> dict[str, str]:
+        """The run in a few words."""
+        return {
+            "scenario": self.scenario.name,
+            "updates": f"{self.updates:,}",
+            "seed": str(self.seed),
+            "throughput": str(self.throughput),
+            "mean staleness": f"{self.staleness.mean:.4g} (sd {self.staleness.sd:.4g}) {self.staleness.unit}",
+            "geometric law": self.fit.verdict,
+            "implicit momentum": f"{self.momentum.implicit:.3f}",
+        }
+
+    def to_frame(self) -> DataFrame:
+        """The measured staleness law as a pandas frame: ``staleness``, ``share`` of gradients with its 95 % interval
+        (``low``, ``high``; missing where the run is too short), and the ``geometric`` law of the same mean."""
+        import pandas
+
+        return pandas.DataFrame(self.staleness.columns())
 
     def fit_laws(self) -> tuple[Fitted, ...]:
         """Fit all families of laws to the staleness, the best first; takes up to a second."""
@@ -175,9 +201,9 @@ class Run:
 
 
 def simulate(
-    scenario: Scenario,
+    scenario: Scenario | str | Path,
     *,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     seed: int | None = None,
     updates: int | None = None,
     replication: int = 0,
@@ -185,7 +211,7 @@ def simulate(
     on_chunk: Callable[[int], bool | None] | None = None,
     on_precision: Callable[[float], None] | None = None,
 ) -> Run:
-    """Simulate a scenario.
+    """Simulate a scenario, or its file.
 
     ``engine`` is "simpy", "compiled" (identical rows, some eighty times faster, a few seconds to compile once) or
     "auto". ``seed`` and ``updates`` override the scenario's; without any seed a fresh one is drawn and recorded. Runs
@@ -197,6 +223,7 @@ def simulate(
     Raises ``ScenarioError`` for an unknown engine, a bad seed or number of updates, and for a protocol that needs no
     simulation (pipeline); ``DeadlockError`` if the simulation cannot proceed.
     """
+    scenario = as_scenario(scenario)
     if engine not in ENGINES:
         raise ScenarioError(f"engine must be one of {', '.join(ENGINES)} (got {engine!r})")
     target = scenario.run.updates if updates is None else updates
@@ -318,7 +345,7 @@ def _summarise(
         groups=GroupsResult.of(network),
         learner=LearnerResult.of(collected, late, network, machine.machine_time),
         tree=TreeResult.of(collected, network),
-        pools=PoolResult.all_of(collected, series, network),
+        pools=Pools(PoolResult.all_of(collected, series, network)),
         machine_time=machine.machine_time,
         synchronous_rate=synchronous_throughput(network),
         trace=Chunk.join(kept) if kept else None,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from asyncq.engines.process import SimpyEngine
 from asyncq.engines.rows import Chunk
 from asyncq.errors import ScenarioError, old_attributes
 from asyncq.protocols.state import CANCELLED, DOWNWEIGHTED, FATES, LOST
+from asyncq.scenario import as_scenario
+from asyncq.shown import Shown
 from asyncq.system.clients import NOBODY
 from asyncq.system.network import Network
 from asyncq.system.variates import Variates, chosen_seed
@@ -80,8 +83,8 @@ class Gradient(NamedTuple):
     client: str | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Timeline:
+@dataclass(frozen=True, eq=False, repr=False)
+class Timeline(Shown, text="timeline.draw"):
     """Who computed, waited, read and committed, from the start to the last update shown.
 
     ``names`` are the workers' (or groups'), and after them a learner's; ``seconds`` is the end, ``updates`` the time of
@@ -100,6 +103,15 @@ class Timeline:
     waits: tuple[Span, ...]
     rows: tuple[Row, ...]
     classes: tuple[str, ...] = ()  # of clients, through all pools
+
+    def facts(self) -> dict[str, str]:
+        """The timeline in a few words."""
+        return {
+            "scenario": self.scenario.name,
+            "seed": str(self.seed),
+            "updates": str(len(self.updates)),
+            "seconds": f"{self.seconds:.4g}",
+        }
 
     @property
     def title(self) -> str:
@@ -159,12 +171,13 @@ class Timeline:
         return tuple(found)
 
 
-def timeline(scenario: Scenario, *, updates: int = 20, seed: int | None = None) -> Timeline:
+def timeline(scenario: Scenario | str | Path, *, updates: int = 20, seed: int | None = None) -> Timeline:
     """Simulate the first ``updates`` updates on the SimPy engine and keep all that happened.
 
     ``seed`` overrides the scenario's; without any a fresh one is drawn and recorded. Nothing is left out as warm-up.
     Raises ``ScenarioError`` for a bad seed or number of updates, ``DeadlockError`` if the simulation cannot proceed.
     """
+    scenario = as_scenario(scenario)
     if not isinstance(updates, int) or updates < 1:
         raise ScenarioError(f"updates must be a whole number, 1 or more (got {updates!r})")
     seed = chosen_seed(seed, scenario.run.seed)

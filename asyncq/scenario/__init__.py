@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from asyncq.scenario.scenario import Scenario
     from asyncq.scenario.tables import (
         Client,
@@ -42,7 +44,15 @@ __all__ = [
     "Slowdown",
     "Slowness",
     "Tree",
+    "as_scenario",
 ]
+
+
+def as_scenario(source: Scenario | str | Path) -> Scenario:
+    """The scenario itself, or that of the TOML file of such a name; raises ``ScenarioError`` for its mistakes."""
+    from asyncq.scenario.scenario import Scenario
+
+    return source if isinstance(source, Scenario) else Scenario.from_toml(source)
 
 
 def __getattr__(name: str) -> Any:

@@ -13,10 +13,20 @@ if TYPE_CHECKING:
     from asyncq.theory.recommendation.recommendation import Choice, Recommendation, Rule
     from asyncq.theory.stability import StepSizes
 
-__all__ = ["render_recommendation", "render_step_sizes"]
+__all__ = ["recommended", "render_recommendation", "render_step_sizes", "stable"]
 
 WIDTH = 96
 COLUMNS = 7
+
+
+def recommended(found: Recommendation) -> str:
+    """The whole recommendation under a plain title."""
+    return render_recommendation("momentum and learning rate", found)
+
+
+def stable(found: StepSizes) -> str:
+    """The stable step sizes under a plain title."""
+    return render_step_sizes("step sizes", found)
 
 
 def render_recommendation(title: str, found: Recommendation) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncq import __version__
 from asyncq.errors import NoExactLaw, old_attributes
 from asyncq.estimate import Estimate
 from asyncq.jsonable import record
+from asyncq.scenario import as_scenario
+from asyncq.shown import Shown
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.momentum import GEOMETRIC_WITHIN, MomentumLine, is_momentum
 from asyncq.theory.queueing.exact import mean_staleness, network_of, staleness_law
@@ -26,8 +29,8 @@ QUANTILES = (0.5, 0.9, 0.99)
 
 
 @old_attributes(gradients="gradient_rate", recommendation="learning_rate_limit", synchronous="synchronous_rate")
-@dataclass(frozen=True, eq=False)
-class Prediction:
+@dataclass(frozen=True, eq=False, repr=False)
+class Prediction(Shown, text="run.render_prediction", figure="prediction"):
     """Staleness law, momentum and throughput of a scenario, as far as theory knows them.
 
     ``law`` is None where no exact law is known; then ``no_law`` holds the reason and ``nearest`` the nearest scenario
@@ -54,6 +57,19 @@ class Prediction:
         """How large a learning rate today's momentum survives; None where the scenario does not say what runs today, or
         no law is known. The whole recommendation is :func:`asyncq.recommend`'s."""
         return None if self.law is None else first_look(self.scenario, self.law)
+
+    def facts(self) -> dict[str, str]:
+        """The prediction in a few words."""
+        facts = {"scenario": self.scenario.name, "law": self.no_law if self.law is None else self.law.name}
+        if self.mean is not None:
+            facts["mean staleness"] = f"{self.mean:.4g} {self.unit}"
+        if self.throughput is not None:
+            facts["throughput"] = str(self.throughput)
+        return facts
+
+    @property
+    def _is_drawn(self) -> bool:
+        return self.law is not None
 
     @property
     def quantiles(self) -> dict[str, int]:
@@ -95,12 +111,13 @@ class Prediction:
         })  # fmt: skip
 
 
-def predict(scenario: Scenario, *, tolerance: float = TOLERANCE) -> Prediction:
+def predict(scenario: Scenario | str | Path, *, tolerance: float = TOLERANCE) -> Prediction:
     """The exact law, the momentum line and the throughput of a scenario, as far as they are known, with no
     simulation.
 
     Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, whose stages have laws of their own.
     """
+    scenario = as_scenario(scenario)
     try:
         network = network_of(scenario)
     except NoExactLaw as refusal:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.jsonable import record
+from asyncq.shown import Shown
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.descent.bracketing import bracketed_root
 from asyncq.theory.descent.characteristic import Characteristic, Variant
@@ -254,8 +255,8 @@ class StepSize:
     noise_floor: float
 
 
-@dataclass(frozen=True)
-class StepSizes:
+@dataclass(frozen=True, repr=False)
+class StepSizes(Shown, text="recommendation.stable"):
     """Which alpha h are stable: the thresholds of ``expectation`` and ``mean_square`` (``exact``, or under independent
     staleness), [Edge]'s rule of thumb from one worker's threshold (eq. 8), and what some ``steps`` do."""
 
@@ -270,6 +271,15 @@ class StepSizes:
     rule_of_thumb: float
     steps: tuple[StepSize, ...]
     basis: str = ""
+
+    def facts(self) -> dict[str, str]:
+        """The thresholds in a few words."""
+        return {
+            "staleness": self.staleness,
+            "momentum": f"{self.momentum:g} ({self.variant})",
+            "stable in mean square below": f"{self.mean_square:.4g}",
+            "stable in expectation below": f"{self.expectation:.4g}",
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; None for what is infinite."""

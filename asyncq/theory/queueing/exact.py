@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from asyncq.distributions import Law, Maximum
 from asyncq.errors import NoExactLaw
 from asyncq.protocols import KINDS
+from asyncq.scenario import as_scenario
 from asyncq.staleness import StalenessLaw
 from asyncq.system.network import NO_STREAM, Network
 from asyncq.theory.queueing.closed_network import server_staleness
@@ -26,12 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["batched", "has_wires", "mean_staleness", "network_of", "never_stale", "pools_of", "staleness_law"]
 
 
-def staleness_law(scenario: Scenario, *, tolerance: float = TOLERANCE) -> StalenessLaw:
+def staleness_law(scenario: Scenario | str | Path, *, tolerance: float = TOLERANCE) -> StalenessLaw:
     """The exact long-run law of the staleness of a scenario's gradients, in its unit, with the error of its
     computation.
 
     Raises :class:`~asyncq.errors.NoExactLaw` with the reason and the nearest scenario that has a law.
     """
+    scenario = as_scenario(scenario)
     network, kind = network_of(scenario), scenario.protocol.kind
     if never_stale(network):
         return replace(StalenessLaw.constant(0), unit=network.unit)

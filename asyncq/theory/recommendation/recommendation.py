@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from asyncq.jsonable import record
+from asyncq.shown import Shown
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.descent.exponential import ExponentialWorkers
 from asyncq.theory.momentum import expected_update, largest_useful_workers
@@ -48,8 +49,8 @@ class Rule:
     cost: float
 
 
-@dataclass(frozen=True)
-class Recommendation:
+@dataclass(frozen=True, repr=False)
+class Recommendation(Shown, text="recommendation.recommended", figure="recommendation"):
     """The ceiling curve first, then the best momentum at the learning rate you keep, then the best pair.
 
     ``kept`` is None if no momentum makes today's learning rate safe. ``additive`` are the papers' rule
@@ -76,6 +77,16 @@ class Recommendation:
     notes: tuple[str, ...]
     basis: str = ""
     against_synchronous: float | None = None
+
+    def facts(self) -> dict[str, str]:
+        """The recommendation in a few words."""
+        kept = "lower it" if self.kept is None else f"momentum {self.kept.momentum:.3f}"
+        return {
+            "criterion": self.criterion,
+            "mean staleness": f"{self.mean_staleness:.4g}",
+            "at today's learning rate": kept,
+            "best pair": f"learning rate {self.best.learning_rate:.4g}, momentum {self.best.momentum:.3f}",
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON; None for what is infinite (it diverges)."""
