@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import io
 from html import escape
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ class Shown:
     """A result whose ``str`` is the terminal's report and ``repr`` a single line; in notebooks a table with its figure.
 
     A subclass names the function of ``asyncq.text`` that writes it (``text="module.function"``), and if it has a figure
-    the function of ``asyncq.plots.axes`` that draws it (``figure="function"``); :meth:`facts` is the table.
+    the function of ``asyncq.plots`` that draws it on axes (``figure=``, likewise); :meth:`facts` is the table.
     """
 
     _text: ClassVar[str]
@@ -36,8 +36,7 @@ class Shown:
         raise NotImplementedError
 
     def __str__(self) -> str:
-        module, function = self._text.split(".")
-        return str(getattr(importlib.import_module(f"asyncq.text.{module}"), function)(self)).rstrip("\n")
+        return str(_above("text", self._text)(self)).rstrip("\n")
 
     def __repr__(self) -> str:
         (_, title), *facts = self.facts().items()
@@ -65,7 +64,7 @@ class Shown:
     def _draw(self, axes: Axes) -> None:
         if self._figure is None:
             raise TypeError(f"a {type(self).__name__} has no figure")
-        getattr(importlib.import_module("asyncq.plots.axes"), self._figure)(self, axes)
+        _above("plots", self._figure)(self, axes)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the result on ``ax``, by default on a new figure of pyplot; return the axes."""
@@ -75,3 +74,9 @@ class Shown:
             ax = pyplot.figure(figsize=(7, 3.6), layout="constrained").subplots()
         self._draw(ax)
         return ax
+
+
+def _above(folder: str, name: str) -> Any:
+    """A function of ``text`` or ``plots`` by the name "module.function": the only call upwards."""
+    module, function = name.split(".")
+    return getattr(importlib.import_module(f"asyncq.{folder}.{module}"), function)

@@ -126,6 +126,12 @@ def test_the_design_page_names_every_module() -> None:
 # -- the check can fail -----------------------------------------------------------------------------------------------
 
 
+def test_modules_are_loaded_by_a_computed_name_in_two_places_only() -> None:
+    """Such imports are not seen above: the lazy exports, and results that show themselves (docs/design.md)."""
+    found = {name for name, path in modules().items() if 'import_module(f"asyncq' in path.read_text(encoding="utf-8")}
+    assert found == {"asyncq", "asyncq.shown"}
+
+
 @pytest.mark.parametrize(
     ("module", "source"),
     [

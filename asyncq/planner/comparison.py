@@ -115,7 +115,7 @@ class PlanRow:
 
 @old_attributes(frame="to_frame")
 @dataclass(frozen=True, eq=False, repr=False)
-class Plan(Shown, text="plan.render", figure="plan"):
+class Plan(Shown, text="plan.render", figure="axes.plan"):
     """The answer: ``rows`` in the order of the file, the ``winner`` (fastest), the ``choice`` (the best synchronous
     candidate, where going asynchronous is not worth it), ``answers`` in words, and what they rest on."""
 

@@ -30,7 +30,7 @@ __all__ = ["Replications", "replicate"]
 
 @old_attributes(gradients="gradient_rate")
 @dataclass(frozen=True, eq=False, repr=False)
-class Replications(Shown, text="run.render_replications", figure="replications"):
+class Replications(Shown, text="run.render_replications", figure="axes.replications"):
     """Runs that differ in nothing but their random streams, and estimates over them: Student's intervals (95 %), for
     the shares of single staleness values and for quantiles as in a run, with runs for its parts.
 

@@ -71,7 +71,7 @@ FEW_ROWS = 200_000  # the SimPy engine has these done before the compiled one ha
     collected="_collected",
 )
 @dataclass(frozen=True, eq=False, repr=False)
-class Run(Shown, text="run.render", figure="run"):
+class Run(Shown, text="run.render", figure="axes.run"):
     """What one simulation showed. Attributes are those of the JSON report (:meth:`to_dict`), and ``trace``."""
 
     scenario: Scenario

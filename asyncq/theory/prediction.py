@@ -30,7 +30,7 @@ QUANTILES = (0.5, 0.9, 0.99)
 
 @old_attributes(gradients="gradient_rate", recommendation="learning_rate_limit", synchronous="synchronous_rate")
 @dataclass(frozen=True, eq=False, repr=False)
-class Prediction(Shown, text="run.render_prediction", figure="prediction"):
+class Prediction(Shown, text="run.render_prediction", figure="axes.prediction"):
     """Staleness law, momentum and throughput of a scenario, as far as theory knows them.
 
     ``law`` is None where no exact law is known; then ``no_law`` holds the reason and ``nearest`` the nearest scenario

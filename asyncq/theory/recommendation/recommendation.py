@@ -50,7 +50,7 @@ class Rule:
 
 
 @dataclass(frozen=True, repr=False)
-class Recommendation(Shown, text="recommendation.recommended", figure="recommendation"):
+class Recommendation(Shown, text="recommendation.recommended", figure="axes.recommendation"):
     """The ceiling curve first, then the best momentum at the learning rate you keep, then the best pair.
 
     ``kept`` is None if no momentum makes today's learning rate safe. ``additive`` are the papers' rule
