@@ -248,12 +248,12 @@ class _Given:
     scenario: Scenario
     problem: Problem
     seed: int
-    engine: str
+    engine: EngineName
     tuner: Tuner
     one_worker: dict[str, float]
 
     @classmethod
-    def of(cls, scenario: Scenario, problem: Problem, seed: int, engine: str) -> _Given:
+    def of(cls, scenario: Scenario, problem: Problem, seed: int, engine: EngineName) -> _Given:
         assert scenario.plan is not None
         reserve = scenario.plan.reserve
         alone = ExactLoss(exponential_workers(1), problem.quadratic)
