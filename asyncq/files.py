@@ -118,6 +118,9 @@ class Folder:
 
     def figure(self, name: str, figure: Figure) -> None:
         """Write a figure as NAME.png and NAME.svg."""
+        from asyncq.plots.palette import literal
+
+        literal(figure)
         for suffix in ("png", "svg"):
             figure.savefig(self._place() / f"{name}.{suffix}", format=suffix, dpi=144)
 

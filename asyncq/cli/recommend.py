@@ -93,9 +93,9 @@ def _title(scenario: Scenario) -> str:
     epilog="""\b
 Examples:
   asyncq recommend scenarios/quickstart.toml
-  asyncq recommend scenarios/quickstart.toml --learning-rate 0.01 --sharpness 20
+  asyncq recommend scenarios/quickstart.toml --sharpness 20
   asyncq recommend scenarios/two-speeds.toml --learning-rate 0.01 --confirm
-  asyncq recommend --law constant:32 --momentum 0.9 --learning-rate 0.01
+  asyncq recommend --law constant:32 --momentum 0.9 --learning-rate 0.1
   asyncq recommend scenarios/two-speeds.toml --sharpness 20 --out results
 """,
 )

@@ -139,7 +139,8 @@ def deliver(text: str, folder: Folder | None = None, write: Callable[[Folder], N
     broken: OSError | None = None
     try:
         say(text)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError as error:
         broken = error
     if folder is not None and write is not None:

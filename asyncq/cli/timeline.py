@@ -17,7 +17,7 @@ MOST_DRAWN = 10_000  # updates
     epilog="""\b
 Examples:
   asyncq timeline scenarios/k-async.toml
-  asyncq timeline scenarios/stale-synchronous.toml --updates 40 --set protocol.bound=0
+  asyncq timeline scenarios/stale-synchronous.toml --set protocol.bound=0
   asyncq timeline scenarios/parameter-server.toml --seed 7 --out results
 """,
 )

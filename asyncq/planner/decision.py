@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asyncq.formats import seconds
 from asyncq.jsonable import record
 from asyncq.planner.confirmation import ConfirmedUpdates, quantile
 from asyncq.planner.hardware import relative_error
@@ -181,9 +182,8 @@ def _winner(
         return
     time = chosen.relative
     how = "exact" if time.exact else f"95 % {_ends(time.ci95)}" if time.ci95 else "by theory"
-    yield (
-        f"Use {chosen.name}: the target in {_seconds(chosen.time.mean)}, {time.mean:.3g} of one worker's time ({how})."
-    )
+    takes = f"the target in {seconds(chosen.time.mean, 3)}, {time.mean:.3g} of one worker's time ({how})"
+    yield f"Use {chosen.name}: {takes}."
     c = chosen.candidate
     grouped = "" if c.groups is None else f" in {c.groups} group{'s' if c.groups > 1 else ''}"
     shape = f"{c.workers} worker{'s' if c.workers > 1 else ''}{grouped}"
@@ -324,10 +324,3 @@ def _evidence(rows: list[PlanRow], seen: Contest, interrupted: bool) -> Iterator
 
 def _ends(ci95: tuple[float, float] | None) -> str:
     return "" if ci95 is None else f"{ci95[0]:.3g} to {ci95[1]:.3g}"
-
-
-def _seconds(value: float) -> str:
-    for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
-        if value >= 2 * size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.3g} s"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from asyncq.plots.palette import SERIES
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["draw"]
 
-COLOURS = ("#4c72b0", "#c44e52", "#55a868", "#8172b3", "#dd8452", "#64b5cd", "#937860", "#da8bc3")
 PAPER = "#6b6b6b"
 
 
@@ -38,7 +39,7 @@ def _panel(axes: Axes, panel: Panel) -> None:
     axes.set_xscale(panel.xscale)
     axes.set_yscale(panel.yscale)
     for number, line in enumerate(panel.lines):
-        _line(axes, line, COLOURS[(number if line.group is None else line.group) % len(COLOURS)])
+        _line(axes, line, SERIES[(number if line.group is None else line.group) % len(SERIES)])
     if panel.xlim is not None:
         axes.set_xlim(*panel.xlim)
     if panel.ylim is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asyncq.planner import Plan, PlanRow
+from asyncq.plots.palette import AGAINST, GRID, KNOWN, MODEL, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "efficiency", "momentum_budget", "regimes", "time_to_target", "trade_off"]
 
 FIGURES = ("efficiency", "momentum_budget", "time_to_target", "trade_off", "regimes")
-HARDWARE, STATISTICAL, TOTAL, GREY = "#4c72b0", "#c44e52", "#2d2d2d", "#8c8c8c"
+TOTAL = "#2d2d2d"
 SORTS = ("o", "s", "^", "D", "v", "P", "X")
 STYLES = ("-", "--", "-.", ":")
 
@@ -26,8 +27,8 @@ def efficiency(plan: Plan) -> Figure:
     """Hardware, statistical and total efficiency against workers in flight, as in Figure 1 of [AbM]: lower is
     better. Candidates that all have as many in flight stand below each other, the fastest first."""
     panels: tuple[tuple[str, str, Callable[[PlanRow], float]], ...] = (
-        ("hardware: T_m / T_1", HARDWARE, lambda row: row.hardware_efficiency),
-        ("statistical: I_m / I_1", STATISTICAL, lambda row: row.statistical_efficiency),
+        ("hardware: T_m / T_1", KNOWN, lambda row: row.hardware_efficiency),
+        ("statistical: I_m / I_1", MODEL, lambda row: row.statistical_efficiency),
         ("total: time over one worker's", TOTAL, lambda row: row.relative.mean),
     )
     level = len({_in_flight(row) for row in plan.rows}) == 1
@@ -38,7 +39,8 @@ def efficiency(plan: Plan) -> Figure:
         if level:
             axes.plot([value(row) for row in rows], range(len(rows)), "o", color=colour, markersize=5)
             _logarithmic(axes.xaxis)
-            axes.set_yticks(range(len(rows)), [row.name if axes is figure.axes[0] else "" for row in rows], fontsize=8)
+            names = [label(row.name) if axes is figure.axes[0] else "" for row in rows]
+            axes.set_yticks(range(len(rows)), names, fontsize=8)
             axes.set_ylim(len(rows) - 0.5, -0.5)
             axes.set_xlabel("lower is better")
         else:
@@ -58,10 +60,10 @@ def momentum_budget(plan: Plan) -> Figure:
     axes = figure.axes[0]
     bend = plan.regimes
     target = plan.problem.momentum
-    axes.axhline(target, color=GREY, linewidth=1, linestyle="--", label=f"mu* = {target:.2f} (one worker, no noise)")
+    axes.axhline(target, color=AGAINST, linewidth=1, linestyle="--", label=f"mu* = {target:.2f} (one worker, no noise)")
     implicit = [target - (1.0 - 1.0 / m) for m in bend.workers]
-    axes.plot(bend.workers, implicit, "-.", color=HARDWARE, linewidth=1.2, label="additive rule: mu* - (1 - 1/M)")
-    axes.plot(bend.workers, bend.momentum, ".:", color=STATISTICAL, label="best in mean square, exponential work")
+    axes.plot(bend.workers, implicit, "-.", color=KNOWN, linewidth=1.2, label="additive rule: mu* - (1 - 1/M)")
+    axes.plot(bend.workers, bend.momentum, ".:", color=MODEL, label="best in mean square, exponential work")
     _by_sort(plan, axes, lambda row: row.tuned.momentum, TOTAL)
     axes.axhline(0.0, color="black", linewidth=0.6)
     _powers_of_two(axes)
@@ -79,12 +81,12 @@ def time_to_target(plan: Plan) -> Figure:
     axes = figure.axes[0]
     for place, row in enumerate(rows):
         marker, colour, fill = {
-            "exact": ("o", TOTAL, TOTAL), "replay": ("s", HARDWARE, HARDWARE), "model": ("D", GREY, "white"),
+            "exact": ("o", TOTAL, TOTAL), "replay": ("s", KNOWN, KNOWN), "model": ("D", AGAINST, "white"),
         }[row.source]  # fmt: skip
         axes.plot(row.relative.mean, place, marker, color=colour, markerfacecolor=fill, markersize=5)
         if row.relative.ci95 is not None:
             axes.hlines(place, *row.relative.ci95, color=colour, linewidth=2)
-    axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=8)
+    axes.set_yticks(range(len(rows)), [label(row.name) for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("time to target over one worker's\ndisc: exact; square: replayed, 95 %; open diamond: theory alone")
     return figure
@@ -102,7 +104,7 @@ def trade_off(plan: Plan) -> Figure:
         lost = row.hardware.waiting + row.hardware.wasted
         samples = row.hardware.throughput.mean * row.candidate.samples
         top = max(top, samples)
-        axes.scatter(row.hardware.stale99, samples, s=20 + 400 * lost, color=HARDWARE, alpha=0.5, edgecolor=TOTAL,
+        axes.scatter(row.hardware.stale99, samples, s=20 + 400 * lost, color=KNOWN, alpha=0.5, edgecolor=TOTAL,
                      linewidth=0.6, label=f"{number}  {row.name}: {100 * lost:.0f} % lost")  # fmt: skip
         side = 1 if number % 2 else -1
         axes.annotate(f"{number}", (row.hardware.stale99, samples), fontsize=8, xytext=(9 * side, 7),
@@ -125,14 +127,14 @@ def regimes(plan: Plan) -> Figure:
     axes = figure.axes[0]
     bend = plan.regimes
     for values, colour, style, name in (
-        (bend.without_noise, STATISTICAL, "^--", "no noise"),
+        (bend.without_noise, MODEL, "^--", "no noise"),
         (bend.updates, TOTAL, "o-", "the plan's noise"),
-        (bend.ten_times_noise, HARDWARE, "s:", "ten times the noise"),
+        (bend.ten_times_noise, KNOWN, "s:", "ten times the noise"),
     ):
         axes.plot(bend.workers, values, style, color=colour, markersize=4, label=name)
-    axes.axhline(2.0, color=GREY, linewidth=0.8, linestyle="--")
+    axes.axhline(2.0, color=AGAINST, linewidth=0.8, linestyle="--")
     if bend.critical is not None:
-        axes.axvline(bend.critical, color=GREY, linewidth=0.8, linestyle=":")
+        axes.axvline(bend.critical, color=AGAINST, linewidth=0.8, linestyle=":")
         late = bend.critical > 16
         axes.annotate(f"doubled at {bend.critical:.3g} workers", (bend.critical, 0.97), fontsize=8, va="top",
                       xycoords=("data", "axes fraction"), xytext=(-4 if late else 4, 0), textcoords="offset points",
@@ -153,7 +155,7 @@ def _figure(panels: int, *, width: float = 7.0, height: float = 4.2) -> Figure:
 
     figure = Figure(figsize=(width, height), layout="constrained")
     for axes in figure.subplots(1, panels, squeeze=False)[0]:
-        axes.grid(color="#e6e6e6", linewidth=0.8)
+        axes.grid(color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from asyncq.plots.palette import AGAINST, FITTED, GRID, INK, KNOWN, MODEL, PALE, label
 from asyncq.results.timeline import DRAWN
 from asyncq.staleness import StalenessLaw
 
@@ -29,19 +30,18 @@ __all__ = [
     "workers",
 ]
 
-MEASURED, MODEL, AGAINST = "#4c72b0", "#c44e52", "#8c8c8c"
 LOOKS = {  # of what a worker does: colour, hatch, words
     "pull": ("#d9c7e8", "", "pull"),
-    "work": ("#8fb4dc", "", "work"),
+    "work": (PALE, "", "work"),
     "push": ("#b79ad1", "", "push"),
     "queue": ("#f6cf9c", "....", "in the server's queue"),
     "service": ("#e8964f", "", "being served"),
     "waiting": ("#f4f4f4", "", "waits before it may read again"),
     "repair": ("#e6c9c2", "", "its machine is away"),
 }
-PALE = {"pull": "#f1eaf6", "work": "#dfeaf6", "push": "#e6dcef", "queue": "#fdf1e0", "service": "#fae0cc"}  # cancelled
+CANCELLED = {"pull": "#f1eaf6", "work": "#dfeaf6", "push": "#e6dcef", "queue": "#fdf1e0", "service": "#fae0cc"}
 MARKS = {  # of a gradient: colour of the disc and of the number, words
-    "committed": ("#1f3a5f", "white", "commit, with its staleness"),
+    "committed": (INK, "white", "commit, with its staleness"),
     "downweighted": ("#d6ab2d", "black", "commit with less weight"),
     "dropped": ("#ffffff", "#b03a2e", "dropped"),
 }
@@ -62,10 +62,10 @@ def staleness(run: Run, laws: Sequence[Fitted] = ()) -> Figure:
     intervals = run.staleness.pmf_ci95
     if intervals is not None and shown <= 80:
         cells = min(shown, intervals.shape[1])
-        above.vlines(range(cells), *intervals[:, :cells], color="#1f3a5f", linewidth=1.2, label="95 % of each cell")
+        above.vlines(range(cells), *intervals[:, :cells], color=INK, linewidth=1.2, label="95 % of each cell")
     for fitted, style in zip(_others(laws), ("-", "--", ":"), strict=False):
         name = f"{fitted.family}: {fitted.verdict}"
-        above.plot(range(shown), fitted.pmf(shown), style, color="#55a868", linewidth=1.2, label=name)
+        above.plot(range(shown), fitted.pmf(shown), style, color=FITTED, linewidth=1.2, label=name)
     marker = "o" if shown <= 80 else ""
     look: dict[str, Any] = {"color": MODEL, "marker": marker, "markersize": 3.5, "linewidth": 1.2}
     above.plot(range(shown), model, **look, label=f"geometric law, p = {fit.p:.4g}: {fit.verdict}")
@@ -83,7 +83,7 @@ def staleness(run: Run, laws: Sequence[Fitted] = ()) -> Figure:
     below.set_xlabel(f"staleness ({run.staleness.unit})")
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+        axes.grid(axis="y", color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
     above.set_xlim(-0.6, max(shown, 8) - 0.4)
     above.set_ylim(0, 1.12 * max(float(law.pmf.max()), *model))
@@ -106,11 +106,11 @@ def survival(run: Run, laws: Sequence[Fitted] = ()) -> Figure:
     geometric = StalenessLaw.geometric(mean=law.mean, tail=1e-9).survival[:shown]
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    axes.semilogy(range(shown), tail[:shown], ".", color=MEASURED, markersize=5, label="simulated")
+    axes.semilogy(range(shown), tail[:shown], ".", color=KNOWN, markersize=5, label="simulated")
     axes.semilogy(range(geometric.size), geometric, "-", color=MODEL, linewidth=1, label="geometric of the same mean")
     for fitted, style in zip(_others(laws), ("-", "--", ":"), strict=False):
         rest = 1 - fitted.pmf(shown).cumsum()
-        axes.semilogy(range(shown), rest.clip(1e-12), style, color="#55a868", linewidth=1.2, label=fitted.family)
+        axes.semilogy(range(shown), rest.clip(1e-12), style, color=FITTED, linewidth=1.2, label=fitted.family)
     lowest = float(tail[tail > 0].min()) if (tail > 0).any() else 1e-3
     axes.set_ylim(lowest / 2, 1.3)
     axes.set_xlabel(f"staleness ({run.staleness.unit})")
@@ -129,7 +129,7 @@ def autocorrelation(run: Run) -> Figure:
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     lags = range(1, min(shown, seen.autocorrelation.size))
-    axes.vlines(lags, 0, seen.autocorrelation[1:shown], color=MEASURED, linewidth=1.5)
+    axes.vlines(lags, 0, seen.autocorrelation[1:shown], color=KNOWN, linewidth=1.5)
     half = seen.half_widths[1:shown]
     axes.fill_between(lags, -half, half, color=AGAINST, alpha=0.3, linewidth=0, label="chance, 95 % of each lag")
     axes.axhline(0, color="black", linewidth=0.6)
@@ -150,7 +150,7 @@ def warmup(run: Run) -> Figure:
     at = run.warmup + updates.cumsum()
     series = (above, sums / rows, "mean staleness"), (below, seconds / updates, "seconds per update")
     for axes, values, words in series:
-        axes.plot(at, values, color=MEASURED, linewidth=0.8)
+        axes.plot(at, values, color=KNOWN, linewidth=0.8)
         axes.axvspan(0, run.warmup, color=AGAINST, alpha=0.3, linewidth=0)
         axes.set_ylabel(words)
     below.set_xlim(left=0)
@@ -169,7 +169,7 @@ def workers(run: Run) -> Figure:
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     numbers = range(seen.means.size)
-    colours = [MODEL if number in named else MEASURED for number in numbers]
+    colours = [MODEL if number in named else KNOWN for number in numbers]
     axes.vlines(numbers, seen.means - 1.96 * seen.errors, seen.means + 1.96 * seen.errors, colors=colours, linewidth=1)
     axes.scatter(numbers, seen.means, c=colours, s=12, zorder=3)
     for number in list(named)[:10]:
@@ -205,7 +205,7 @@ def timeline(timeline: Timeline) -> Figure:
         if span.worker < lines:
             colour, hatch, words = LOOKS[span.stage]
             if span.cancelled:
-                colour, hatch, words = PALE[span.stage], "xxxx", "for nothing: cancelled or lost"
+                colour, hatch, words = CANCELLED[span.stage], "xxxx", "for nothing: cancelled or lost"
             known[words] = Patch(facecolor=colour, edgecolor="#777777", hatch=hatch, linewidth=0.4, label=words)
             bar = (span.worker, span.ended - span.began, 0.62, span.began)
             axes.barh(*bar, color=colour, edgecolor="#777777", hatch=hatch, linewidth=0.4)
@@ -220,7 +220,7 @@ def timeline(timeline: Timeline) -> Figure:
         if gradient.fate in MARKS:
             disc, number, words = MARKS[gradient.fate]
             known[words] = _disc(axes, gradient.left, gradient.worker, gradient.staleness, disc, number, words)
-    axes.set_yticks(range(lines), timeline.names[:lines])
+    axes.set_yticks(range(lines), [label(name) for name in timeline.names[:lines]])
     axes.set_ylim(lines - 0.5, -0.5)
     axes.set_xlim(0, 1.015 * seconds)
     axes.locator_params(axis="x", nbins=12, steps=[1, 2, 5, 10])

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asyncq.plots.theory import AGAINST, KNOWN, MODEL, framed
+from asyncq.plots.palette import AGAINST, BEST, KNOWN, MODEL, OTHER
+from asyncq.plots.theory import framed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +33,7 @@ def momentum_budget(found: Budget, workers: int | None = None) -> Figure:
     )
     axes.plot(found.workers, found.implicit, "s-", color=KNOWN, markersize=4, label="implicit, 1 - 1/M")
     axes.plot(found.workers, found.explicit, "o-", color=MODEL, markersize=4, label="explicit: target less implicit")
-    axes.plot(found.workers, found.best, "D-", color="#2e8b57", markersize=5, label="best in mean square, step retuned")
+    axes.plot(found.workers, found.best, "D-", color=BEST, markersize=5, label="best in mean square, step retuned")
     axes.axhline(0, color="black", linewidth=0.6)
     if workers is not None and found.workers[0] <= workers <= found.workers[-1]:
         axes.axvline(workers, color=AGAINST, linewidth=0.8, linestyle=":")
@@ -74,7 +75,7 @@ def stability_map(near: Landscape, found: Recommendation) -> Figure:
     today, kept, best = found.today, found.kept, found.best
     for pair, marker, size, colour, name in (
         (best, "*", 17, MODEL, "recommended"),
-        (kept, "D", 10, "#e8964f", "best at today's learning rate"),
+        (kept, "D", 10, OTHER, "best at today's learning rate"),
         (today, "X", 11, "black", "today's setting"),
     ):
         if pair is not None and low <= pair.learning_rate <= high and abs(pair.momentum) <= 0.96:

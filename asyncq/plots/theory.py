@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from asyncq.plots.palette import AGAINST, GRID, INK, KNOWN, MODEL, PALE
 from asyncq.staleness import StalenessLaw
 
 if TYPE_CHECKING:
@@ -13,9 +14,7 @@ if TYPE_CHECKING:
     from asyncq.theory.momentum import MomentumLine
     from asyncq.theory.prediction import Prediction
 
-__all__ = ["AGAINST", "KNOWN", "MODEL", "framed", "law", "momentum"]
-
-KNOWN, PALE, MODEL, AGAINST = "#4c72b0", "#8fb4dc", "#c44e52", "#8c8c8c"
+__all__ = ["framed", "law", "momentum"]
 
 
 def law(found: Prediction) -> Figure:
@@ -36,7 +35,7 @@ def law(found: Prediction) -> Figure:
     marker = "o" if shown <= 80 else ""
     name = "geometric law of the same mean"
     axes.plot(range(model.size), model, color=MODEL, marker=marker, markersize=3.5, linewidth=1.2, label=name)
-    axes.axvline(known.mean, color="#1f3a5f", linewidth=1, linestyle=(0, (4, 3)), label=f"mean {known.mean:.4g}")
+    axes.axvline(known.mean, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"mean {known.mean:.4g}")
     axes.set_ylim(bottom=0)
     axes.set_xlim(-0.6, max(shown, 8) - 0.4)
     axes.set_xlabel(f"staleness ({found.unit})")
@@ -71,5 +70,5 @@ def momentum(name: str, line: MomentumLine) -> Figure:
 def framed(axes: Axes) -> None:
     """A frame of two lines, and a faint grid behind."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e6e6e6", linewidth=0.8)
+    axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asyncq.formats import unit_of
+from asyncq.plots.palette import GRID, INK, PALE, RATE
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -14,8 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["over_time"]
 
-STALE, LATEST, RATE, SHADES = "#1f3a5f", "#9db4d0", "#55a868", ("#f3dcd5", "#efe6c8", "#dfe8d8", "#dcdff0")
-UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
+SHADES = ("#f3dcd5", "#efe6c8", "#dfe8d8", "#dcdff0")
 
 
 def over_time(seen: OverTime, title: str) -> Figure:
@@ -25,10 +27,10 @@ def over_time(seen: OverTime, title: str) -> Figure:
     figure = Figure(figsize=(8, 5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     last = float(seen.edges[-1])
-    size, unit = next((size, unit) for least, size, unit in UNITS if last >= least)
+    size, _, unit = unit_of(last)
     edges = seen.edges / size
-    _steps(above, edges, seen.quantile, color=LATEST, linewidth=1.2, label="99 % of the gradients are no staler")
-    _steps(above, edges, seen.mean, color=STALE, linewidth=1.6, label="mean")
+    _steps(above, edges, seen.quantile, color=PALE, linewidth=1.2, label="99 % of the gradients are no staler")
+    _steps(above, edges, seen.mean, color=INK, linewidth=1.6, label="mean")
     _steps(below, edges, seen.throughput, color=RATE, linewidth=1.4)
     shades = {what: SHADES[i % len(SHADES)] for i, what in enumerate(dict.fromkeys(one.what for one in seen.befallen))}
     for one in seen.befallen:
@@ -51,7 +53,7 @@ def over_time(seen: OverTime, title: str) -> Figure:
     for axes in (above, below):
         axes.set_xlim(0, edges[-1])
         axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+        axes.grid(axis="y", color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
     figure.align_ylabels()
     return figure

@@ -151,17 +151,20 @@ class Staleness:
 
     def to_dict(self) -> dict[str, Any]:
         """As the JSON report has it."""
-        return record(
-            self,
-            without=("law", "effective"),
-            mean=self.mean,
-            sd=self.sd,
-            quantiles=self.quantiles,
-            maximum=self.maximum,
-            pmf=self.pmf,
-            unit=self.unit,
-            effective_mean=self.effective_mean,
-        )
+        return record({
+            "mean": self.mean,
+            "sd": self.sd,
+            "ci95": self.ci95,
+            "quantiles": self.quantiles,
+            "maximum": self.maximum,
+            "pmf": self.pmf,
+            "unit": self.unit,
+            "weight": self.weight,
+            "effective_mean": self.effective_mean,
+            "variance": self.variance,
+            "pmf_ci95": self.pmf_ci95,
+            "quantile_intervals": self.quantile_intervals,
+        })  # fmt: skip
 
 
 def _named(values: Sequence[T]) -> dict[str, T]:

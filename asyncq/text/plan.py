@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator
 
 from asyncq import __version__
+from asyncq.formats import number
 from asyncq.planner import Plan, PlanRow
 
 __all__ = ["markdown", "render"]
@@ -103,4 +104,4 @@ def _cost_unit(plan: Plan) -> str:
 def _number(value: float, *, whole: bool = False) -> str:
     if not math.isfinite(value):
         return "never"
-    return f"{value:,.0f}" if whole else f"{value:.3g}"
+    return f"{value:,.0f}" if whole else number(value, 3)

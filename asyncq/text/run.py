@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from asyncq import __version__
 from asyncq.estimate import Estimate
+from asyncq.formats import estimate, interval, number, seconds
 
 if TYPE_CHECKING:
     from asyncq.papers.claim import Comparison, PaperClaim, Reproduction
@@ -107,8 +108,8 @@ def render_replications(seen: Replications, *, ascii_only: bool = False) -> str:
         lines.append("INTERRUPTED: what follows covers only what was finished")
     lines.append(system(first.scenario))
     lines.append(f"{len(seen.runs)} replications; engine {first.engine}, seed {first.seed}, asyncq {__version__}")
-    interval = "95 % intervals over replications" if seen.throughput.ci95 else "one replication has no intervals"
-    lines += ["", f"estimates    {interval}"]
+    ends95 = "95 % intervals over replications" if seen.throughput.ci95 else "one replication has no intervals"
+    lines += ["", f"estimates    {ends95}"]
     stale = seen.staleness
     for name, value, unit in (
         ("throughput", seen.throughput, seen.throughput.unit),
@@ -118,7 +119,7 @@ def render_replications(seen: Replications, *, ascii_only: bool = False) -> str:
         ("fresh", seen.fresh, "of the gradients have staleness 0"),
     ):
         if name != "gradients" or value != replace(seen.throughput, unit=value.unit):
-            lines.append(f"  {name:<11}{_estimate(value, 6)} {unit}")
+            lines.append(f"  {name:<11}{estimate(value, 6)} {unit}")
     for name, quantile in stale.quantiles.items():
         ends = stale.quantile_intervals[name]
         interval = "" if ends is None else f" [{ends[0]}, {ends[1]}]"
@@ -129,8 +130,8 @@ def render_replications(seen: Replications, *, ascii_only: bool = False) -> str:
         lines += _server(seen.server)
     lines += ["", *_histogram(stale.law, "#" if ascii_only else "█", BARS)]
     lines += ["", f"{'replication':>13}{'updates':>14}{'staleness':>12}{'throughput':>13}   geometric law"]
-    for number, run in enumerate(seen.runs):
-        numbers = f"{number:>13}{run.updates:>14,}{run.staleness.mean:>12.6g}{run.throughput.mean:>13.6g}"
+    for place, run in enumerate(seen.runs):
+        numbers = f"{place:>13}{run.updates:>14,}{run.staleness.mean:>12.6g}{run.throughput.mean:>13.6g}"
         lines.append(f"{numbers}   {run.fit.verdict}{', interrupted' if run.interrupted else ''}")
     return "\n".join(lines) + "\n"
 
@@ -197,7 +198,7 @@ def _heading(run: Run) -> Iterator[str]:
     if run.interrupted:
         yield f"INTERRUPTED after {run.updates:,} updates: what follows covers only what was finished"
     yield system(run.scenario)
-    lasted = f"{'until ' if run.ended_by == 'until' else ''}{_seconds(run.seconds)}"
+    lasted = f"{'until ' if run.ended_by == 'until' else ''}{seconds(run.seconds)}"
     yield f"simulated {run.updates:,} updates, {lasted} of their time; the first {run.warmup:,} left out"
     yield f"engine {run.engine}, seed {run.seed}, asyncq {__version__}"
     for warning in run.warnings:
@@ -208,9 +209,9 @@ def _phases(seen: OverTime, *, sharded: bool) -> Iterator[str]:
     whose = "at shard 0" if sharded else ""
     yield f"{'time':<15}{'updates per second':<30}{'mean staleness ' + whose:<26}what is on"
     for phase in seen.phases:
-        rate, mean = _estimate(phase.throughput), _estimate(phase.staleness)
+        rate, mean = estimate(phase.throughput), estimate(phase.staleness)
         on = ", ".join([*phase.what[:3], *([f"{len(phase.what) - 3} more"] if len(phase.what) > 3 else [])])
-        yield f"  from {_seconds(phase.begins):<8}{rate:<30}{mean:<26}{on}".rstrip()
+        yield f"  from {seconds(phase.begins):<8}{rate:<30}{mean:<26}{on}".rstrip()
 
 
 def system(scenario: Scenario) -> str:
@@ -227,10 +228,10 @@ def system(scenario: Scenario) -> str:
 
 
 def _flow(run: Run) -> Iterator[str]:
-    yield f"throughput   {_estimate(run.throughput)} {run.throughput.unit}"
+    yield f"throughput   {estimate(run.throughput)} {run.throughput.unit}"
     whose = "gradients" if run.groups is None else "gradients of groups"
     ratio = _ratio(run.gradient_rate, run.synchronous_rate) if run.scenario.workers > 1 else ""
-    yield f"             {_estimate(run.gradient_rate)} {whose} per second{ratio}"
+    yield f"             {estimate(run.gradient_rate)} {whose} per second{ratio}"
     lost = {kind: count for kind, count in run.gradients.items() if kind != "committed" and count}
     if lost:
         decided = sum(run.gradients.values())
@@ -241,14 +242,14 @@ def _flow(run: Run) -> Iterator[str]:
         if run.shards is not None:
             yield f"             both at shard {run.shards.worst}"
     if run.learner is not None:
-        yield f"learner      busy {_estimate(run.learner.utilisation)}, a share of its time"
+        yield f"learner      busy {estimate(run.learner.utilisation)}, a share of its time"
     if run.tree is not None:
         links = run.tree.utilisation
-        busy = "which forward in no time" if links is None else f"their links busy {_estimate(links)}, a share of time"
+        busy = "which forward in no time" if links is None else f"their links busy {estimate(links)}, a share of time"
         yield f"leaves       {run.tree.leaves} of {run.tree.workers} workers each, {busy}"
     spent = run.machine_time._asdict()
     total = sum(spent.values()) or 1.0
-    shares = [f"{stage} {seconds / total:.1%}" for stage, seconds in spent.items() if seconds / total >= 0.0005]
+    shares = [f"{stage} {part / total:.1%}" for stage, part in spent.items() if part / total >= 0.0005]
     whose = "groups" if run.groups is not None else "workers" if run.learner is None else "generators"
     yield from _wrapped(f"{whose:<12} {', '.join(shares)} of their time", width=WIDEST)
     if run.groups is not None:
@@ -256,10 +257,10 @@ def _flow(run: Run) -> Iterator[str]:
         yield f"  in groups  a machine's own work is {share} of its group's (exact); the rest it waits"
     if len(run.pools) > 1:
         for pool in run.pools:
-            often = _estimate(Estimate(pool.throughput, pool.throughput_ci95, "gradients per second"))
+            often = estimate(Estimate(pool.throughput, pool.throughput_ci95, "gradients per second"))
             stale = "no gradient committed"
             if pool.staleness is not None:
-                stale = f"mean staleness {_estimate(Estimate(pool.staleness, pool.staleness_ci95, run._network.unit))}"
+                stale = f"mean staleness {estimate(Estimate(pool.staleness, pool.staleness_ci95, run._network.unit))}"
             yield f"  {pool.name:<10} {pool.workers} workers, {often} gradients/s, {stale}"
     yield from _heard([one for pool in run.pools for one in pool.classes])
 
@@ -271,8 +272,8 @@ def _heard(classes: list[ClientClass]) -> Iterator[str]:
     yield f"{'who is heard':<16}{'of calls':<10}{'of what is applied':<22}{'mean staleness':<23}in vain"
     least = sorted(classes, key=lambda one: one.applied.mean / one.calls.mean if one.calls.mean else 1.0)
     for one in least[:CLASSES] if len(classes) > CLASSES else classes:
-        applied = _estimate(one.applied.scaled(100.0, "%"), 3)
-        stale = "" if one.staleness is None else _estimate(one.staleness)
+        applied = estimate(one.applied.scaled(100.0, "%"), 3)
+        stale = "" if one.staleness is None else estimate(one.staleness)
         vain = "" if one.acceptance is None else f"{1.0 - one.acceptance.mean:.1%}"
         yield f"  {one.name:<14}{one.calls.mean:<10.1%}{applied + ' %':<22}{stale:<23}{vain}"
     if len(classes) > CLASSES:
@@ -280,29 +281,27 @@ def _heard(classes: list[ClientClass]) -> Iterator[str]:
 
 
 def _server(server: ServerResult) -> Iterator[str]:
-    yield f"server       busy {_estimate(server.utilisation)}, a share of its seats' time"
-    yield f"             queue {_estimate(server.waiting)} seconds per gradient"
+    yield f"server       busy {estimate(server.utilisation)}, a share of its seats' time"
+    yield f"             queue {estimate(server.waiting)} seconds per gradient"
 
 
 def _staleness(run: Run) -> Iterator[str]:
     s = run.staleness
     quantiles = ", ".join(f"{name} {value}" for name, value in s.quantiles.items())
-    interval = "" if s.ci95 is None else f" [{s.ci95[0]:.5g}, {s.ci95[1]:.5g}]"
-    yield f"staleness    mean {s.mean:.5g}{interval}, sd {s.sd:.4g}; {quantiles} {s.unit}"
+    yield f"staleness    mean {s.mean:.5g}{interval(s.ci95, 5)}, sd {s.sd:.4g}; {quantiles} {s.unit}"
     if run.shards is not None:
         means = [one.mean for one in run.shards.staleness]
         spread = f"{min(means):.5g} to {max(means):.5g}"
         yield f"  shards     that is shard {run.shards.worst}, the worst; the means of all are {spread}"
-        yield f"             and that of a gradient's stalest part is {_estimate(run.shards.stalest, 5)}"
+        yield f"             and that of a gradient's stalest part is {estimate(run.shards.stalest, 5)}"
     if run.averagings is not None:
-        often = _estimate(run.averagings)
+        often = estimate(run.averagings)
         yield f"  averaged   {often} times by others between a gradient's read and its application"
     if run.learner is not None:
         yield f"             {_budget(run.learner)}: the stalest was {s.maximum}"
         if run.learner.last is not None:
             late = run.learner.last
-            interval = "" if late.ci95 is None else f" [{late.ci95[0]:.5g}, {late.ci95[1]:.5g}]"
-            mean = f"mean {late.mean:.5g}{interval}"
+            mean = f"mean {late.mean:.5g}{interval(late.ci95, 5)}"
             ninety_nine = f"99% {late.quantiles['99%']}, at most {late.maximum}"
             yield f"             from the last version of each sample: {mean}; {ninety_nine}"
     if s.weight != 1:
@@ -423,22 +422,8 @@ def _wrapped(text: str, indent: int = 13, width: int = WIDTH) -> list[str]:
 
 
 def _rate(value: Estimate | Bounds) -> str:
-    return _estimate(value) if isinstance(value, Estimate) else f"between {value.low:.4g} and {value.high:.4g}"
+    return estimate(value) if isinstance(value, Estimate) else f"between {number(value.low)} and {number(value.high)}"
 
 
 def _says(value: Estimate | Bounds) -> str:
     return " (exact)" if isinstance(value, Estimate) else " (bounds)"
-
-
-def _estimate(value: Estimate, digits: int = 4) -> str:
-    if isnan(value.mean):
-        return "none"
-    interval = "" if value.ci95 is None else f" [{value.ci95[0]:.{digits}g}, {value.ci95[1]:.{digits}g}]"
-    return f"{value.mean:.{digits}g}{interval}"
-
-
-def _seconds(value: float) -> str:
-    for size, unit in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
-        if value >= 10 * size:
-            return f"{value / size:.4g} {unit}"
-    return f"{value:.4g} s"

@@ -53,6 +53,7 @@ def infer_today(
     if momentum is None:
         momentum = target
         inferred.append(f"momentum {momentum:.3g}, the optimum of one worker")
+    one = ExactDecay(exponential_workers(1), curvature_variance)
     unit = 1.0 - momentum if dampened else 1.0
     if sharpness is None:
         if learning_rate is None:
@@ -60,7 +61,9 @@ def infer_today(
                 "give learning_rate (today's, on one worker) or sharpness: without either no step has a unit"
             )
         if momentum > 0:
-            sharpness = float((1 + np.sqrt(momentum)) ** 2 / (learning_rate * unit))
+            # curvature that varies lowers the largest stable step; the rate in use is taken as the same share of it
+            lowered = one.threshold(momentum) / (2 * (1 + momentum)) if curvature_variance else 1.0
+            sharpness = float(lowered * (1 + np.sqrt(momentum)) ** 2 / (learning_rate * unit))
             inferred.append(
                 f"sharpness {sharpness:.3g}, from the learning rate, as if tuned without noise: a rough guess"
             )
@@ -71,7 +74,6 @@ def infer_today(
         learning_rate = single / (sharpness * unit) if momentum == target else (1 + abs(momentum)) / (sharpness * unit)
         inferred.append(f"learning rate {learning_rate:.3g}, the optimum of one worker")
     step = learning_rate * unit * sharpness
-    one = ExactDecay(exponential_workers(1), curvature_variance)
     if step >= one.threshold(momentum):
         raise ValueError(
             f"learning rate {learning_rate:g} with sharpness {sharpness:g} and momentum {momentum:g} is unstable on "
