@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from asyncq.plots.theory import AGAINST, KNOWN, MODEL, PALE, framed
+from asyncq.plots.palette import AGAINST, KNOWN, MODEL, PALE
+from asyncq.plots.theory import framed
 from asyncq.staleness import StalenessLaw
 
 if TYPE_CHECKING:
