@@ -21,11 +21,12 @@ STATION = re.compile(r"^ (\d) [a-z]+ {2,}([a-z_ ]+)$", re.MULTILINE)
 LAYERS = {
     name: int(layer) for layer, names in STATION.findall(DESIGN.read_text(encoding="utf-8")) for name in names.split()
 }
-HEAVY = ("numba", "statsmodels", "matplotlib", "scipy.stats", "joblib", "rich", "pandas")
+HEAVY = ("numba", "statsmodels", "matplotlib", "scipy.stats", "joblib", "rich", "pandas", "sklearn", "torch")
 MAY_BE_HEAVY = {
     ("asyncq.engines.compiled.engine", "numba"),
     ("asyncq.engines.compiled.kernel", "numba"),
     ("asyncq.engines.compiled.machine_code", "numba"),
+    ("asyncq.papers.networks.kernels", "numba"),
     ("asyncq.sgd.kernels", "numba"),
 }
 

@@ -1,0 +1,17 @@
+"""Measuring a training run: curvature and gradient noise, as the table ``[problem]`` of a scenario wants them."""
+
+from asyncq.training.curvature import critical_sharpness, hessian_product, top_curvature
+from asyncq.training.measurement import Checkpoint, Measurement, fit_noise, measure_checkpoint, measure_run
+from asyncq.training.meter import NoiseMeter
+
+__all__ = [
+    "Checkpoint",
+    "Measurement",
+    "NoiseMeter",
+    "critical_sharpness",
+    "fit_noise",
+    "hessian_product",
+    "measure_checkpoint",
+    "measure_run",
+    "top_curvature",
+]

@@ -1,0 +1,159 @@
+"""Claims: the bench trains what it says: exact gradients, the update of the trace, a seed fixes a run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+from asyncq.errors import ScenarioError
+from asyncq.papers.networks.data import load, patches, with_wrong_labels
+from asyncq.papers.networks.edges import checkpoints, edge
+from asyncq.papers.networks.grid import regret, search
+from asyncq.papers.networks.problems import DEVELOPMENT, KEPT_BACK, Problem
+from asyncq.papers.networks.runs import chance_loss, gradient_of, law_of, trace, train
+
+# models of every shape, on data of the development set: nothing here trains a problem that is kept back
+SHAPES = (
+    DEVELOPMENT["softmax-8"],
+    DEVELOPMENT["relu-8"],
+    DEVELOPMENT["tanh-8"],
+    DEVELOPMENT["diabetes-8"],
+    Problem("patches", "digits", (6,), "tanh", 8, 0.1, convolution=3),
+    Problem("two values", "teacher-values", (5,), "relu", 4, 0.1),
+)
+
+
+@pytest.mark.parametrize("problem", SHAPES, ids=lambda problem: problem.name)
+def test_the_gradient_is_the_slope_of_the_loss(problem: Problem) -> None:
+    generator, gradient, batch = np.random.default_rng(1), gradient_of(problem), np.arange(7)
+    weights = problem.start(1) + 0.1 * generator.standard_normal(problem.size)
+    found = gradient(weights, batch)[1]
+    for _ in range(3):
+        along, step = generator.standard_normal(problem.size), 1e-6
+        slope = (gradient(weights + step * along, batch)[0] - gradient(weights - step * along, batch)[0]) / (2 * step)
+        assert found @ along == pytest.approx(slope, rel=1e-5)
+
+
+def test_the_loss_is_cross_entropy_or_half_the_squared_error() -> None:
+    """Softmax regression at 0 predicts 10 equal chances; a network of weights 0 predicts 0."""
+    problem = DEVELOPMENT["softmax-8"]
+    assert gradient_of(problem)(np.zeros(problem.size), None)[0] == pytest.approx(np.log(10))
+    problem = DEVELOPMENT["diabetes-8"]
+    assert gradient_of(problem)(np.zeros(problem.size), None)[0] == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["softmax-8", "relu-8", "diabetes-8"])
+def test_training_is_the_update_on_the_trace(name: str) -> None:
+    """v' = mu v - rate g(w_{t - tau}), w' = w + v', written out in float64 with the same minibatches."""
+    problem, updates, seed = DEVELOPMENT[name], 60, 5
+    run = train(problem, [0.05, 0.02], [0.5, -0.4], workers=8, seed=seed, budget=updates, target=-1.0)
+    index = np.random.default_rng((seed, 3)).integers(
+        0, len(problem.samples.inputs), (updates, problem.batch), np.int32
+    )
+    stale, gradient = trace(8, "exponential", updates, seed), gradient_of(problem)
+    for replica, (rate, momentum) in enumerate(((0.05, 0.5), (0.02, -0.4))):
+        versions, velocity = [problem.start(seed).astype(np.float64)], np.zeros(problem.size)
+        for t in range(updates):
+            velocity = momentum * velocity - rate * gradient(versions[max(0, t - stale[t])], index[t])[1]
+            versions.append(versions[-1] + velocity)
+        assert run.weights[replica] == pytest.approx(versions[-1], abs=2e-4)
+
+
+def test_a_replica_does_not_depend_on_its_neighbours_and_a_seed_fixes_it() -> None:
+    problem = DEVELOPMENT["softmax-8"]
+    together = train(problem, [0.3, 50.0, 1.0], 0.3, workers=4, work="gamma", seed=2, budget=1500)
+    alone = train(problem, 1.0, 0.3, workers=4, work="gamma", seed=2, budget=1500)
+    assert together.reached[2] == alone.reached[0]
+    assert np.array_equal(together.weights[2], alone.weights[0])
+    assert not np.array_equal(train(problem, 1.0, 0.3, seed=3, budget=100).weights, alone.weights)
+
+
+def test_the_target_is_reached_for_good_and_divergence_is_told() -> None:
+    """The run that ended at the target has held it for half as long again; a huge rate diverges."""
+    problem = DEVELOPMENT["softmax-8"]
+    run = train(problem, [1.0, 1e5], 0.0, seed=1, budget=3000)
+    assert run.loss[0] <= problem.target
+    assert list(run.diverged) == [False, True]
+    assert np.isnan(run.reached[1])
+    first = train(problem, 1.0, 0.0, seed=1, budget=3000, hold=0.0).reached[0]
+    assert 16 <= first <= run.reached[0] <= 2000
+    assert np.isnan(train(problem, 1e-6, 0.0, budget=50).reached[0])
+
+
+def test_the_trace_is_that_of_the_simulation() -> None:
+    """Mean M - 1; exponential work is geometric; one worker is never stale; seeds give different windows."""
+    law = law_of(8, "exponential")
+    assert law.pmf @ np.arange(law.pmf.size) == pytest.approx(7, abs=0.05)
+    assert law.pmf[:5] == pytest.approx((1 / 8) * (7 / 8) ** np.arange(5), abs=0.005)
+    assert not trace(1, "gamma", 50, 1).any()
+    assert not np.array_equal(trace(8, "gamma", 500, 1), trace(8, "gamma", 500, 2))
+
+
+def test_wrong_labels_are_as_many_as_said_and_wrong() -> None:
+    data = load("digits")
+    noisy = with_wrong_labels(data, 0.2)
+    changed = (noisy.targets != data.targets).any(axis=1)
+    assert changed.sum() == round(0.2 * len(data.targets))
+    assert (noisy.targets.sum(axis=1) == 1).all()
+
+
+def test_patches_are_the_windows_of_the_picture() -> None:
+    data = load("digits")
+    cut = patches(data, 8, 3).inputs[11].reshape(6, 6, 9)
+    assert np.array_equal(cut[2, 4].reshape(3, 3), data.inputs[11].reshape(8, 8)[2:5, 4:7])
+
+
+def test_the_best_constant_prediction() -> None:
+    problem = DEVELOPMENT["diabetes-8"]
+    assert chance_loss(problem) == pytest.approx(0.5, rel=1e-4)
+    shares = load("digits").targets.mean(axis=0)
+    assert chance_loss(DEVELOPMENT["relu-8"]) == pytest.approx(-(shares * np.log(shares)).sum(), rel=1e-5)
+
+
+def test_a_search_finds_its_best_point_and_the_regret_of_that_is_1() -> None:
+    problem = DEVELOPMENT["softmax-32"]
+    grid = search(problem, workers=4, momenta=(0.0, 0.6), effective=(0.5, 2.0, 500.0), seeds=(1, 2), budget=1500)
+    momentum, rate, updates = grid.best
+    again = np.array([train(problem, rate, momentum, workers=4, seed=s, budget=1500).reached[0] for s in (1, 2)])
+    assert np.exp(np.log(again).mean()) == pytest.approx(updates)
+    assert regret(again, again) == 1
+    assert regret(np.array([np.nan, 100.0]), again) == np.inf
+    assert grid.by_momentum().min() == 1
+    assert np.isinf(grid.geometric_mean[:, 2]).all()
+
+
+def test_the_edge_of_a_quadratic_is_found() -> None:
+    """One sample, one linear value: half the squared error has the Hessian x x', so that its edge is 2 / (|x|^2 + 1),
+    the 1 for the bias, and 2 (1 + mu) / (|x|^2 + 1) with momentum. 1 % of bisection, 2 % for the length of the run."""
+    problem = Problem("one sample", "diabetes", (), "relu", 1, 0.1)
+    data = problem.samples
+    object.__setattr__(problem, "samples", type(data)("one", data.inputs[:1], data.targets[:1], False))
+    curvature = float((data.inputs[0].astype(float) ** 2).sum()) + 1
+    for momentum in (0.0, 0.5):
+        found = edge(problem, momentum, guess=0.1, level=0.5 * float(data.targets[0, 0]) ** 2, updates=600, steps=7,
+                     seeds=(1,), limit=1e30)  # fmt: skip
+        assert found == pytest.approx(2 * (1 + momentum) / curvature, rel=0.03)
+
+
+def test_checkpoints_stand_at_their_levels() -> None:
+    problem = DEVELOPMENT["softmax-32"]
+    found = checkpoints(problem, (1.0, 0.5), rate=1.0)
+    losses = [gradient_of(problem)(weights, None)[0] for weights in found]
+    assert len(losses) == 2
+    assert losses[0] < 1.1
+    assert losses[1] < 0.55
+    assert len(checkpoints(problem, (1.0, 1e-9), rate=1.0, budget=300)) == 1
+
+
+def test_unknown_data_is_refused() -> None:
+    with pytest.raises(ScenarioError, match="must be one of digits"):
+        load("faces")
+
+
+def test_problems_are_split_and_have_the_names_they_are_found_by() -> None:
+    assert not set(DEVELOPMENT) & set(KEPT_BACK)
+    assert all(problem.name == name for name, problem in (DEVELOPMENT | KEPT_BACK).items())
+    assert len(DEVELOPMENT) >= 8
+    assert len(KEPT_BACK) >= 6
