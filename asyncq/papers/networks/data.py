@@ -37,7 +37,9 @@ def _scikit_learn() -> Any:
 
 
 def _one_hot(labels: NDArray[np.int64]) -> Real:
-    return np.asarray(np.eye(int(labels.max()) + 1)[labels], np.float32)
+    rows = np.zeros((labels.size, int(labels.max()) + 1), np.float32)
+    rows[np.arange(labels.size), labels] = 1.0
+    return rows
 
 
 def _standardised(columns: NDArray[np.float64]) -> Real:
