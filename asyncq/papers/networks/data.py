@@ -45,7 +45,7 @@ def _one_hot(labels: NDArray[np.int64]) -> Real:
 def _standardised(columns: NDArray[np.float64]) -> Real:
     """Columns with mean 0 and variance 1; a constant column becomes 0."""
     spread = columns.std(axis=0)
-    return ((columns - columns.mean(axis=0)) / np.where(spread > 0, spread, 1.0)).astype(np.float32)
+    return np.asarray((columns - columns.mean(axis=0)) / np.where(spread > 0, spread, 1.0), np.float32)
 
 
 def _teacher(classes: bool) -> Data:
