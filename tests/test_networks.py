@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ pytest.importorskip("sklearn")
 from asyncq.errors import ScenarioError
 from asyncq.papers.networks.data import load, patches, with_wrong_labels
 from asyncq.papers.networks.edges import checkpoints, edge
+from asyncq.papers.networks.evidence import main
 from asyncq.papers.networks.grid import regret, search
 from asyncq.papers.networks.problems import DEVELOPMENT, KEPT_BACK, Problem
 from asyncq.papers.networks.runs import chance_loss, gradient_of, law_of, trace, train
@@ -145,6 +148,12 @@ def test_checkpoints_stand_at_their_levels() -> None:
     assert losses[0] < 1.1
     assert losses[1] < 0.55
     assert len(checkpoints(problem, (1.0, 1e-9), rate=1.0, budget=300)) == 1
+
+
+def test_evidence_refuses_what_is_kept_back(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="no development problem"):
+        main([str(tmp_path), "wine-4"])
+    assert not [*tmp_path.iterdir()]
 
 
 def test_unknown_data_is_refused() -> None:
