@@ -138,6 +138,7 @@ def test_the_edge_of_a_quadratic_is_found() -> None:
         found = edge(problem, momentum, guess=0.1, level=0.5 * float(data.targets[0, 0]) ** 2, updates=600, steps=7,
                      seeds=(1,), limit=1e30)  # fmt: skip
         assert found == pytest.approx(2 * (1 + momentum) / curvature, rel=0.03)
+    assert np.isnan(edge(problem, 0.0, guess=0.1, level=-1.0, updates=20, seeds=(1,)))
 
 
 def test_checkpoints_stand_at_their_levels() -> None:

@@ -1,8 +1,8 @@
 """The largest stable learning rate of a real network, by bisection.
 
-A network has no single edge: what is stable depends on where training stands. Two questions, two answers. `holds`: from
-weights at a loss level, the largest rate at which the running loss does not rise above that level. `trains`: from the
-start, the largest rate at which the running loss falls below half that of the best constant prediction.
+A network has no single edge: what is stable depends on where training stands. So a search has a start and a level: from
+weights at the target, the largest rate at which the loss does not rise much above it; from the initial weights, the
+largest rate at which the loss falls below half that of the best constant prediction.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def edge(
     """The largest rate at which ``updates`` updates end with a running loss at or below ``level``, geometric mean over
     the seeds. Searched in steps of 2 from ``guess``, then by ``steps`` bisections. ``start``: weights to start from
     (the seed's initial ones). A run ends as unstable where its running loss is above ``limit`` (three times the loss of
-    the best constant prediction)."""
+    the best constant prediction). nan where a thousandth of ``guess`` is not stable: the level is too near the
+    start."""
 
     def stable(rate: float, seed: int) -> bool:
         run = train(problem, rate, momentum, workers=workers, work=work, seed=seed, budget=updates, target=-1.0,
@@ -68,8 +69,10 @@ def edge(
     logs: list[Any] = []
     for seed in seeds:
         low = high = guess
-        while not stable(low, seed) and low > 1e-6 * guess:
+        while not stable(low, seed):
             low /= 2
+            if low < 1e-3 * guess:
+                return float("nan")
         if low == guess:
             high = 2 * guess
             while stable(high, seed) and high < 1e6 * guess:

@@ -19,9 +19,10 @@ from asyncq.papers.networks.problems import DEVELOPMENT, Problem
 from asyncq.papers.networks.runs import chance_loss, gradient_of
 from asyncq.training import Measurement, measure_run
 
-__all__ = ["LEVELS", "SETTINGS", "edges", "main", "measured"]
+__all__ = ["HELD", "LEVELS", "SETTINGS", "edges", "main", "measured"]
 
 LEVELS = (3.0, 2.0, 1.5, 1.0, 0.7)  # of the target
+HELD = 1.5  # of the target: what the loss may not rise above, from weights at the target
 SETTINGS = ((1, "exponential"), (4, "exponential"), (4, "gamma"), (8, "exponential"), (8, "gamma"),
             (16, "exponential"), (16, "gamma"))  # fmt: skip
 
@@ -42,14 +43,16 @@ def measured(problem: Problem, *, rate: float, count: int = 64, seed: int = 1) -
 def edges(
     problem: Problem, start: Any, settings: Any = SETTINGS, momenta: Any = (0.0, 0.5, 0.9), **options: Any
 ) -> list[dict[str, Any]]:
-    """The largest rate that holds the loss at the target from ``start``, for each setting and momentum."""
+    """The largest rate that holds the loss below `HELD` times the target from ``start``, for each setting and momentum;
+    None where none was found."""
     rows, guess = [], problem.batch / 30
     for workers, work in settings:
         for momentum in momenta:
-            found = edge(problem, momentum, guess=guess * (1 - momentum), level=problem.target, start=start,
+            found = edge(problem, momentum, guess=guess * (1 - momentum), level=HELD * problem.target, start=start,
                          workers=workers, work=work, **options)  # fmt: skip
-            guess = found / (1 - momentum)
-            rows.append({"workers": workers, "work": work, "momentum": momentum, "edge": found})
+            known = np.isfinite(found)
+            guess = found / (1 - momentum) if known else guess
+            rows.append({"workers": workers, "work": work, "momentum": momentum, "edge": found if known else None})
     return rows
 
 

@@ -57,7 +57,7 @@ class Grid:
     def by_momentum(self) -> Real:
         """Fewest updates at each momentum over those of the best point: how flat the optimum is."""
         mean = self.geometric_mean
-        return np.asarray(mean.min(axis=1) / mean.min())
+        return np.asarray(mean.min(axis=1) / mean.min()) if np.isfinite(mean.min()) else mean.min(axis=1)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it; null where the target was not reached."""
