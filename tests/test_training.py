@@ -6,6 +6,7 @@ gradient x (x.e) has covariance H (e'He) + He (He)', as for every normal vector 
 
 from __future__ import annotations
 
+import doctest
 import json
 from pathlib import Path
 
@@ -223,6 +224,26 @@ def test_what_cannot_be_measured_is_refused() -> None:
                            curvature=False)  # fmt: skip
     with pytest.raises(ValueError, match="at least one"):
         Measurement((), 8)
+
+
+def test_the_page_on_measuring_shows_what_happens() -> None:
+    page = Path(__file__).parents[1] / "docs" / "measuring.md"
+    found = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert found.attempted > 10
+    assert found.failed == 0
+
+
+def test_noise_that_vanishes_with_the_loss_is_no_constant_noise() -> None:
+    """R2 twice as large at a quarter of the loss: a line through both points has an intercept, the floor 0 has none."""
+    points = tuple(
+        Checkpoint(mean_of_independent([loss], unit=""), mean_of_independent([2 * r2 * loss] * 4, unit=""),
+                   mean_of_independent([r2] * 4, unit=""))
+        for loss, r2 in ((0.4, 10.0), (0.1, 20.0))
+    )  # fmt: skip
+    table = Measurement(points, 8).problem(0.1)
+    assert [getattr(table[key], "mean", None) for key in ("proportional_noise", "constant_noise")] == [20.0, 0.0]
+    fitted = Measurement(points, 8, floor=0.02).problem(0.2)
+    assert getattr(fitted["constant_noise"], "mean", 0.0) > 1
 
 
 def test_a_ratio_of_few_units_has_no_interval() -> None:

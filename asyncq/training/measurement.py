@@ -1,7 +1,8 @@
 """Measurements at checkpoints of a run, and the table ``[problem]`` that follows from them.
 
 The noise of a network falls with its loss. Near a target it is described by two numbers: the trace of the covariance
-of one sample's gradient is 2 R2 (loss - floor) + constant, where R2 is the proportional noise.
+of one sample's gradient is 2 R2 (loss - floor) + constant, where R2 is the proportional noise. Source:
+docs/theory/networks.md (10.0).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["NEAR", "Checkpoint", "Measurement", "fit_noise", "measure_checkpoint
 
 Real = NDArray[np.float64]
 
-NEAR = 3.0  # checkpoints with a loss within this factor of the target's enter the fit of the noise
+NEAR = 3.0  # checkpoints with a loss above the floor within this factor of the target's enter the fit of the noise
 _PER_SAMPLE = "trace of one sample's gradient covariance"
 
 
@@ -69,20 +70,26 @@ class Measurement:
     def problem(self, target: float | None = None) -> dict[str, Estimate | int]:
         """The keys of the table ``[problem]``, for a run that is to reach the loss ``target`` (the last loss measured).
 
-        Sharpness and the noise along it are those of the nearest checkpoint; the two parts of the noise are fitted to
-        the checkpoints whose loss is within a factor ``NEAR`` of the target's (`fit_noise`). What was not measured is
-        left out.
+        Sharpness, the noise along it and R2 are those of the checkpoint nearest the target. Where the loss can vanish
+        (``floor`` 0) the noise vanishes with it: the constant noise is 0. Above another floor the two parts of the
+        noise are fitted to the checkpoints whose loss above the floor is within a factor ``NEAR`` of that at the target
+        (`fit_noise`). A fit with the floor 0 would mistake for constant noise that R2 rises while the loss falls. What
+        was not measured is left out.
         """
         here = self.nearest(target)
-        goal = here.loss.mean if target is None else target
-        near = [point for point in self.checkpoints if goal / NEAR <= point.loss.mean <= goal * NEAR] or [here]
-        proportional, constant = fit_noise(near, self.floor)
+        proportional, constant = here.ratio, Estimate(0.0, None, _PER_SAMPLE, exact=True)
+        if self.floor > 0:
+            goal = (here.loss.mean if target is None else target) - self.floor
+            near = [p for p in self.checkpoints if goal / NEAR <= p.loss.mean - self.floor <= goal * NEAR]
+            proportional, constant = fit_noise(near or [here], self.floor)
         table: dict[str, Estimate | int] = {"batch_size": self.batch_size}
         if here.sharpness is not None:
             table["sharpness"] = here.sharpness
         table |= {"proportional_noise": proportional, "constant_noise": constant}
-        if here.along is not None and proportional.mean > 0:
-            table["noise_at_sharpness"] = here.along.scaled(min(1.0, proportional.mean / here.ratio.mean), "R2")
+        if here.along is not None:
+            along = here.along.scaled(proportional.mean / here.ratio.mean, "R2")
+            if along.mean <= proportional.mean:  # above it: too few batches to tell; left out, the theory searches
+                table["noise_at_sharpness"] = along
         return table
 
     def to_toml(self, target: float | None = None) -> str:
