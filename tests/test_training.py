@@ -78,6 +78,17 @@ def test_the_top_curvature_of_softmax_regression_is_that_of_its_exact_hessian() 
     assert hessian @ direction == pytest.approx(value * direction, abs=1e-3)
 
 
+def test_a_kink_near_the_weights_is_no_curvature() -> None:
+    """w^2 / 2 + max(w, 0) at 1e-5: the Hessian is 1, and 5,001 to a step of 1e-4."""
+
+    def gradient(w, batch):  # type: ignore[no-untyped-def]
+        return 0.0, w + (w > 0)
+
+    one = np.ones(1)
+    assert hessian_product(gradient, 1e-5 * one, None)(one) == pytest.approx(1.0)
+    assert hessian_product(gradient, 1e-5 * one, None, step=1e-4)(one) == pytest.approx(5001.0)
+
+
 def test_a_product_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ValueError, match="not finite"):
         top_curvature(lambda v: np.full_like(v, np.nan), 9)

@@ -18,11 +18,12 @@ Gradient = Callable[[Real, Any], tuple[float, Real]]
 Product = Callable[[Real], Real]
 
 
-def hessian_product(gradient: Gradient, weights: Real, batch: Any, *, step: float = 1e-4) -> Product:
+def hessian_product(gradient: Gradient, weights: Real, batch: Any, *, step: float = 1e-6) -> Product:
     """The product of the Hessian at ``weights`` (d,) with a vector (d,), by central differences of the gradient.
 
     ``gradient(weights, batch)`` returns (loss, gradient). The two gradients of a product are taken ``step`` away from
-    ``weights`` (Euclidean length), which suits float64; take about 1e-2 for float32. Cost: two gradients a product.
+    ``weights`` (Euclidean length). The default suits float64; take about 1e-2 for float32. A kink (ReLU) within the step
+    counts as curvature, jump of the gradient over twice the step: keep the step short. Cost: two gradients a product.
     """
     weights = np.asarray(weights, np.float64)
 
