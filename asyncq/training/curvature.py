@@ -22,8 +22,8 @@ def hessian_product(gradient: Gradient, weights: Real, batch: Any, *, step: floa
     """The product of the Hessian at ``weights`` (d,) with a vector (d,), by central differences of the gradient.
 
     ``gradient(weights, batch)`` returns (loss, gradient). The two gradients of a product are taken ``step`` away from
-    ``weights`` (Euclidean length). The default suits float64; take about 1e-2 for float32. A kink (ReLU) within the step
-    counts as curvature, jump of the gradient over twice the step: keep the step short. Cost: two gradients a product.
+    ``weights`` (Euclidean length). The default suits float64; float32 needs about 1e-2. A kink (ReLU) within the step
+    counts as curvature, the jump of the gradient over twice the step: keep the step short. Cost: two gradients.
     """
     weights = np.asarray(weights, np.float64)
 
