@@ -10,12 +10,15 @@ import pytest
 pytest.importorskip("sklearn")
 
 from asyncq.errors import ScenarioError
+from asyncq.estimate import Estimate
 from asyncq.papers.networks.data import load, patches, with_wrong_labels
 from asyncq.papers.networks.edges import checkpoints, edge
 from asyncq.papers.networks.evidence import main
 from asyncq.papers.networks.grid import regret, search
 from asyncq.papers.networks.problems import DEVELOPMENT, KEPT_BACK, Problem
+from asyncq.papers.networks.rules import RIVALS, judged, measured_rule
 from asyncq.papers.networks.runs import chance_loss, gradient_of, law_of, trace, train
+from asyncq.training import Checkpoint, Measurement
 
 # models of every shape, on data of the development set: nothing here trains a problem that is kept back
 SHAPES = (
@@ -91,6 +94,9 @@ def test_the_trace_is_that_of_the_simulation() -> None:
     assert law.pmf @ np.arange(law.pmf.size) == pytest.approx(7, abs=0.05)
     assert law.pmf[:5] == pytest.approx((1 / 8) * (7 / 8) ** np.arange(5), abs=0.005)
     assert not trace(1, "gamma", 50, 1).any()
+    assert np.array_equal(trace(8, "gamma", 500, 1)[:50], trace(8, "gamma", 50, 1))
+    with pytest.raises(ValueError, match="at most 100000"):
+        trace(8, "gamma", 100_001, 1)
     assert not np.array_equal(trace(8, "gamma", 500, 1), trace(8, "gamma", 500, 2))
 
 
@@ -153,8 +159,33 @@ def test_checkpoints_stand_at_their_levels() -> None:
 
 def test_evidence_refuses_what_is_kept_back(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="no development problem"):
-        main([str(tmp_path), "wine-4"])
+        main(["measure", str(tmp_path), "wine-4"])
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_rule_is_judged_against_the_best_point_on_fresh_seeds() -> None:
+    """The best point has regret 1; a thousandth of its rate does not arrive."""
+    problem = DEVELOPMENT["softmax-32"]
+    rules = {"slow": (0.0, 1e-3), **{name: rule(0.9, 0.1, 4) for name, rule in RIVALS.items()}}
+    found = judged(problem, 4, "gamma", (0.0, 1.0), rules, seeds=(1, 2), budget=3000)
+    assert found["best grid point"]["regret"] == 1
+    assert found["slow"]["updates"] == [None, None]
+    assert found["slow"]["regret"] is None
+    assert found["rate / M"]["learning_rate"] == pytest.approx(0.025)
+    assert found["momentum - mu_S"]["momentum"] == pytest.approx(0.15)
+
+
+def test_the_measured_rule_is_the_coupled_edge() -> None:
+    """All noise along soft modes and hardly any curvature: 2 b (1 - mu) / R2, whatever the staleness (10.2)."""
+    one = Estimate(1.0, None, "")
+    point = Checkpoint(one.scaled(0.25, ""), one, one.scaled(8.0, ""), one.scaled(1e-3, ""), one.scaled(0.0, ""))
+    measurement = Measurement((point,), 32)
+    momentum, rate = measured_rule(DEVELOPMENT["softmax-32"], measurement, 4, "gamma", momentum=0.5, share=0.6)
+    assert momentum == 0.5
+    assert rate == pytest.approx(0.6 * 2 * 32 * 0.5 / 8, rel=0.05)
+    bare = Measurement((Checkpoint(one, one, one),), 32)
+    with pytest.raises(ValueError, match="curvature=True"):
+        measured_rule(DEVELOPMENT["softmax-32"], bare, 4, "gamma")
 
 
 def test_unknown_data_is_refused() -> None:

@@ -1,7 +1,7 @@
-"""Measurements and edges of the development problems as JSON: `python -m asyncq.papers.networks.evidence OUT [NAME]`.
+"""Evidence on the development problems, as JSON: `python -m asyncq.papers.networks.evidence WHAT OUT [NAME ...]`.
 
-For each problem: checkpoints of a one-worker run, what is measured there, and the largest stable rates from the
-checkpoint at the target. Problems that are kept back are refused.
+``measure``: checkpoints of a one-worker run, what is measured there, and the largest stable rates from the checkpoint
+at the target. ``judge``: grids, and the regret of rules on fresh seeds. Problems that are kept back are refused.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import numpy as np
 
 from asyncq.errors import ScenarioError
 from asyncq.papers.networks.edges import checkpoints, edge
+from asyncq.papers.networks.grid import search
 from asyncq.papers.networks.problems import DEVELOPMENT, Problem
+from asyncq.papers.networks.rules import RIVALS, judged, measured_rule
 from asyncq.papers.networks.runs import chance_loss, gradient_of
 from asyncq.training import Measurement, measure_run
 
-__all__ = ["HELD", "LEVELS", "SETTINGS", "edges", "main", "measured"]
+__all__ = ["HELD", "LEVELS", "SETTINGS", "edges", "judge", "main", "measure", "measured"]
 
 LEVELS = (3.0, 2.0, 1.5, 1.0, 0.7)  # of the target
 HELD = 1.5  # of the target: what the loss may not rise above, from weights at the target
@@ -56,23 +58,47 @@ def edges(
     return rows
 
 
+def measure(problem: Problem) -> dict[str, Any]:
+    """The measurements of a problem, and the edges from its checkpoint at the target."""
+    measurement, weights = measured(problem, rate=problem.batch / 60)
+    if 1.0 not in weights:
+        raise ScenarioError(f"evidence: {problem.name} did not reach its target; give it more updates")
+    return {
+        "problem": problem.name,
+        "target": problem.target,
+        "measurement": measurement.to_dict(problem.target),
+        "edges": edges(problem, weights[1.0], updates=800, seeds=(11, 12), steps=5),
+    }
+
+
+def judge(problem: Problem, *, share: float = 1.0) -> dict[str, Any]:
+    """The grid of every setting, and on fresh seeds the regret of the measured rule and of its rivals, which start from
+    the best rate of one worker at momentum 0.9."""
+    measurement, _ = measured(problem, rate=problem.batch / 60)
+    alone = search(problem)
+    today = (0.9, float(alone.effective[int(np.argmin(alone.geometric_mean[list(alone.momenta).index(0.9)]))]) * 0.1)
+    rows = []
+    for workers, work in SETTINGS[1:]:
+        grid = search(problem, workers=workers, work=work)
+        rules = {name: rule(*today, workers) for name, rule in RIVALS.items()}
+        rules["measured"] = measured_rule(problem, measurement, workers, work, share=share)
+        found = judged(problem, workers, work, grid.best[:2], rules)
+        rows.append({"workers": workers, "work": work, "grid": grid.to_dict(), "rules": found})
+    return {"problem": problem.name, "today": today, "one_worker": alone.to_dict(), "settings": rows}
+
+
 def main(arguments: list[str]) -> None:
-    """Write OUT/evidence-NAME.json for each name (all development problems)."""
-    out, names = Path(arguments[0]), arguments[1:] or [*DEVELOPMENT]
+    """Write OUT/WHAT-NAME.json for each name (all development problems); WHAT is measure or judge."""
+    tasks = {"measure": measure, "judge": judge}
+    if len(arguments) < 2 or arguments[0] not in tasks:
+        raise ScenarioError("evidence: give measure or judge, a folder, and names of problems (all)")
+    what, out, names = arguments[0], Path(arguments[1]), arguments[2:] or [*DEVELOPMENT]
+    unknown = [name for name in names if name not in DEVELOPMENT]
+    if unknown:
+        raise ScenarioError(f"evidence: {unknown[0]!r} is no development problem; give of {', '.join(DEVELOPMENT)}")
     for name in names:
-        if name not in DEVELOPMENT:
-            raise ScenarioError(f"evidence: {name!r} is no development problem; give one of {', '.join(DEVELOPMENT)}")
-        problem = DEVELOPMENT[name]
-        measurement, weights = measured(problem, rate=problem.batch / 60)
-        if 1.0 not in weights:
-            raise ScenarioError(f"evidence: {name} did not reach its target; give it more updates")
-        found = {
-            "problem": name,
-            "target": problem.target,
-            "measurement": measurement.to_dict(problem.target),
-            "edges": edges(problem, weights[1.0], updates=800, seeds=(11, 12), steps=5),
-        }
-        (out / f"evidence-{name}.json").write_text(json.dumps(found, allow_nan=False, indent=1), encoding="utf-8")
+        found = json.dumps(tasks[what](DEVELOPMENT[name]), allow_nan=False, indent=1)
+        (out / f"{what}-{name}.json").write_text(found, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ WORK: dict[str, dict[str, Any]] = {
     "gamma": {"law": "gamma", "mean": 1.0, "cv": 0.2},
 }
 _RELU_OR_TANH = {"relu": 1, "tanh": 2}
+_TRACE = 200_000  # updates of a simulated trace
 
 
 @cache
@@ -40,19 +41,22 @@ def _staleness(workers: int, work: str, updates: int) -> Whole:
 
 def trace(workers: int, work: str, updates: int, seed: int) -> Whole:
     """A window of ``updates`` staleness values of ``workers`` workers with ``work`` times (a key of ``WORK``), another
-    for each seed. One worker: all 0."""
+    for each seed; a longer window begins with the shorter one. One worker: all 0.
+
+    Raises ``ValueError`` for more than 100,000 updates."""
+    if updates > _TRACE // 2:
+        raise ValueError(f"updates must be at most {_TRACE // 2} (got {updates})")
     if workers == 1:
         return np.zeros(updates, np.int64)
-    whole = 200_000
-    begin = int(np.random.default_rng((seed, 2)).integers(0, whole - updates))
-    return _staleness(workers, work, whole)[begin : begin + updates]
+    begin = int(np.random.default_rng((seed, 2)).integers(0, _TRACE // 2))
+    return _staleness(workers, work, _TRACE)[begin : begin + updates]
 
 
 def law_of(workers: int, work: str) -> StalenessLaw:
     """The staleness law of the whole simulated trace."""
     if workers == 1:
         return StalenessLaw.constant(0)
-    counts = np.bincount(_staleness(workers, work, 200_000))
+    counts = np.bincount(_staleness(workers, work, _TRACE))
     return StalenessLaw.from_pmf(counts / counts.sum(), source="measured")
 
 
