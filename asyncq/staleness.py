@@ -21,7 +21,7 @@ class StalenessLaw:
     that of the computation of an exact law, in total variation.
 
     Raises ``ValueError`` for a pmf that is empty, negative, not finite or does not sum to 1 (with ``truncation``).
-    Source: theory.md section 1.
+    Source: docs/notation.md, section "Words and symbols".
     """
 
     pmf: NDArray[np.float64]
@@ -78,7 +78,7 @@ class StalenessLaw:
     @classmethod
     def geometric(cls, *, workers: float | None = None, mean: float | None = None, tail: float = 1e-15) -> StalenessLaw:
         """The geometric law q_l = (1/M)(1 - 1/M)^l, cut where the rest weighs less than ``tail``
-        ([AbM] Theorem 5; theory.md section 3.1). ``workers`` = M, or ``mean`` = M - 1."""
+        ([AbM] Theorem 5; docs/theory/renewal.md (R.2)). ``workers`` = M, or ``mean`` = M - 1."""
         if (workers is None) == (mean is None):
             raise ValueError("give either workers or mean")
         mean = float(workers - 1.0 if workers is not None else mean)  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ class StalenessLaw:
     @classmethod
     def discrete_normal(cls, mean: float, sd: float = 1.0) -> StalenessLaw:
         """[Edge] appendix C: P(k - 1/2 < N(mean, sd^2) < k + 1/2) on k = 1 .. 2 mean, renormalised. For a small
-        ``mean`` the renormalised law has another mean than the normal (theory.md section 5)."""
+        ``mean`` the renormalised law has another mean than the normal."""
         from scipy.special import ndtr
 
         if not (np.isfinite(mean) and mean >= 1 and np.isfinite(sd) and sd > 0):
@@ -114,8 +114,8 @@ class StalenessLaw:
 
     @classmethod
     def poisson(cls, mean: float, *, tail: float = 1e-15) -> StalenessLaw:
-        """The Poisson law, cut where the rest weighs less than ``tail``: a delay, not a momentum (theory.md section
-        4)."""
+        """The Poisson law, cut where the rest weighs less than ``tail``: a delay, not a momentum
+        (docs/theory/momentum.md, section "Momentum or delay")."""
         from scipy.special import gammaln, pdtrc
 
         if not (np.isfinite(mean) and mean >= 0):
@@ -131,7 +131,8 @@ class StalenessLaw:
     @classmethod
     def negative_binomial(cls, mean: float, r: float, *, tail: float = 1e-15) -> StalenessLaw:
         """The negative binomial law of ``mean`` and shape ``r``, cut where the rest weighs less than ``tail``:
-        r = 1 is the geometric, r <= 1 is log-convex and hence a momentum (theory.md sections 3.1 and 4)."""
+        r = 1 is the geometric, r <= 1 is log-convex and hence a momentum (docs/theory/momentum.md, section
+        "Momentum or delay")."""
         from scipy.special import betainc, gammaln
 
         if not (np.isfinite(mean) and mean >= 0 and np.isfinite(r) and r > 0):

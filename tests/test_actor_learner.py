@@ -46,7 +46,8 @@ def near(estimate, value) -> bool:
 @pytest.mark.parametrize("budget", [0, 1, 3])
 def test_the_budget_bounds_the_sum_of_all_staleness(budget, discard, limit, law):
     """After an update at most ``budget`` batches are accepted or under way; so the staleness of all rows, dropped ones
-    too, and the ages of what is still open add up to at most budget * batch an update (theory.md section 2)."""
+    too, and the ages of what is still open add up to at most budget * batch an update. Source:
+    docs/theory/conservation.md (2.7)."""
     dropping = {} if discard is None else {"discard_older_than": discard}
     case = actors(LAWS[law], workers=7, learning=LAWS["empirical"], batch=3, staleness_budget=budget, limit=limit,
                   **dropping)  # fmt: skip

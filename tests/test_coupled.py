@@ -151,7 +151,7 @@ def test_time_to_target_is_that_of_the_dense_curve(case, mu):
         assert last <= when <= last + 1
 
 
-# -- the figures of theory.md section 10 ------------------------------------------------------------------------------
+# -- the figures of docs/theory/networks.md ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("mu", "edge"), [(-0.4, 0.5055), (0.0, 0.3664), (0.5, 0.1697), (0.9, 0.0218)])

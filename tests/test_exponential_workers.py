@@ -168,7 +168,7 @@ class TestUnequalWorkers:
 
     def test_one_fast_worker_breaks_the_independent_model(self):
         """One worker ten times as fast as seven others: .747 in truth, .925 by the law, 24 % on the unsafe side. The
-        latter from an integral written out here, because theory.md section 6 printed .99."""
+        latter from an integral written out here."""
         from asyncq.theory.stability import threshold
 
         pool = exponential_workers([10] + [1] * 7)

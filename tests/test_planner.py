@@ -31,7 +31,7 @@ from asyncq.theory.descent.time_to_target import Quadratic, crossing
 ROOT = Path(__file__).parents[1]
 PLANS = sorted((ROOT / "scenarios" / "plans").glob("*.toml"))
 PAGE = (ROOT / "docs" / "planning.md").read_text(encoding="utf-8")
-H = np.geomspace(0.05, 1.0, 6)  # the worked case of theory.md section 8
+H = np.geomspace(0.05, 1.0, 6)  # six modes, condition number 20
 
 
 def quadratic(noise: float, target: float = 0.01) -> Quadratic:
@@ -78,7 +78,7 @@ def plain() -> Plan:
     ("workers", "noise", "updates"), [(1, 0.3, 1338), (32, 0.3, 1522), (1, 0.0, 5), (32, 0.0, 189)]
 )
 def test_the_worked_case_of_the_theory(workers: int, noise: float, updates: int) -> None:
-    """theory.md section 8, computed there independently, on its own grid of momenta and steps."""
+    """Computed independently, on another grid of momenta and steps."""
     found = tune(ExactLoss(exponential_workers(workers), quadratic(noise)), reserve=0.0)
     assert found[2] == pytest.approx(updates, rel=0.025, abs=0.6)
 
@@ -144,7 +144,7 @@ def test_many_gradients_push_the_threshold_up_to_that_of_the_mean() -> None:
     law = StalenessLaw.geometric(workers=8)
     edges = [LawLoss(law, quadratic(0.0), gradients=k).threshold(0.0) for k in (1, 2, 8, 10**6)]
     assert edges == sorted(edges)
-    assert edges[-1] == pytest.approx(2 * (2 * 8 - 1), rel=5e-3)  # theory.md section 5: in expectation
+    assert edges[-1] == pytest.approx(2 * (2 * 8 - 1), rel=5e-3)  # threshold in expectation
 
 
 # -- candidates -------------------------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def test_a_momentum_of_next_to_nothing_plans_for_equal_curvatures(momentum: floa
 
 
 def test_the_problem_in_the_users_words() -> None:
-    """mu* = 0.8 and alpha = 0.05: theory.md section 8; noise from two batch sizes; its total whatever the modes."""
+    """mu* = 0.8, alpha = 0.05: docs/theory/recommendation.md (8.2). The total noise does not depend on the modes."""
     problem = Problem.of(scenario(plan={"batch_size": 64, "critical_batch_size": 256}))
     root = 0.8**0.5
     q = problem.quadratic

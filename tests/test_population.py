@@ -190,7 +190,7 @@ def test_no_client_is_ever_lost_from_the_count(kind, stays):
 
 
 def test_staleness_plus_one_sums_to_the_last_commits():
-    """theory.md section 2, whoever computes: nobody goes, so that every interval of a slot ends with its update."""
+    """docs/theory/conservation.md (2.4), whoever computes: nobody leaves, every interval ends with its update."""
     classes = ({"name": "a", "clients": 5, "work_time": LAWS["gamma"]}, {"name": "b", "clients": 9, "work_time": 3.0})
     trace = simulate(case(*classes, concurrency=8), updates=3000, seed=5, trace=True).trace
     last = np.zeros(8, dtype=int)
@@ -305,7 +305,7 @@ def test_calls_and_throughput_are_the_chain_s_for_any_law(kind, mixed):
 
 
 def test_of_very_many_clients_the_law_is_the_mixture_s():
-    """Independent draws: the exact law of theory.md section 3.1 for the mixture. Cells of the law, and its mean."""
+    """Independent draws: the exact law docs/theory/renewal.md (R.2) for the mixture. Cells of the law, and its mean."""
     laws = [{"law": "gamma", "mean": 1.0, "cv": 0.5}, {"law": "exponential", "mean": 5.0}]
     classes = [
         {"name": "a", "clients": 6 * 10**11, "work_time": laws[0], "availability": 0.5},

@@ -1,4 +1,5 @@
-"""Every protocol against the closed forms of theory.md sections 2, 3.3 and 3.4, and what waiting and cancelling cost.
+"""Every protocol against the closed forms of docs/theory/conservation.md, renewal.md and closed_network.md, and
+the costs of waiting and cancelling.
 
 Chance: a figure is a Student t over 32 batches of a run, or over 16 independent runs, and a right program passes its
 limit with probability 1e-6; about 250 figures: false alarm of the file below 1e-3. What is exact is asserted exactly.

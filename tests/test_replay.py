@@ -174,7 +174,7 @@ def test_your_own_gradient_is_replayed_like_the_compiled_ones():
 
 
 def test_steps_by_staleness_restore_the_target_momentum_in_the_mean():
-    """alpha(tau) = alpha' mu*^tau / q_tau: the mean is that of heavy ball with mu* (theory.md section 4)."""
+    """alpha(tau) = alpha' mu*^tau / q_tau: the mean is that of heavy ball with mu* (docs/theory/momentum.md)."""
     law, target, step = StalenessLaw.geometric(workers=3, tail=1e-9), 0.5, 0.05
     curve = replay(
         NoisyQuadratic([1.0]), law, step=step, compensate=step_schedule(law, target), updates=60, replications=4000,

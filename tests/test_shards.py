@@ -94,7 +94,7 @@ def by_the_books(trace, workers: int, shards: int, bound: float) -> list[tuple[i
     [("exponential", None), ("pareto", None), ("empirical", None), ("deterministic", None), ("gamma", 0), ("gamma", 2)],
 )
 def test_staleness_is_conserved_at_every_shard(law, bound, seats):
-    """theory.md section 2 for each shard: a worker that waits for another shard holds no interval at this one."""
+    """docs/theory/conservation.md (2.2) for each shard: a worker waiting for another shard holds no interval here."""
     protocol = {"kind": "asynchronous"} if bound is None else {"kind": "stale-synchronous", "bound": bound}
     server = {"service_time": SERVICE, "seats": seats, "shards": 4}
     run = traced(scenario(LAWS[law], workers=7, server=server, protocol=protocol), 800)

@@ -42,7 +42,7 @@ def test_a_law_that_is_neither_geometric_nor_a_delay_says_first_order_only():
     run = simulate(scenario(pools=pools, optimizer={"momentum": 0.9}), updates=100_000, seed=1)
     assert (run.fit.verdict, run.momentum.basis, run.momentum.is_delay) == ("rejected", "first order only", False)
     assert "holds only to first order" in render(run)
-    # theory.md section 3.1: q_0 = sum p_i^2
+    # docs/theory/renewal.md (R.2): q_0 = sum p_i^2
     rates = np.repeat([4.0, 0.25], 4)
     q0 = float(((rates / rates.sum()) ** 2).sum())
     error = (q0 * (1 - q0) / sum(run.gradients.values())) ** 0.5

@@ -84,7 +84,7 @@ def largest_root(delay: int, step: float, momentum: float) -> float:
 
 
 def test_the_predicted_harmless_delays_are_those_of_the_characteristic_polynomial():
-    """By companion matrix; the figures are those of theory.md section 7."""
+    """By companion matrix; the figures are those of docs/theory/streaming-pca.md."""
     assert FIGURE_1.eigenvalues == tuple(SIGMA)
     found = [harmless_delay(SIGMA, FIGURE_1.eta, momentum=mu, criterion="expectation") for mu in FIGURE_1.momenta]
     assert found == [115, 74, 53, 32, 13]

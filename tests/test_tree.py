@@ -47,7 +47,7 @@ def columns(case, updates=400):
 @pytest.mark.parametrize(("count", "leaf_k", "root_k"), [(1, 3, 2), (2, 2, 3), (4, 3, 1), (8, 2, 2)])
 def test_every_gradient_is_in_one_update_and_all_intervals_are_counted(count, leaf_k, root_k, forward, law):
     """leaf_k * root_k rows an update. Staleness and open ages add up to the intervals open after every update
-    (theory.md section 2): all gradients started less those committed, which the reads give."""
+    (docs/theory/conservation.md (2.2)): all gradients started less those committed, which the reads give."""
     more = {} if forward is None else {"forward": LAWS.get(forward, forward), "buffers": 2}
     network = Network.of(leaves(count, leaf_k, root_k, LAWS[law], **more))
     engine = SimpyEngine(network, Variates(network.laws, seed=9))

@@ -42,10 +42,9 @@ class Comparison:
     """One number of a paper beside ours.
 
     ``relation`` reads "ours is = (at most, at least) the paper's", within ``tolerance``, in the number's unit, and
-    an order must hold for the whole interval; ``basis`` says where the tolerance comes from. ``theory`` is what
-    theory.md, or a derivation beside the claim, puts in the place of a paper's number that does not hold, or that the
-    paper does not give: then ours must agree with it. Neither: a number that is only shown. ``interval`` is 95 %, None
-    for an exact result.
+    an order must hold for the whole interval; ``basis`` says where the tolerance comes from. ``theory`` replaces
+    a paper's number that does not hold or is missing: ours must agree with it. With neither, the number is only shown.
+    ``interval`` is 95 %, None for an exact result.
     """
 
     what: str

@@ -17,7 +17,7 @@ from asyncq.theory.recommendation.minimax import polyak
 
 __all__ = ["Problem"]
 
-MODES = 6  # as in theory.md section 8
+MODES = 6
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,8 @@
 Noise-dominated, staleness changes the updates to a target only at second order of the step: workers speed training up
 in proportion. Curvature-dominated, every doubling of the workers halves the largest step. The number of workers at
 which the updates have doubled is the asynchronous cousin of the critical batch size. Exact for exponential work and no
-queue. Source: theory.md sections 6 and 8.
+queue. Source: docs/theory/planning.md, section
+"Where asynchrony is free".
 """
 
 from __future__ import annotations

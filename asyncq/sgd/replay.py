@@ -4,8 +4,8 @@
     v_{t+1} = mu v_{t - tau} - alpha (1 - mu) g(w_{t - tau}), w += v     shifted ([Edge] eq. 10)
 
 Reads are consistent: a gradient sees one whole version, and only versions still to be read are kept. Before the start
-everything is at rest at the starting point. Steps are learning rates, times the curvature nothing. Source: theory.md
-sections 4 to 6 and 8; a page for users in docs/sgd.md.
+everything is at rest at the starting point. Steps are learning rates, times the curvature nothing. Source:
+docs/notation.md (1.1); users' guide: docs/sgd.md.
 """
 
 from __future__ import annotations

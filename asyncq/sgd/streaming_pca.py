@@ -4,7 +4,7 @@
 
 is `replay(StreamingPCA(eigenvalues), StalenessLaw.constant(tau), step=eta, momentum=mu)`. Everything here is in the
 coordinates of the eigenvectors, eigenvalues l_1 > l_2 >= ... >= l_d, normal samples (alpha_ij^2 = E[Y_i^2 Y_j^2] =
-l_i l_j); time is t = k eta. Source: [PCA] section 3; theory.md section 7; derivations in docs/theory/streaming-pca.md.
+l_i l_j); time is t = k eta. Source: [PCA] section 3; docs/theory/streaming-pca.md.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def diffusion(eigenvalues: ArrayLike, *, momentum: float = 0.0, near: int = 0) -
 
 
 def stationary_variance(eigenvalues: ArrayLike, eta: float, *, momentum: float = 0.0, delay: int = 0) -> Real:
-    """Var U_i around the optimum at a finite step and delay, (d,), linearised (theory.md section 6): the limit of
-    Theorem 5 as eta delay -> 0, above it else. Entry 0, along e_1, is 0."""
+    """Var U_i around the optimum at a finite step and delay, (d,), linearised: the limit of Theorem 5 as
+    eta delay -> 0, above it otherwise. Entry 0, along e_1, is 0. Source: docs/theory/stability.md (6.1)."""
     values = _eigenvalues(eigenvalues)
     law = StalenessLaw.constant(delay)
     gaps = values[0] - values[1:]
@@ -126,8 +126,8 @@ def phases(
     1 - delta^2; after a further T3 the other coordinates' squares add up to ``epsilon`` or less with probability 3/4.
 
     ``form``: the "paper" prints a T2 that reaches H_1^2 = 1/2 only and a T3 of too small a probability; "corrected"
-    are those of theory.md section 7 (T1 is the same). Raises ``ValueError`` where the denominator of T3 is not
-    positive: the noise alone exceeds ``epsilon``, take a smaller eta.
+    is docs/theory/streaming-pca.md (7.5) to (7.7) (T1 is the same). Raises ``ValueError`` where the denominator of T3
+    is not positive: the noise alone exceeds ``epsilon``, take a smaller eta.
     """
     values, slow = _eigenvalues(eigenvalues), 1.0 - _momentum(momentum)
     if form not in ("paper", "corrected"):
@@ -176,8 +176,8 @@ def harmless_delay(
     eigenvalues: ArrayLike, eta: float, *, momentum: float = 0.0, criterion: Criterion = "mean-square"
 ) -> int:
     """Predicted without a run: the largest constant delay at which the radial direction, of curvature 2 l_1 at the
-    optimum, is stable; in mean square its curvature 2 Y_1^2 varies with V_h = 8 l_1^2. -1 if none is. Source: theory.md
-    section 7."""
+    optimum, is stable; in mean square its curvature 2 Y_1^2 varies with V_h = 8 l_1^2. -1 if none is. Source:
+    docs/theory/streaming-pca.md (7.8)."""
     values = _eigenvalues(eigenvalues)
     variance = 2.0 if criterion == "mean-square" else 0.0
 

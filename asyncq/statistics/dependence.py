@@ -1,8 +1,8 @@
 """How far successive gradients are from independent: autocorrelation, effective sample size, Ljung-Box.
 
-The conservation law (theory.md section 2) pins the sum of staleness, so its autocorrelations add up to about -1/2 over
-a few cycles of every worker: the mean is known far better than from as many independent gradients, and yet a test that
-takes rows for independent is wrong.
+The conservation law (docs/theory/conservation.md (2.4)) fixes the sum of staleness. Its autocorrelations add up to
+about -1/2 over a few cycles of every worker: the mean is known far better than from as many independent gradients, and
+yet a test that takes rows for independent is wrong.
 """
 
 from __future__ import annotations

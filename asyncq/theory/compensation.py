@@ -1,7 +1,7 @@
 """Four ways to hold the total momentum at its target under stale gradients, each with what is left over and what it
 costs.
 
-Source: theory.md section 4 (the two exact ones are not in the papers); derivations in docs/theory/momentum.md.
+Source: docs/theory/momentum.md, section "Compensators" (the two exact ones are not in the papers).
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Claim:
-    """What asyncq claims: ``says`` in words, ``source`` where the ``oracle`` comes from (a section of theory.md).
+    """What asyncq claims: ``says`` in words, ``source`` of the ``oracle`` (page and equation, or paper).
 
     ``measure(oracle, effort)`` compares the oracle with an engine, or with a second way to compute it. ``wrong`` is an
     oracle that is off by a little: with it the claim must fail, which tests make sure of. ``chance`` says whether a

@@ -49,7 +49,7 @@ def _formula(
     return Claim(name, says, source, formula, partial(_off, formula), measure, chance=False)
 
 
-# -- formulas, written down from theory.md ----------------------------------------------------------------------------
+# -- formulas, written down from the theory pages ---------------------------------------------------------------------
 
 
 def _constant_threshold(staleness: float) -> float:
@@ -164,7 +164,7 @@ COMPUTED: tuple[Claim, ...] = (
     _formula(
         "threshold of constant staleness",
         "the largest stable step size is 2 sin(pi/(4 tau + 2)), of the expectation and in mean square",
-        "theory.md 5; Giladi et al. eq. 6",
+        "docs/theory/stability.md (5.2); Giladi et al. eq. 6",
         _constant_threshold,
         lambda tau: _threshold(StalenessLaw.constant(int(tau)), "mean-square" if tau % 2 else "expectation"),
         [(tau,) for tau in range(61)],
@@ -173,7 +173,7 @@ COMPUTED: tuple[Claim, ...] = (
     _formula(
         "threshold of a geometric law",
         "in mean square, independent staleness: (sqrt(1 + 16 M (M-1)(2M-1)) - 1)/(4 M (M-1))",
-        "theory.md 6",
+        "docs/theory/stability.md (6.1)",
         _independent_threshold,
         lambda m: _threshold(StalenessLaw.geometric(workers=m), "mean-square"),
         [(m,) for m in (2, 3, 8, 32, 100)],
@@ -182,7 +182,7 @@ COMPUTED: tuple[Claim, ...] = (
     _formula(
         "threshold of exponential workers",
         "in mean square, dependence included: (1 + sqrt(1 + 8M))/(2M)",
-        "theory.md 6",
+        "docs/theory/stability.md (6.3)",
         _exact_threshold,
         lambda m: exponential_workers(int(m)).threshold(),
         [(m,) for m in (2, 3, 8, 32, 100)],
@@ -191,7 +191,7 @@ COMPUTED: tuple[Claim, ...] = (
     _formula(
         "noise floor of exponential workers",
         "c (1 + Mc)/(2 + c - M c^2) of the noise's variance, at steps c below the threshold",
-        "theory.md 6",
+        "docs/theory/stability.md (6.3)",
         _exact_floor,
         lambda m, c: exponential_workers(int(m)).noise_floor(c),
         [(m, share * _exact_threshold(m)) for m in (2, 8, 32) for share in (0.1, 0.5, 0.9)],
@@ -200,7 +200,7 @@ COMPUTED: tuple[Claim, ...] = (
     _formula(
         "implicit momentum of a geometric law",
         "it is 1 - 1/M",
-        "theory.md 4; Mitliagkas et al. Theorem 5",
+        "docs/theory/momentum.md (4.2); Mitliagkas et al. Theorem 5",
         lambda m: 1 - 1 / m,
         _implicit,
         [(m,) for m in (2, 3, 8, 32, 1000)],
@@ -209,7 +209,7 @@ COMPUTED: tuple[Claim, ...] = (
     Claim(
         "second moments by the lifted recursion",
         "a threshold is where the recursion of the whole second-moment matrix has spectral radius 1, to 1e-5",
-        "theory.md 6",
+        "docs/theory/stability.md (6.1)",
         0.0,
         OFF,
         _lifted_against,
@@ -218,7 +218,7 @@ COMPUTED: tuple[Claim, ...] = (
     Claim(
         "renewal law of exponential workers",
         "the law that is computed for any work is geometric, (1/M)(1 - 1/M)^l, for exponential work",
-        "theory.md 3.1; Mitliagkas et al. Theorem 5",
+        "docs/theory/renewal.md (R.2); Mitliagkas et al. Theorem 5",
         _geometric,
         _slightly_fewer,
         _renewal_against,
@@ -227,7 +227,7 @@ COMPUTED: tuple[Claim, ...] = (
     Claim(
         "law of a server that takes no time",
         "the closed network's law tends to the geometric as the service does to 0",
-        "theory.md 3.2",
+        "docs/theory/closed_network.md (C.3)",
         _geometric,
         _slightly_fewer,
         _server_against,
@@ -236,7 +236,7 @@ COMPUTED: tuple[Claim, ...] = (
     _formula(
         "throughput of a closed network",
         "mean value analysis and the product form's normalising constants agree",
-        "theory.md 3.2",
+        "docs/theory/closed_network.md (C.8), (C.9)",
         _mean_value_analysis,
         lambda m, think, service: product_form_throughput(workers=[int(m)], think=[think], service=service)[0],
         [(m, 1.0, load / m) for m in (1, 2, 8, 64, 512) for load in (0.3, 1.0, 3.0)],
@@ -245,7 +245,7 @@ COMPUTED: tuple[Claim, ...] = (
     _formula(
         "time until k of M have finished",
         "the integral for any work gives 1/(M-k+1) + ... + 1/M for exponential work",
-        "theory.md 3.4",
+        "docs/theory/closed_network.md (C.13)",
         _slowest_of_exponential,
         _order_statistic,
         [(k, m) for m in (2, 8, 64) for k in {1, m // 2, m}],

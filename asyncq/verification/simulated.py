@@ -61,7 +61,7 @@ def _law(name: str, source: str, *, quick: bool = True, **tables: Any) -> Claim:
         return Evidence("total variation", distance, f"{seen.rows:,} gradients", interval, p_value)
 
     says = "the simulated staleness has the exact law (chi-square corrected for dependence)"
-    return Claim(f"law: {name}", says, f"theory.md {source}", staleness_law, _slightly_off, measure, quick=quick)
+    return Claim(f"law: {name}", says, source, staleness_law, _slightly_off, measure, quick=quick)
 
 
 # -- throughput -------------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def _throughput(name: str, source: str, *, quick: bool = True, **tables: Any) ->
         return 1.01 * _exact_rate(case)
 
     says = "the simulated throughput has the exact mean (Student's test)"
-    return Claim(f"throughput: {name}", says, f"theory.md {source}", _exact_rate, wrong, measure, quick=quick)
+    return Claim(f"throughput: {name}", says, source, _exact_rate, wrong, measure, quick=quick)
 
 
 # -- identities -------------------------------------------------------------------------------------------------------
@@ -146,7 +146,8 @@ def _conservation(name: str, cases: list[tuple[Scenario, int]], *, quick: bool =
         return workers - k + 1
 
     says = "staleness and the ages of what is under way add up to what survives every update, in integers"
-    return Claim(f"conservation: {name}", says, "theory.md 2", _surviving, wrong, measure, chance=False, quick=quick)
+    source = "docs/theory/conservation.md (2.2)"
+    return Claim(f"conservation: {name}", says, source, _surviving, wrong, measure, chance=False, quick=quick)
 
 
 def _same(one: list[Chunk], other: list[Chunk]) -> bool:
@@ -170,7 +171,7 @@ def _engines_agree(name: str, cases: Callable[[], list[Scenario]], *, quick: boo
         return Evidence("runs that differ", different, f"{rows:,} gradients")
 
     says = "both engines give the same rows: times, workers, versions, staleness, to the last bit"
-    return Claim(f"engines: {name}", says, "design.md", 0, 1, measure, chance=False, quick=quick)
+    return Claim(f"engines: {name}", says, "docs/design.md", 0, 1, measure, chance=False, quick=quick)
 
 
 def _every_kind() -> list[Scenario]:
@@ -207,7 +208,7 @@ def _share(
         p_value = min(1.0, 2 * min(float(bdtr(met, runs, bounds[0])), above))
         return Evidence("share of runs", met / runs, f"{runs:,} runs of 5,000 updates", _wilson(met, runs), p_value)
 
-    return Claim(name, says, "statistics.md", exact, 3 * exact, measure)
+    return Claim(name, says, "docs/statistics.md", exact, 3 * exact, measure)
 
 
 def _wilson(met: int, runs: int) -> tuple[float, float]:
@@ -248,33 +249,39 @@ def _kind(kind: str, **parameters: Any) -> Tables:
     return {"kind": kind, **parameters}
 
 
+RENEWAL = "docs/theory/renewal.md (R.2)"
+BLOCKS = 'docs/theory/renewal.md, section "Every k-th push"'
+SERVED = "docs/theory/closed_network.md (C.3)"
+RATES = 'docs/theory/closed_network.md, section "Time per update without a server"'
+
 SIMULATED: tuple[Claim, ...] = (
-    _law("8 exponential workers", "3.1", work=EXPONENTIAL),
-    _law("8 gamma workers, cv 0.5", "3.1", work=GAMMA),
-    _law("8 gamma workers, cv 2", "3.1", work={**GAMMA, "cv": 2.0}),
-    _law("8 lognormal workers", "3.1", work={"law": "lognormal", "mean": 1.0, "cv": 1.0}),
-    _law("8 weibull workers", "3.1", work={"law": "weibull", "mean": 1.0, "cv": 0.5}),
-    _law("8 uniform workers", "3.1", work={"law": "uniform", "low": 0.5, "high": 1.5}),
-    _law("8 hyperexponential workers", "3.1", work={"law": "hyperexponential", "mean": 1.0, "cv": 2.0}),
-    _law("8 Pareto workers", "3.1", work={"law": "pareto", "mean": 1.0, "shape": 2.5}),
-    _law("64 gamma workers, cv 0.5", "3.1", work=GAMMA, workers=64),
-    _law("a fast and a slow pool", "3.1", pool=POOLS),
-    _law("groups of 4", "2, 3.1", workers=16, groups={"count": 4, "batch": "split"}),
-    _law("one server, 8 workers", "3.2", server=SERVICE),
-    _law("one server, 64 workers", "3.2", workers=64, server={"service_time": {**EXPONENTIAL, "mean": 1 / 64}}),
-    _law("a server of 2 seats", "3.2", server={"service_time": {**EXPONENTIAL, "mean": 0.25}, "seats": 2}),
-    _law("k-batch-async, k = 4", "3.3", protocol=_kind("k-batch-async", k=4)),
-    _law("k-batch-async, k = 3, gamma", "3.3", work=GAMMA, protocol=_kind("k-batch-async", k=3)),
-    _law("k-batch-async, k = 4, one server", "3.3", server=SERVICE, protocol=_kind("k-batch-async", k=4), quick=False),
-    _law("k-async, k = 4", "3.3", protocol=_kind("k-async", k=4), quick=False),
-    _throughput("8 gamma workers", "3.4", work=GAMMA),
-    _throughput("a fast and a slow pool", "3.4", pool=POOLS),
-    _throughput("one server, gamma work", "3.2", work=GAMMA, server=SERVICE),
-    _throughput("k-batch-async, k = 3, gamma", "3.4", work=GAMMA, protocol=_kind("k-batch-async", k=3)),
-    _throughput("synchronous", "3.4", protocol=_kind("synchronous"), quick=False),
-    _throughput("k-sync, k = 4, uniform", "3.4", work={"law": "uniform", "low": 0.5, "high": 1.5},
+    _law("8 exponential workers", RENEWAL, work=EXPONENTIAL),
+    _law("8 gamma workers, cv 0.5", RENEWAL, work=GAMMA),
+    _law("8 gamma workers, cv 2", RENEWAL, work={**GAMMA, "cv": 2.0}),
+    _law("8 lognormal workers", RENEWAL, work={"law": "lognormal", "mean": 1.0, "cv": 1.0}),
+    _law("8 weibull workers", RENEWAL, work={"law": "weibull", "mean": 1.0, "cv": 0.5}),
+    _law("8 uniform workers", RENEWAL, work={"law": "uniform", "low": 0.5, "high": 1.5}),
+    _law("8 hyperexponential workers", RENEWAL, work={"law": "hyperexponential", "mean": 1.0, "cv": 2.0}),
+    _law("8 Pareto workers", RENEWAL, work={"law": "pareto", "mean": 1.0, "shape": 2.5}),
+    _law("64 gamma workers, cv 0.5", RENEWAL, work=GAMMA, workers=64),
+    _law("a fast and a slow pool", RENEWAL, pool=POOLS),
+    _law("groups of 4", RENEWAL, workers=16, groups={"count": 4, "batch": "split"}),
+    _law("one server, 8 workers", SERVED, server=SERVICE),
+    _law("one server, 64 workers", SERVED, workers=64, server={"service_time": {**EXPONENTIAL, "mean": 1 / 64}}),
+    _law("a server of 2 seats", "docs/theory/closed_network.md (C.5)",
+         server={"service_time": {**EXPONENTIAL, "mean": 0.25}, "seats": 2}),
+    _law("k-batch-async, k = 4", "docs/theory/closed_network.md (C.7)", protocol=_kind("k-batch-async", k=4)),
+    _law("k-batch-async, k = 3, gamma", BLOCKS, work=GAMMA, protocol=_kind("k-batch-async", k=3)),
+    _law("k-batch-async, k = 4, one server", BLOCKS, server=SERVICE, protocol=_kind("k-batch-async", k=4), quick=False),
+    _law("k-async, k = 4", "docs/theory/closed_network.md (C.6)", protocol=_kind("k-async", k=4), quick=False),
+    _throughput("8 gamma workers", RATES, work=GAMMA),
+    _throughput("a fast and a slow pool", RATES, pool=POOLS),
+    _throughput("one server, gamma work", "docs/theory/closed_network.md (C.8)", work=GAMMA, server=SERVICE),
+    _throughput("k-batch-async, k = 3, gamma", RATES, work=GAMMA, protocol=_kind("k-batch-async", k=3)),
+    _throughput("synchronous", RATES, protocol=_kind("synchronous"), quick=False),
+    _throughput("k-sync, k = 4, uniform", RATES, work={"law": "uniform", "low": 0.5, "high": 1.5},
                 protocol=_kind("k-sync", k=4), quick=False),
-    _throughput("k-async, k = 4", "3.4", protocol=_kind("k-async", k=4), quick=False),
+    _throughput("k-async, k = 4", RATES, protocol=_kind("k-async", k=4), quick=False),
     _conservation("asynchronous", [(_scenario(work), 1) for work in LAWS]),
     _conservation("asynchronous, one server", [(_scenario(work, server=SERVER), 1) for work in LAWS]),
     _conservation("k-batch-async", [(_scenario(work, protocol=_kind("k-batch-async", k=3)), 1) for work in LAWS]),

@@ -28,7 +28,7 @@ def row(finding: Finding, before: Finding | None) -> str:
     line = f"{finding.verdict}  {name:<38} {figure(finding):<24} {test(finding)}".rstrip()
     if before is not None and before.claim.says == claim.says:
         return line
-    return "\n".join(["", *wrap(f"{claim.says} ({claim.source}): {finding.evidence.figure}", 80), line])
+    return "\n".join(["", *wrap(f"{claim.says}: {finding.evidence.figure}. Source: {claim.source}", 80), line])
 
 
 def figure(finding: Finding) -> str:

@@ -1,7 +1,8 @@
 """Writes docs/protocols/predicted.md: what closed forms predict for every protocol, and what the simulator finds.
 
 Run it after a change to an engine, a rule or a formula: ``python docs/generate/predicted.py``. The page is the same
-for the same seed. Predictions are formulas of theory.md sections 2 and 3, written out here; none comes from an engine.
+for the same seed. Predictions are formulas of docs/theory/conservation.md, renewal.md and closed_network.md, written
+out here; none comes from an engine.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def uniform_order(k: int, count: int) -> float:
 
 
 def machine_repair(customers: int, think: float, service: float, seats: int) -> tuple[float, float]:
-    """Throughput and mean wait in the queue of a closed network, exponential service (theory.md section 3.2)."""
+    """Throughput and mean wait in the queue of a closed network, exponential service (docs/theory/closed_network.md
+    (C.1))."""
     weight = np.ones(customers + 1)
     for j in range(1, customers + 1):
         weight[j] = weight[j - 1] * (customers - j + 1) * service / (think * min(j, seats))
@@ -91,7 +93,7 @@ def machine_repair(customers: int, think: float, service: float, seats: int) -> 
 
 
 def mean_value_analysis(customers: int, think: float, service: float) -> tuple[float, float]:
-    """The same for one seat and any law of the work, by the recursion of theory.md section 3.2."""
+    """The same for one seat and any law of the work, by the recursion docs/theory/closed_network.md (C.8)."""
     length = response = rate = 0.0
     for n in range(1, customers + 1):
         response = service * (1 + length)

@@ -43,7 +43,7 @@ fails one of them in {false_alarm:.1%} of runs: each fails below p = {each:.1e} 
 with an oracle that is off by a little, with which it must fail; `tests/verification/test_verification_long.py` makes
 sure that it does, and repeats the quick run for other seeds.
 
-`docs/generate/verified.py` writes this page. `theory.md` is the collection of formulas behind the theory pages.
+`docs/generate/verified.py` writes this page. The oracles cite pages of `docs/` and their equations.
 """
 
 

@@ -1,4 +1,4 @@
-"""Claim: eight exponential workers have geometric staleness ([AbM] Theorem 5; theory.md section 3.1)."""
+"""Claim: eight exponential workers have geometric staleness ([AbM] Theorem 5; docs/theory/renewal.md (R.2))."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Claim: long runs of larger pools keep to the closed forms of theory.md sections 2, 3.2, 3.3 and 3.4.
+"""Claim: long runs of larger pools keep to the closed forms of docs/theory/conservation.md, renewal.md and
+closed_network.md.
 
 Chance: 1e-6 for each figure (``test_protocol_closed_forms.py``), about 300 figures: false alarm below 1e-3.
 """

@@ -50,8 +50,8 @@ class StalenessFit:
     """The geometric law with the likelihood's maximum, and whether the data are compatible with it.
 
     ``p`` = 1/(1 + mean): the conservation law fixes it, so it carries no evidence; only ``gof`` does
-    (theory.md section 2). ``verdict`` is "accepted", "practically geometric" (rejected, but for a total variation that
-    nobody would notice), "rejected", or "untested" when the run is too short to tell.
+    (docs/theory/conservation.md (2.11)). ``verdict`` is "accepted", "practically geometric" (rejected, but for a
+    negligible total variation), "rejected", or "untested" when the run is too short to tell.
     """
 
     family: str

@@ -11,7 +11,7 @@ shifted      (1 - x)(1 - mu x Q(x))         x Q(x)      alpha h (1 - mu)       [
 ===========  =============================  ==========  =====================  =========================
 
 The update is stable in expectation iff P has no zero in |x| <= 1; it contracts faster than r^-t iff none in |x| <= r.
-Source: theory.md section 5, cares (a) to (e).
+Source: docs/theory/stability.md (5.1), (5.2), cares (a) to (e).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Characteristic:
     """The characteristic function of one staleness law, momentum and variant.
 
     Raises ``ValueError`` for abs(momentum) >= 1, an unknown variant, a law whose cut tail may hold more than a
-    thousandth of its mean (judge by lost mean, not lost mass: theory.md section 3.1), or a law too long to transform.
+    thousandth of its mean (judge by lost mean, not lost mass), or a law too long to transform.
     """
 
     def __init__(self, law: StalenessLaw, momentum: float = 0.0, variant: Variant = "heavy-ball") -> None:

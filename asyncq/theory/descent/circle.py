@@ -1,7 +1,7 @@
 """Q, and A and B of the characteristic function P = A + k B, followed around a circle: values, crossings, windings.
 
 A crossing is a step k that puts a root of P on the circle: a real positive value of -A/B. The cares (a) to (d) of
-theory.md section 5 are met here and marked where they are.
+docs/theory/stability.md (5.2) are marked where they are met.
 """
 
 from __future__ import annotations

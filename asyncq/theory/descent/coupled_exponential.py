@@ -2,7 +2,7 @@
 
 Each mode has the moments of docs/theory/stability.md section 6.2. The noise of a gradient depends on the loss of the
 version that its worker read, so that the modes feed each other through as many numbers as there are speeds: one for
-equal workers. No product of two modes is ever needed. Source: docs/theory/networks.md (10.12) and (10.13).
+equal workers. No product of two modes is ever needed. Source: docs/theory/networks.md (10.12).
 """
 
 from __future__ import annotations

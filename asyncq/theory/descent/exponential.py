@@ -3,7 +3,7 @@
 Every version is read exactly once, so the staleness of successive gradients is not independent; for exponential work
 the second moments of (w, v, u_1 .. u_M) nevertheless close, v = the position one update ago, u_m = the version that
 worker m holds. Equal workers need seven numbers whatever M is; workers of G different speeds need O(G^2).
-Source: theory.md section 6; derivations in docs/theory/stability.md.
+Source: docs/theory/stability.md, section "Exact, for exponential work".
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class ExponentialWorkers:
         return len(self.counts) == 1
 
     def law(self, *, tail: float = 1e-15) -> StalenessLaw:
-        """The staleness law: q_l = sum_i p_i^2 (1 - p_i)^l; K-async: geometric with q_0 = K/M (theory.md section
-        3)."""
+        """The staleness law: q_l = sum_i p_i^2 (1 - p_i)^l; K-async: geometric with q_0 = K/M
+        (docs/theory/closed_network.md (C.6))."""
         if self.homogeneous:
             return StalenessLaw.geometric(workers=self.workers / self.contributors, tail=tail)
         parts = [StalenessLaw.geometric(workers=1.0 / p, tail=tail) for p in self.shares]
@@ -212,7 +212,7 @@ class ExponentialWorkers:
 
     def threshold(self, momentum: float = 0.0, *, curvature_variance: float = 0.0) -> float:
         """The exact mean-square threshold alpha h. Closed form for equal workers, one contributor, no curvature
-        variance: the first zero of a quadratic (theory.md section 6)."""
+        variance: the first zero of a quadratic (docs/theory/stability.md (6.3))."""
         _check_momentum(momentum)
         if curvature_variance < 0:
             raise ValueError(f"curvature_variance must not be negative (got {curvature_variance!r})")
