@@ -14,6 +14,7 @@ from asyncq.staleness import StalenessLaw
 from asyncq.theory.descent.exact_loss import ExactLoss
 from asyncq.theory.descent.exponential import exponential_workers
 from asyncq.theory.descent.law_loss import LawLoss
+from asyncq.theory.descent.power_series import reciprocal
 from asyncq.theory.descent.time_to_target import Quadratic
 from asyncq.theory.stability import noise_floor, threshold
 
@@ -124,6 +125,33 @@ def test_random_settings_against_covariances() -> None:
 @pytest.mark.parametrize("seed", range(100, 150))
 def test_five_thousand_settings_against_covariances(seed: int) -> None:
     assert compare(seed, 100) >= 50
+
+
+def test_soft_modes_under_a_large_momentum() -> None:
+    """Roots close to each other and to the unit circle: a series with lost digits gave 4491 updates instead of
+    4396."""
+    h, start = np.array([0.02971, 0.17236588, 1.0]), np.array([1.3014003, 1.23434632, 0.63004448])
+    quadratic, mu = Quadratic(h, start, np.zeros(3), 0.001526138), 0.98360451251
+    law = StalenessLaw.uniform(0, 30)
+    model = LawLoss(law, quadratic, gradients=2)
+    step = 0.2 * model.threshold(mu)
+    told = by_positions(law, 2, quadratic, step, mu)
+    assert 4000 < told < 4800
+    assert model.updates(np.array([step]), mu)[0] == pytest.approx(told, rel=1e-6)
+
+
+def test_reciprocal_of_a_series_term_by_term() -> None:
+    """By forward substitution in extended precision."""
+    a = np.zeros((2, 4096))
+    for row, c in zip(a, (7e-6, 3e-4), strict=True):
+        row[1:32] = c / 31
+        row[:3] += 1.0, -1.984, 0.984
+    told = np.zeros((2, 4096), np.longdouble)
+    told[:, 0] = 1
+    for t in range(1, 4096):
+        lags = min(t, 31)
+        told[:, t] = -np.einsum("bi,bi->b", a[:, 1 : lags + 1].astype(np.longdouble), told[:, t - lags : t][:, ::-1])
+    assert np.abs(reciprocal(a) - told).max() < 1e-8 * float(np.abs(told).max())
 
 
 def test_momentum_lifts_the_loss_again() -> None:

@@ -17,7 +17,7 @@ from asyncq.theory.descent.characteristic import Characteristic
 from asyncq.theory.descent.envelope import Modes, last_above
 from asyncq.theory.descent.exponential import ExponentialWorkers
 from asyncq.theory.descent.mean_square import Gain, gain, unit_gain
-from asyncq.theory.descent.power_series import DIRECT, long_reciprocal, reciprocal
+from asyncq.theory.descent.power_series import BLOCK, reciprocal
 from asyncq.theory.descent.time_to_target import Quadratic, crossing, stable_steps
 
 __all__ = ["LawLoss", "UnequalLoss"]
@@ -28,7 +28,6 @@ SHORTEST = 128  # terms of a power series
 MOST_CELLS = 1 << 20  # of all series that are computed together
 ONE_RATE = 2e-4  # relative difference of two rates that are one
 SWING = 8.0  # what may still come, over the largest of the last half: 45 degrees of a wave that began at rest
-ROUNDED = 1e-5  # of E[w^2] at the start: rates are no longer seen
 GEOMETRIC = 1e-6  # the same of an impulse's
 DIED = 1e-7  # of an impulse's response: what is left does not matter
 STILL = 1e-6  # of the target: a mode that has settled
@@ -119,7 +118,7 @@ class LawLoss:
 
     def moments(self, steps: Real, momentum: float, terms: int) -> Real:
         """E[w_t^2] / start^2 for t = 0 .. terms - 1, shape (S, d, terms)."""
-        longer = 1 << max(terms - 1, DIRECT - 1).bit_length()
+        longer = 1 << max(terms - 1, BLOCK - 1).bit_length()
         return self._series(steps, np.full(steps.size, momentum), longer)[0][..., :terms]
 
     def _series(self, steps: Real, momentum: Real, terms: int) -> tuple[Real, Real, Real]:
@@ -136,7 +135,7 @@ class LawLoss:
         p = np.zeros((c.size, n))
         p[:, 1:] = c * law[:-1]
         p[:, :3] += np.stack([np.ones_like(mu), -(1.0 + mu), mu], axis=1)
-        k = long_reciprocal(p)
+        k = reciprocal(p)
         mean = np.ones_like(k)
         mean[:, 1:] -= c * np.cumsum(k, axis=1)[:, :-1]
         size = 2 * n
@@ -239,23 +238,15 @@ class UnequalLoss(LawLoss):
 
 def _one_rate(moments: Real, floors: Real) -> tuple[Real, Real, NDArray[np.bool_]]:
     """What is above the floor at the last term, the rate at which it falls (negative), and whether it has fallen at
-    that rate all through the last half of the terms, or of the first half or quarter of them (later it may be lost in
-    rounding); each (S, d)."""
+    that rate all through the last half of the terms; each (S, d)."""
     n = moments.shape[-1]
-    above, rate = moments[..., -1] - floors, np.full(floors.shape, -1.0)
-    found = np.zeros(floors.shape, dtype=bool)
-    for window in (n, n // 2, n // 4):
-        if window < SHORTEST:
-            break
-        at = np.linspace(window // 2, window - 1, 9).astype(int)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            slopes = np.diff(np.log(moments[..., at] - floors[..., None]), axis=-1) / np.diff(at)
-            last = slopes[..., -1]
-            one = np.all(np.abs(slopes - last[..., None]) <= ONE_RATE * np.abs(last)[..., None], axis=-1) & (last < 0)
-        one &= ~found & ((window == n) | (np.abs(moments[..., -1] - floors) < ROUNDED))
-        ahead = (moments[..., window - 1] - floors) * np.exp(np.where(one, last, 0.0) * (n - window))
-        above, rate, found = np.where(one, ahead, above), np.where(one, last, rate), found | one
-    return above, rate, found
+    above = moments[..., -1] - floors
+    at = np.linspace(n // 2, n - 1, 9).astype(int)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slopes = np.diff(np.log(moments[..., at] - floors[..., None]), axis=-1) / np.diff(at)
+        last = slopes[..., -1]
+        found = np.all(np.abs(slopes - last[..., None]) <= ONE_RATE * np.abs(last)[..., None], axis=-1) & (last < 0)
+    return above, np.where(found, last, -1.0), found
 
 
 def _floor_of(k: Real, spread: Real, noise: Real) -> Real:

@@ -5,45 +5,40 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DIRECT", "long_reciprocal", "reciprocal"]
+__all__ = ["BLOCK", "reciprocal"]
 
 Real = NDArray[np.float64]
 
-DIRECT = 16  # terms of a reciprocal that are taken one by one
-BLOCK = 1024  # terms of a long reciprocal that are taken together
+BLOCK = 64  # terms that are solved for together, without a transform
+HEAD = 3  # coefficients that never enter a transform
 
 
 def reciprocal(a: Real) -> Real:
-    """1 / a, a (B, n) with n a power of two, by Newton's iteration: 1 = a b + x^m e gives the next m terms as -b e.
-    Products are cyclic: what wraps round falls where it is known or thrown away."""
-    n = a.shape[-1]
-    b = np.zeros_like(a)
-    b[:, 0] = 1.0 / a[:, 0]
-    for t in range(1, min(n, DIRECT)):
-        b[:, t] = -np.einsum("bi,bi->b", a[:, 1 : t + 1], b[:, :t][:, ::-1]) * b[:, 0]
-    m = DIRECT
-    while m < n:
-        spectrum = np.fft.rfft(b[:, :m], 2 * m)
-        rest = np.fft.irfft(np.fft.rfft(a[:, : 2 * m], 2 * m) * spectrum, 2 * m)
-        rest[:, :m] = 0.0
-        b[:, m : 2 * m] = -np.fft.irfft(np.fft.rfft(rest, 2 * m) * spectrum, 2 * m)[:, m:]
-        m *= 2
-    return b
-
-
-def long_reciprocal(a: Real) -> Real:
-    """1 / a, a (B, n) with n a power of two, block by block: each is the :func:`reciprocal` of a block times what the
-    terms before it leave. Where 1 / a dies out slowly, Newton's iteration on all terms would multiply their
-    rounding."""
-    n = a.shape[-1]
-    if n <= BLOCK:
-        return reciprocal(a)
-    first = reciprocal(a[:, :BLOCK])
-    out = np.zeros_like(a)
-    out[:, :BLOCK] = first
-    block = np.fft.rfft(first, 2 * BLOCK)
-    whole = np.fft.rfft(a, 2 * n)
-    for start in range(BLOCK, n, BLOCK):
-        rest = np.fft.irfft(whole * np.fft.rfft(out, 2 * n), 2 * n)[:, start : start + BLOCK]
-        out[:, start : start + BLOCK] = -np.fft.irfft(block * np.fft.rfft(rest, 2 * BLOCK), 2 * BLOCK)[:, :BLOCK]
+    """1 / a, a (B, n) with n a power of two: forward substitution in blocks, what earlier blocks add by transforms of
+    doubling length. Every term is solved for from the terms before it as they are, so that rounding does not grow from
+    block to block, as it does in Newton's iteration where 1 / a dies out slowly. The first coefficients, (1 - x)(1 -
+    mu x) say, are multiplied out: their products cancel."""
+    rows, n = a.shape
+    short = min(n, BLOCK)
+    first = np.zeros((rows, short))
+    first[:, 0] = 1.0 / a[:, 0]
+    for t in range(1, short):
+        first[:, t] = -np.einsum("bi,bi->b", a[:, 1 : t + 1], first[:, :t][:, ::-1]) * first[:, 0]
+    padded = np.concatenate([np.zeros((rows, short - 1)), first], axis=1)
+    solve = np.lib.stride_tricks.sliding_window_view(padded, short, axis=1)  # (B, short, short): of a block reversed
+    tail = a.copy()
+    tail[:, :HEAD] = 0.0
+    spectra: dict[int, NDArray[np.complex128]] = {}
+    out, rest = np.zeros_like(a), np.zeros_like(a)
+    out[:, :short] = first
+    for end in range(short, n, short):
+        width = end & -end  # the largest power of two that divides the number of blocks that are known
+        if width not in spectra:
+            spectra[width] = np.fft.rfft(tail[:, : 2 * width], 2 * width)
+        known = np.fft.rfft(out[:, end - width : end], 2 * width)
+        rest[:, end : end + width] += np.fft.irfft(known * spectra[width], 2 * width)[:, width:]
+        due = rest[:, end : end + short].copy()
+        for lags in range(1, HEAD):
+            due[:, :lags] += a[:, lags, None] * out[:, end - lags : end]
+        out[:, end : end + short] = -np.einsum("bij,bj->bi", solve, due[:, ::-1])
     return out
