@@ -556,9 +556,9 @@ def figures(*, seed: int = SEED, replications: int = REPLICATIONS) -> Iterator[F
 HEAD = """\
 # Predicted and simulated
 
-Every protocol against its closed forms, for configurations that have some. `docs/generate/predicted.py` writes this
-page; the formulas are those of [conservation laws](../theory/conservation.md) and of the [protocol pages](index.md),
-and none of the numbers predicted comes from an engine. The simulated ones are means over {replications} independent
+Every protocol is compared with its closed forms, in configurations that have some. `docs/generate/predicted.py` writes
+this page. The formulas are those of [conservation laws](../theory/conservation.md) and of the
+[protocol pages](index.md); no predicted number comes from an engine. The simulated ones are means over {replications} independent
 replications of {gradients:,} gradients each on the compiled engine, seed {seed}, with the standard error over
 replications; z is their distance in standard errors.
 

@@ -1,4 +1,4 @@
-"""Writes docs/verification.md: what `asyncq verify` finds.
+"""Write docs/verification.md: the findings of `asyncq verify`.
 
 Run it after a change to an engine, a rule, a formula or a claim: ``python docs/generate/verified.py``. The page is the
 same for the same seed.
@@ -19,29 +19,30 @@ SEED = 2026
 HEAD = """\
 # Verification
 
-`asyncq verify` measures on your machine what asyncq claims of itself, and says of each claim whether it holds:
+`asyncq verify` measures on your machine what asyncq claims, and says of each claim whether it holds:
 
 ```console
 $ asyncq verify --quick
 ```
 
-takes less than a minute on two cores; without `--quick` everything is ten times as long. `--seed` draws other random
-numbers, `--json` prints the findings for other programs. The exit code is 1 if a claim fails. Ctrl-C keeps what was
-finished.
+This takes less than a minute on two cores; without `--quick` everything is ten times as long. `--seed` draws other
+random numbers, `--json` prints the findings for other programs. The exit code is 1 if a claim fails. Ctrl-C keeps the
+finished findings.
 
-- **Exact laws** are compared with the compiled engine by a chi-square of all cells with 100 gradients expected or more.
-  Gradients depend on each other: the statistic is scaled by the covariance between consecutive parts of the run. The
-  figure is the total variation distance with its 95 % interval, free of what chance alone makes.
+- **Exact laws** are compared with the compiled engine by a chi-square test on all cells in which 100 gradients or more
+  are expected. Successive gradients are dependent, so the statistic is scaled by the covariance between consecutive
+  parts of the run. The figure is the total variation distance with its 95 % interval, corrected for the distance due
+  to chance.
 - **Throughput** is compared over 16 independent replications (Student's test).
 - **Identities** hold in integers, or to the last bit: no chance is involved.
 - **Level and coverage** are shares of independent runs. The claim is that they lie between two bounds; the test is
   exact (binomial).
-- **Closed forms** are compared with a second way to compute the same.
+- **Closed forms** are compared with a second way to compute the same number.
 
-**{held} of {total} claims hold** (seed {seed}). {chance} of them are subject to chance. All together a right program
-fails one of them in {false_alarm:.1%} of runs: each fails below p = {each:.1e} (Bonferroni). Every claim also comes
-with an oracle that is off by a little, with which it must fail; `tests/verification/test_verification_long.py` makes
-sure that it does, and repeats the quick run for other seeds.
+**{held} of {total} claims hold** (seed {seed}). {chance} of them are subject to chance. A right program fails at least
+one of these in {false_alarm:.1%} of runs: each fails below p = {each:.1e} (Bonferroni). Every claim also has a wrong
+oracle, off by a little, with which it must fail: `tests/verification/test_verification_long.py` checks that, and
+repeats the quick run for other seeds.
 
 `docs/generate/verified.py` writes this page. The oracles cite pages of `docs/` and their equations.
 """
@@ -72,7 +73,7 @@ def page(findings: list[Finding]) -> str:
 
 
 def section(says: str, group: list[Finding]) -> Iterator[str]:
-    """What is claimed, and a table with a line for each finding."""
+    """A heading with the claim, and a table with a line for each finding."""
     yield f"\n## {says[0].upper()}{says[1:]}\n\n"
     yield f"| claim | oracle | {group[0].evidence.figure} | test | from | verdict |\n|---|---|---:|---|---|---|\n"
     for finding in group:
