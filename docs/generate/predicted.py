@@ -558,9 +558,9 @@ HEAD = """\
 
 Every protocol is compared with its closed forms, in configurations that have some. `docs/generate/predicted.py` writes
 this page. The formulas are those of [conservation laws](../theory/conservation.md) and of the
-[protocol pages](index.md); no predicted number comes from an engine. The simulated ones are means over {replications} independent
-replications of {gradients:,} gradients each on the compiled engine, seed {seed}, with the standard error over
-replications; z is their distance in standard errors.
+[protocol pages](index.md); no predicted number comes from an engine. The simulated ones are means over {replications}
+independent replications of {gradients:,} gradients each on the compiled engine, seed {seed}, with the standard error
+over replications; z is their distance in standard errors.
 
 **{compared} figures are compared, {chance} of which are subject to chance; the largest |z| is {worst:.2f}.** A
 right program has |z| < 4 in all of them with a probability of at least {sure:.1%} (Student's t with {freedom}
