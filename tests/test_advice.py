@@ -213,9 +213,10 @@ def test_the_means_when_several_contribute():
 # -- the commands -----------------------------------------------------------------------------------------------------
 
 
-def test_recommend_says_the_ceiling_before_the_best_pair():
+def test_recommend_says_what_to_set_first_and_the_ceiling_before_the_best_pair():
     text = call("recommend", QUICK, "--learning-rate", 0.01, "--sharpness", 20, "--condition-number", 100).output
-    order = ["criterion    mean square, exact", "\nceiling ", "\nkeep ", "\nretune ", "\nrules ", "\nnotes "]
+    order = ["\nset ", "\nhow sure ", "\nflat "]
+    order += ["criterion    mean square, exact", "\nceiling ", "\nkeep ", "\nretune ", "\nrules ", "\nnotes "]
     places = [text.index(words) for words in order]
     assert places == sorted(places)
     assert all(words in text for words in ("[Edge] eq. 8", "additive mu* - mu_S", "almost-sure", "Adam", "Nesterov"))
@@ -298,12 +299,12 @@ def test_stability_shows_both_criteria_or_one(tmp_path):
         (["recommend", "--law", "constnt:3"], 'did you mean "constant"'),
         (["recommend", "--law", "constant:3"], "condition_number"),
         (["recommend", "--law", "constant:3", "--momentum", 0.9], "learning_rate"),
-        (["recommend", "--law", "constant:3", "--momentum", "nan", "--learning-rate", 1], "between -1 and 1"),
-        (["recommend", QUICK, "--momentum", 1.5], "between -1 and 1"),
+        (["recommend", "--law", "constant:3", "--momentum", "nan", "--learning-rate", 1], "--momentum must be"),
+        (["recommend", QUICK, "--momentum", 1.5], "--momentum must be"),
         (["recommend", QUICK, "--reserve", 1], "reserve"),
-        (["recommend", QUICK, "--curvature-variance", -1], "curvature_variance"),
-        (["recommend", QUICK, "--learning-rate", "inf"], "learning_rate"),
-        (["stability", QUICK, "--momentum", 1], "between -1 and 1"),
+        (["recommend", QUICK, "--curvature-variance", -1], "--curvature-variance must be"),
+        (["recommend", QUICK, "--learning-rate", "inf"], "--learning-rate must be"),
+        (["stability", QUICK, "--momentum", 1], "--momentum must be"),
         (["stability", QUICK, "--step", 0], "step"),
         (["stability", QUICK, "--step", "nan"], "step"),
         (["stability", QUICK, "--variant", "nesterov"], "heavy-ball"),

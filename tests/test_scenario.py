@@ -954,6 +954,7 @@ def test_the_json_schema_has_every_table() -> None:
         "protocol",
         "tree",
         "optimizer",
+        "problem",
         "run",
         "plan",
     }

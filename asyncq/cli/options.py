@@ -11,7 +11,7 @@ import click
 from asyncq.errors import ScenarioError
 from asyncq.formats import number
 
-__all__ = ["MOST_UPDATES", "Number", "as_json", "engine", "file", "out", "overrides", "seed", "updates"]
+__all__ = ["MOST_UPDATES", "Edge", "Number", "as_json", "engine", "file", "out", "overrides", "seed", "updates"]
 
 MOST_UPDATES = 10**12  # as in a scenario file
 
@@ -50,6 +50,31 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic in some vers
         if math.isinf(self.high):
             return f"{what}, {low} or more" if self.closed else f"{what} above {low}"
         return f"{what} from {low} to {high}" if self.closed else f"{what} above {low} and below {high}"
+
+
+class Edge(click.ParamType):  # type: ignore[type-arg]  # generic in some versions only
+    """``MOMENTUM:RATE`` or ``MOMENTUM:RATE:BATCH``, as `asyncq.theory.recommendation.worlds.Edge`."""
+
+    name = "edge"
+
+    def __init__(self, remedy: str) -> None:
+        self.remedy = remedy
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The edge that a text spells; a ``ScenarioError`` for any other text."""
+        from asyncq.theory.recommendation.worlds import Edge as Found
+
+        try:
+            parts = [float(part) for part in str(value).split(":")]
+        except ValueError:
+            parts = []
+        try:
+            if not 2 <= len(parts) <= 3:
+                raise ValueError("must be two or three numbers")
+            return Found(*parts)
+        except ValueError as error:
+            rule = str(error).partition(" (got")[0]
+            raise ScenarioError(f"--edge {rule} (got {str(value)[:60]}); {self.remedy}") from None
 
 
 def _bound(value: float) -> str:

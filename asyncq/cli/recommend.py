@@ -25,6 +25,7 @@ POSITIVE = options.Number(0, 1e300, "give today's, or leave it out")
 CONDITION = options.Number(1, 1e300, "give for instance --condition-number 100, or leave it out")
 VARIANCE = options.Number(0, 1e6, "give 0 for a curvature that does not vary", closed=True)
 SHARE = options.Number(0, 0.999, "give for instance --reserve 0.2", closed=True)
+EDGE = options.Edge("write for instance --edge 0.9:0.02, or --edge 0:0.8:2 for twice the batch")
 MOST_REPLAYED = 500_000  # updates of a trace, unless more are asked for
 LAW_HELP = "A staleness law instead of a scenario: constant:32, geometric:8, poisson:31, file:staleness.csv, ..."
 
@@ -93,6 +94,7 @@ def _title(scenario: Scenario) -> str:
     epilog="""\b
 Examples:
   asyncq recommend scenarios/quickstart.toml
+  asyncq recommend scenarios/quickstart.toml --edge 0:0.6 --edge 0.9:0.11
   asyncq recommend scenarios/quickstart.toml --sharpness 20
   asyncq recommend scenarios/two-speeds.toml --learning-rate 0.01 --confirm
   asyncq recommend --law constant:32 --momentum 0.9 --learning-rate 0.1
@@ -105,6 +107,14 @@ Examples:
 @click.option("--learning-rate", type=POSITIVE, help="Today's learning rate on one worker, if not [optimizer]'s.")
 @click.option("--condition-number", type=CONDITION, help="Largest curvature over smallest, if you know it.")
 @click.option("--sharpness", type=POSITIVE, help="The largest curvature of the loss, if you have measured it.")
+@click.option(
+    "--edge",
+    "edges",
+    type=EDGE,
+    multiple=True,
+    metavar="MOMENTUM:RATE[:BATCH]",
+    help="The largest stable learning rate of one worker at a momentum, with BATCH times today's batch; repeatable.",
+)
 @click.option("--dampened", is_flag=True, help="The optimiser multiplies gradients by 1 - momentum.")
 @click.option(
     "--curvature-variance",
@@ -140,9 +150,9 @@ def recommend(
 ) -> None:
     """Which momentum and learning rate to use under the staleness of the scenario in FILE, or of a --law.
 
-    First the largest stable learning rate at each momentum and the best momentum at the learning rate that you have;
-    then the best pair, and what the usual rules of thumb would cost. Staleness is taken from theory where it is known
-    exactly; else the scenario is simulated. Gradient noise is left out: asyncq plan takes it into account."""
+    First what to set, as a multiple of today's learning rate where nothing of the network was measured, and how sure
+    that is; then what curvature alone would allow, and what the usual rules of thumb would cost there. Staleness is
+    taken from theory where it is known exactly; else the scenario is simulated."""
     from asyncq import __version__
     from asyncq.files import Folder, write_recommendation
     from asyncq.results import advice

@@ -1,4 +1,4 @@
-"""The training problem of a ``[plan]`` table: curvatures, gradient noise and a target."""
+"""What is trained, in the user's words: curvatures, gradient noise and a target, from a ``[plan]`` table."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MODES = 6
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """The quadratic on which every candidate is tuned, and the sources of its figures.
+    """The quadratic that every candidate is judged on, and where its figures come from.
 
-    ``quadratic`` has the noise of a gradient on a whole batch. ``momentum`` is the optimum of one worker without noise.
-    ``batch`` is in samples (None: unknown, samples are counted in batches). ``unit``: the unit of learning rates.
-    ``inferred``: values taken from ``[optimizer]``.
+    ``quadratic`` has the noise of one worker's gradient on a whole batch. ``momentum`` is the best of one worker
+    without noise. ``batch`` is in samples (None: not said, samples are then counted in batches). ``unit`` says what
+    learning rates are in; ``inferred`` what was not said but taken from ``[optimizer]``.
     """
 
     quadratic: Quadratic
@@ -37,19 +37,25 @@ class Problem:
     batch: float | None
     unit: str
     inferred: tuple[str, ...]
+    is_guess: bool  # the sharpness was not measured: learning rates mean something as ratios only
 
     @classmethod
     def of(cls, scenario: Scenario) -> Problem:
-        """Problem of a scenario's ``[plan]`` and ``[optimizer]``. Raises ``ScenarioError`` if it is undetermined."""
+        """From a scenario's ``[plan]`` and ``[optimizer]``. Raises ``ScenarioError`` where they do not determine it."""
         plan, today = scenario.plan, scenario.optimizer
         assert plan is not None
         momentum = None if today is None else today.momentum
         rate = None if today is None else today.learning_rate
         inferred: list[str] = []
-        kappa, sharpness = plan.condition_number, plan.sharpness
-        if plan.curvatures is not None:
-            modes = np.array(sorted(plan.curvatures))
+        kappa, sharpness, curvatures, batch = plan.condition_number, plan.sharpness, plan.curvatures, plan.batch_size
+        if (known := scenario.problem) is not None:
+            kappa, sharpness = kappa or known.condition_number, sharpness or known.sharpness
+            curvatures, batch = known.curvatures, batch or known.batch_size
+            inferred.append("gradient noise that does not fall with the loss: plans do not use [problem]'s noise yet")
+        if curvatures is not None:
+            modes = np.array(sorted(curvatures))
             kappa, sharpness = float(modes[-1] / modes[0]), float(modes[-1])
+        guessed = sharpness is None
         if kappa is None:
             if momentum is None or momentum <= 0:
                 where = scenario.source or scenario.name
@@ -71,7 +77,7 @@ class Problem:
         unit = "learning rate"
         if sharpness is None:
             sharpness, unit = 1.0, "learning rate times sharpness"
-        if plan.curvatures is None:
+        if curvatures is None:
             modes = np.geomspace(sharpness / kappa, sharpness, MODES)
         return cls(
             quadratic=_quadratic(modes, plan.noise, plan.target.loss_reduction),
@@ -79,14 +85,15 @@ class Problem:
             gradient_noise=plan.noise,
             loss_reduction=plan.target.loss_reduction,
             momentum=target,
-            batch=plan.batch_size,
+            batch=batch,
             unit=unit,
             inferred=tuple(inferred),
+            is_guess=guessed,
         )
 
     def with_(self, *, noise: float = 1.0, condition: float = 1.0, reduction: float = 1.0) -> Problem:
-        """Copy with gradient noise and condition number multiplied by factors, and loss reduction raised to the
-        power ``reduction``."""
+        """The same with its gradient noise and its condition number multiplied by factors, and its loss reduction
+        raised to the power ``reduction``."""
         h = self.quadratic.curvature
         stretch = 0.0 if self.condition_number == 1 else -np.log(condition) / np.log(self.condition_number)
         modes = h * (h.max() / h) ** stretch
@@ -99,7 +106,7 @@ class Problem:
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
-        """As in the JSON report."""
+        """As the JSON report has it."""
         q = self.quadratic
         return record({
             "curvatures": q.curvature,
@@ -114,7 +121,7 @@ class Problem:
 
 
 def _implied(momentum: float, where: str) -> float:
-    """Condition number for which ``momentum`` is optimal with one worker and no noise."""
+    """The condition number of which ``momentum`` is the optimum of one worker without noise."""
     root = momentum**0.5
     kappa = ((1.0 + root) / (1.0 - root)) ** 2 if root < 1.0 else math.inf
     if not kappa <= HUGE:
@@ -126,8 +133,8 @@ def _implied(momentum: float, where: str) -> float:
 
 
 def _quadratic(modes: np.ndarray[Any, np.dtype[np.float64]], noise: float, reduction: float) -> Quadratic:
-    """Quadratic with equal initial loss in all modes, so that all curvatures matter to the target. The noise is equal
-    in all modes; its total is ``noise`` times the squared length of the initial gradient."""
+    """Every mode starts at the same loss, so that the whole range of curvatures matters to the target; the noise is
+    equal in all modes, its total ``noise`` times the squared length of the gradient at the start."""
     start = np.sqrt(2.0 / (modes.size * modes))
     squared = float((modes**2 * start**2).sum())
     return Quadratic(modes, start, np.full(modes.size, noise * squared / modes.size), 1.0 / reduction)

@@ -26,6 +26,8 @@ from asyncq.theory.recommendation import recommendation
 from asyncq.theory.recommendation.landscape import Budget, Landscape, budget, landscape
 from asyncq.theory.recommendation.minimax import polyak
 from asyncq.theory.recommendation.recommendation import MOMENTA, Recommendation
+from asyncq.theory.recommendation.setting import Measured, Setting, setting
+from asyncq.theory.recommendation.worlds import Edge
 from asyncq.theory.stability import StepSizes
 
 __all__ = ["Basis", "Source", "basis_of", "recommend", "stability", "surroundings"]
@@ -97,21 +99,34 @@ def recommend(
     heterogeneous: bool = False,
     reserve: float | None = None,
     momenta: Sequence[float] = MOMENTA,
+    edges: Sequence[Edge] = (),
     seed: int | None = None,
 ) -> Recommendation:
     """The momentum and learning rate to use with a scenario (or its file), a run, a law or exponential workers.
 
-    ``momentum`` and ``learning_rate`` are today's on one worker, by default those of the scenario's ``[optimizer]``;
-    the other keywords are explained at :func:`asyncq.theory.recommendation.recommendation.recommend`. A scenario of
+    ``momentum`` and ``learning_rate`` are today's on one worker, by default those of the scenario's ``[optimizer]``,
+    as are ``edges``, the largest stable learning rates that short runs with one worker found. The curvature is that of
+    the scenario's ``[problem]``, if it has one and ``sharpness`` is not given; what to set (``advised``) takes all of
+    ``[problem]`` into account. The other keywords are explained at
+    :func:`asyncq.theory.recommendation.recommendation.recommend`. A scenario of
     which theory knows no law is simulated, with ``seed``. Raises ``ScenarioError`` if all that does not determine the
     problem, naming what to add.
     """
     source, basis = _known(source, seed)
-    scenario = source.scenario if isinstance(source, Run) else source if isinstance(source, Scenario) else None
+    scenario = _scenario_of(source)
     if scenario is not None and scenario.optimizer is not None:
         momentum = scenario.optimizer.momentum if momentum is None else momentum
         learning_rate = scenario.optimizer.learning_rate if learning_rate is None else learning_rate
+        edges = edges or [Edge(**vars(edge)) for edge in scenario.optimizer.edges]
+    mixed = heterogeneous or basis.heterogeneous
     try:
+        advised = _advised(
+            source, basis, momentum, learning_rate, sharpness, edges, dampened=dampened, heterogeneous=mixed
+        )
+        if scenario is not None and scenario.problem is not None:
+            measured = Measured.of(scenario.problem)
+            sharpness = measured.sharpness if sharpness is None else sharpness
+            condition_number = measured.spread if condition_number is None else condition_number
         found = recommendation.recommend(
             basis.staleness,
             momentum=momentum,
@@ -120,13 +135,14 @@ def recommend(
             sharpness=sharpness,
             dampened=dampened,
             curvature_variance=curvature_variance,
-            heterogeneous=heterogeneous or basis.heterogeneous,
+            heterogeneous=mixed,
             reserve=reserve,
             momenta=momenta,
         )
     except ValueError as error:
         raise ScenarioError(f"{_name(source)}: {error}") from None
-    return replace(found, basis=basis.words, against_synchronous=_against_synchronous(source, found))
+    against = _against_synchronous(source, found)
+    return replace(found, basis=basis.words, against_synchronous=against, advised=advised)
 
 
 def stability(
@@ -158,6 +174,42 @@ def _known(source: Source | str | Path, seed: int | None) -> tuple[Source, Basis
         basis = basis_of(source)
     assert basis is not None
     return source, basis
+
+
+def _advised(
+    source: Source,
+    basis: Basis,
+    momentum: float | None,
+    learning_rate: float | None,
+    sharpness: float | None,
+    edges: Sequence[Edge],
+    *,
+    dampened: bool,
+    heterogeneous: bool,
+) -> Setting | None:
+    """What to set; None where neither today's setting nor a ``[problem]`` gives learning rates a unit."""
+    scenario = _scenario_of(source)
+    problem = None if scenario is None else scenario.problem
+    measured = None if problem is None else Measured.of(problem)
+    if measured is not None and sharpness is not None:
+        measured = replace(measured, sharpness=sharpness)
+    many = 1
+    if scenario is not None and isinstance(basis.staleness, StalenessLaw):
+        many = Network.of(scenario).rows_per_update
+    return setting(
+        basis.staleness,
+        today=None if momentum is None or learning_rate is None else (momentum, learning_rate),
+        measured=measured,
+        sharpness=sharpness,
+        edges=edges,
+        gradients=many,
+        dampened=dampened,
+        heterogeneous=heterogeneous,
+    )
+
+
+def _scenario_of(source: Source) -> Scenario | None:
+    return source.scenario if isinstance(source, Run) else source if isinstance(source, Scenario) else None
 
 
 def surroundings(source: Source, found: Recommendation, *, dampened: bool = False) -> tuple[Landscape, Budget]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from asyncq.scenario.problem import EdgeTable, ProblemTable
     from asyncq.scenario.scenario import Scenario
     from asyncq.scenario.tables import (
         Client,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Client",
+    "EdgeTable",
     "Failure",
     "Groups",
     "Learner",
@@ -37,6 +39,7 @@ __all__ = [
     "Optimizer",
     "Outage",
     "Pool",
+    "ProblemTable",
     "Protocol",
     "RunTable",
     "Scenario",
@@ -57,7 +60,7 @@ def as_scenario(source: Scenario | str | Path) -> Scenario:
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from asyncq.scenario import scenario, tables
+        from asyncq.scenario import problem, scenario, tables
 
-        return getattr(scenario if name == "Scenario" else tables, name)
+        return next(getattr(home, name) for home in (tables, scenario, problem) if hasattr(home, name))
     raise AttributeError(f"module 'asyncq.scenario' has no attribute {name!r}")

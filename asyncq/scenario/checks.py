@@ -14,6 +14,7 @@ from asyncq.protocols import ALL_KINDS, EXACT_KINDS, KINDS
 from asyncq.protocols.graphs import GRAPHS, neighbours
 from asyncq.protocols.state import MOST_WAITING
 from asyncq.scenario.plan import PlanTable, varied
+from asyncq.scenario.problem import ProblemTable
 from asyncq.scenario.tables import MAX_WORKERS, Groups, Network, Slowness, Tree
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def fits_together(scenario: Scenario) -> None:
         raise broken_rule(rule, "remove them; slowdowns and slow intervals go with it", "protocol.kind")
     if scenario.slowness is not None:
         _is_slow_for_long(scenario, scenario.slowness)
+    if scenario.plan is not None and scenario.problem is not None:
+        _is_one_problem(scenario.plan, scenario.problem)
     if scenario.plan is not None:
         _plans_for_these_pools(scenario, scenario.plan)
     for table in ("slowdown", "outage"):
@@ -193,6 +196,16 @@ def _plans_for_these_pools(scenario: Scenario, plan: PlanTable) -> None:
         if place in seen:
             raise broken_rule(f"is {seen[place]} again", "remove one of the two", f"plan.vary.{path}")
         seen[place] = path
+
+
+def _is_one_problem(plan: PlanTable, problem: ProblemTable) -> None:
+    """A quantity of the network stands in one of the two tables."""
+    for key in ("sharpness", "condition_number", "curvatures", "batch_size"):
+        if getattr(plan, key) is not None and getattr(problem, key) is not None:
+            raise broken_rule("is already said in [problem]", "keep the measured value, in [problem]", f"plan.{key}")
+    if plan.curvatures is not None or (plan.sharpness is not None and problem.curvatures is not None):
+        key = "plan.curvatures" if plan.curvatures is not None else "plan.sharpness"
+        raise broken_rule("says the curvatures of [problem] again", "keep them in [problem]", key)
 
 
 def _has_equal_groups(scenario: Scenario, groups: Groups) -> None:

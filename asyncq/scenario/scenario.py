@@ -20,6 +20,7 @@ from asyncq.errors import ScenarioError, escaped
 from asyncq.scenario.checks import between_pools, fits_together
 from asyncq.scenario.overrides import override, put
 from asyncq.scenario.plan import PlanTable
+from asyncq.scenario.problem import ProblemTable
 from asyncq.scenario.tables import (
     Client,
     Groups,
@@ -69,6 +70,7 @@ class Scenario(Declaration):
     protocol: Protocol = Protocol()
     optimizer: Optimizer | None = None
     run: RunTable = RunTable()
+    problem: ProblemTable | None = None
     plan: PlanTable | None = None
     _name: str = PrivateAttr(default="scenario")
     _source: Path | None = PrivateAttr(default=None)

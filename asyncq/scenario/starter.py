@@ -145,6 +145,12 @@ _OPTIMIZER = """\
 [optimizer]  # what is best on one worker
 momentum = 0.9
 #learning_rate = 0.1
+#edges = [{ momentum = 0, learning_rate = 0.6 }]  # the largest stable rates that short runs of one worker found
+
+#[problem]  # the network as measured, see docs/measuring.md; if left out: advice is a ratio to the rate above
+#sharpness = 1
+#batch_size = 32
+#proportional_noise = 30
 """
 _RUN = """\
 

@@ -28,6 +28,7 @@ from asyncq.distributions import AnyLaw, Law, Mixture, PositiveSeconds, Seconds,
 from asyncq.protocols import ALL_KINDS, PARAMETERS, Parameter
 from asyncq.protocols.graphs import edges_of
 from asyncq.scenario.plan import HUGE, TINY
+from asyncq.scenario.problem import EdgeTable
 
 __all__ = [
     "MAX_WORKERS",
@@ -293,10 +294,12 @@ class Tree(Declaration):
 
 
 class Optimizer(Declaration):
-    """Settings tuned on a single worker: ``momentum`` (in (-1, 1)) and, if given, ``learning_rate``."""
+    """Settings tuned on a single worker: ``momentum`` (in (-1, 1)) and, if given, ``learning_rate``; and the largest
+    stable learning rates that short runs of a single worker found (``edges``)."""
 
     momentum: Annotated[float, Field(gt=-1, lt=1), BeforeValidator(as_number)]
     learning_rate: Annotated[float, Field(ge=TINY, le=HUGE), BeforeValidator(as_number)] | None = None
+    edges: Annotated[tuple[EdgeTable, ...], Field(max_length=64)] = ()
 
 
 class _Window(Declaration):

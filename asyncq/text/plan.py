@@ -21,7 +21,7 @@ HEAD = (
 NOTES = (
     "stale, 99 %: mean and 99 % quantile of the staleness, in updates. waits: share of machine time lost to waiting.",
     "T_m/T_1, I_m/I_1: time per update and updates to the target over one worker's. time: over one worker's.",
-    "rate: learning rate. margin: the largest stable one over it.",
+    "rate: learning rate{unit}. margin: the largest stable one over it.",
     "updates: x exact; r replayed, theory agrees; m theory alone (independent staleness). R, X: the two differ.",
     "a * marks a learning rate that was lowered because the trace did not bear theory's.",
 )
@@ -33,7 +33,7 @@ def render(plan: Plan, *, ascii_only: bool = False) -> str:
     lines = [f"{plan.scenario.name}: {len(plan.rows)} candidates; seed {plan.seed}, asyncq {__version__}", ""]
     for answer in plan.answers:
         lines += textwrap.wrap(answer, WIDTH, initial_indent=f"{bullet} ", subsequent_indent="  ")
-    table = [HEAD, *(_cells(row) for row in plan.ranked)]
+    table = [HEAD, *(_cells(row, _unit(plan)) for row in plan.ranked)]
     widths = [max(len(cells[i]) for cells in table) for i in range(len(HEAD))]
     lines.append("")
     gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
@@ -41,7 +41,7 @@ def render(plan: Plan, *, ascii_only: bool = False) -> str:
         words = [cell.ljust(width) if i == 0 else cell.rjust(width)
                  for i, (cell, width) in enumerate(zip(cells, widths, strict=True))]  # fmt: skip
         lines.append(gap.join(words).rstrip())
-    lines += ["", f"cost in {_cost_unit(plan)}", *NOTES]
+    lines += ["", f"cost in {_cost_unit(plan)}", *_notes(plan)]
     for text in _left_out(plan):
         lines += textwrap.wrap(f"left out: {text}", WIDTH, subsequent_indent="  ")
     return "\n".join(lines) + "\n"
@@ -54,13 +54,23 @@ def markdown(plan: Plan) -> str:
     lines.append("| " + " | ".join(head) + " |")
     lines.append("|---" + "|---:" * (len(head) - 1) + "|")
     for row in plan.ranked:
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(row)) + " |")
-    lines += ["", f"Cost in {_cost_unit(plan)}. Seed {plan.seed}, asyncq {__version__}.", "", *NOTES]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(row, _unit(plan))) + " |")
+    lines += ["", f"Cost in {_cost_unit(plan)}. Seed {plan.seed}, asyncq {__version__}.", "", *_notes(plan)]
     lines += [f"\nLeft out: {text}." for text in _left_out(plan)]
     return "\n".join(lines) + "\n"
 
 
-def _cells(row: PlanRow) -> tuple[str, ...]:
+def _unit(plan: Plan) -> float:
+    """What learning rates are divided by: one worker's best where the curvature is a guess."""
+    return plan.one_worker["learning_rate"] if plan.problem.is_guess else 1.0
+
+
+def _notes(plan: Plan) -> Iterator[str]:
+    unit = " over one worker's best" if plan.problem.is_guess else ""
+    return (note.replace("{unit}", unit) for note in NOTES)
+
+
+def _cells(row: PlanRow, unit: float) -> tuple[str, ...]:
     seen, ends = row.hardware, row.relative.ci95
     mark = {"exact": "x", "model": "m", "replay": "r"}[row.source]
     mark = mark.upper() if row.agrees is False else mark
@@ -75,7 +85,7 @@ def _cells(row: PlanRow) -> tuple[str, ...]:
         f"{row.hardware_efficiency:.3g}",
         _number(row.statistical_efficiency),
         f"{row.tuned.momentum:+.2f}",
-        f"{row.learning_rate:.2g}{'*' if lowered else ''}",
+        f"{row.learning_rate / unit:.2g}{'*' if lowered else ''}",
         _number(row.tuned.margin),
         _number(row.updates, whole=True),
         mark,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from asyncq import __version__
 
 if TYPE_CHECKING:
-    from asyncq.theory.recommendation.recommendation import Choice, Recommendation, Rule
+    from asyncq.theory.recommendation.recommendation import Choice, Recommendation, Rule, Today
+    from asyncq.theory.recommendation.regret import Advised
+    from asyncq.theory.recommendation.setting import Setting
     from asyncq.theory.stability import StepSizes
 
 __all__ = ["recommended", "render_recommendation", "render_step_sizes", "stable"]
@@ -30,40 +32,123 @@ def stable(found: StepSizes) -> str:
 
 
 def render_recommendation(title: str, found: Recommendation) -> str:
-    """The ceiling and what goes with today's learning rate first, then the best pair, then rules of thumb."""
-    lines = [title, f"recommended, asyncq {__version__}", "", *_text("criterion", found.criterion)]
-    lines += _text("staleness", f"mean {found.mean_staleness:.5g}; from {found.basis}")
+    """What to set and how sure that is; then what curvature alone allows, and what rules of thumb would cost there.
+
+    A learning rate that rests on a guess is told as a multiple of today's."""
     today = found.today
-    lines += _text(
-        "today",
-        f"momentum {today.momentum:.4g}, learning rate {today.learning_rate:.4g} on one worker; condition number "
-        f"{today.condition_number:.4g}, sharpness {today.sharpness:.4g}" + (" (inferred)" if today.inferred else ""),
-    )
-    lines += ["", "ceiling      the largest learning rate that is stable, at each momentum"]
+    lines = [title, f"recommended, asyncq {__version__}", ""]
+    if found.advised is not None:
+        lines += [*_setting(found.advised), ""]
+    lines += _text("staleness", f"mean {found.mean_staleness:.5g}; from {found.basis}")
+    lines += _text("criterion", found.criterion)
+    rate = _Rate(today)
+    lines += ["", *_text("curvature", _problem(today, rate))]
+    lines += ["", f"ceiling      the largest stable learning rate at each momentum{rate.unit}"]
     for start in range(0, len(found.ceiling), COLUMNS):
         rows = found.ceiling[start : start + COLUMNS]
         lines.append("  momentum   " + "".join(f"{row.momentum:>10g}" for row in rows))
-        lines.append("  at most    " + "".join(f"{row.learning_rate:>10.3g}" for row in rows))
+        lines.append("  at most    " + "".join(f"{rate.number(row.learning_rate):>10.3g}" for row in rows))
     if found.kept is None:
-        lines += _text("keep", f"no momentum makes today's learning rate {today.learning_rate:.4g} stable: lower it")
+        lines += _text("keep", f"no momentum makes today's learning rate {today.learning_rate:.4g} stable")
     else:
         lines += _text("keep", f"learning rate {today.learning_rate:.4g}: best momentum {_choice(found.kept)}")
     best, positive = found.best, found.nonnegative
-    lines += ["", *_text("retune", f"learning rate {best.learning_rate:.4g}, momentum {_choice(best)}")]
+    lines += ["", *_text("retune", f"learning rate {rate(best.learning_rate)}, momentum {_choice(best)}")]
     if best.momentum < 0 and math.isfinite(positive.updates):
         cost = positive.updates / best.updates - 1
-        pair = f"learning rate {positive.learning_rate:.4g}, momentum {positive.momentum:.3f}"
+        pair = f"learning rate {rate(positive.learning_rate)}, momentum {positive.momentum:.3f}"
         lines += _text("", f"without negative momentum {pair}: {cost:.1%} more updates")
     if found.reserve:
         lines += _text("", f"{found.reserve:.0%} of the ceiling is held in reserve")
     if found.against_synchronous is not None:
         lines += _text("", _barrier(found.against_synchronous))
-    lines += ["", f"{'rules':<42}{'momentum':>9}{'learning rate':>15}   times the best pair's updates"]
-    lines += [_rule(rule) for rule in (*found.additive, *found.rules)]
+    heading = "rate / today's" if rate.is_ratio else "learning rate"
+    lines += ["", f"{'rules':<42}{'momentum':>9}{heading:>15}   times the best pair's updates"]
+    lines += [_rule(rule, rate) for rule in (*found.additive, *found.rules)]
     lines.append("")
     for number, note in enumerate(found.notes):
         lines += _text("notes" if number == 0 else "", note)
     return "\n".join(lines) + "\n"
+
+
+class _Rate:
+    """Learning rates as text: multiples of today's, where the curvature is a guess."""
+
+    def __init__(self, today: Today) -> None:
+        self.is_ratio, self.of = today.is_guess, today.learning_rate
+        self.unit = ", as a multiple of today's" if self.is_ratio else ""
+
+    def number(self, learning_rate: float) -> float:
+        """What is printed in a column."""
+        return learning_rate / self.of if self.is_ratio else learning_rate
+
+    def __call__(self, learning_rate: float) -> str:
+        return f"{self.number(learning_rate):.3g} times today's" if self.is_ratio else f"{learning_rate:.4g}"
+
+
+EVIDENCE = {
+    "measured": "from the measured curvature and noise of [problem]",
+    "edges": "from the largest stable rates found with one worker",
+    "sharpness": "from the measured sharpness and today's rate; the noise was not measured",
+    "today": "nothing of the network was measured, only today's setting is known",
+}
+NARROW = (
+    "three times a few hundred updates with one worker: the largest learning rate that does not diverge at momentum 0, "
+    "at 0.9, and at 0 with twice the batch. Then add --edge 0:RATE --edge 0.9:RATE --edge 0:RATE:2. Best: measure the "
+    "network ([problem], docs/choosing-momentum.md)"
+)
+
+
+def _setting(setting: Setting) -> Iterator[str]:
+    """The setting, how sure it is, how flat, and what would narrow it."""
+    advised, ratio = setting.advised, setting.rate_ratio
+    known = setting.evidence != "today"
+    rate = f"{advised.learning_rate:.3g}" if known or ratio is None else f"{ratio:.2g} times today's"
+    if known and ratio is not None:
+        rate += f" ({ratio:.2g} times today's)"
+    yield from _text("set", f"momentum {advised.momentum:g}, learning rate {rate}")
+    if advised.ratio is not None and advised.ratio_range is not None:
+        low, high = advised.ratio_range
+        span = f"{low:.2g} to {high:.2g}" if high > 1.02 * low else f"{low:.2g}"
+        words = f"rate / (1 - momentum) is {advised.ratio:.2g} of today's; the best on single networks that fit: {span}"
+        yield from _text("", words)
+    fails = "less than 1 %" if advised.diverges < 0.01 else f"{100 * advised.diverges:.0f} %"
+    yield from _text(
+        "how sure",
+        f"{EVIDENCE[setting.evidence]}. It diverges on {fails} of the networks that fit (then halve the rate), and "
+        f"takes {advised.regret:.2g} times the updates of the best setting of each (divergence counted as 10 times). "
+        f"The largest stable rate is about {advised.margin:.2g} times as large",
+    )
+    unit, words = (1.0, "") if known or ratio is None else (advised.learning_rate / ratio, " times today's")
+    ends = " to ".join(f"{end / unit:.2g}" for end in advised.learning_rates)
+    momenta = " to ".join(f"{end:g}" for end in dict.fromkeys(advised.momenta))
+    yield from _text("flat", f"5 % more updates at most: learning rate {ends}{words}; momentum {momenta}, retuned")
+    if setting.evidence == "measured":
+        yield from _text("error costs", _costs(advised))
+    elif setting.evidence == "today":
+        yield from _text("narrow it", NARROW)
+
+
+def _costs(advised: Advised) -> str:
+    """What an input that is wrong by 1.5 costs."""
+    parts = [
+        f"{name.replace('_', ' ')} {_factor(more)} and {_factor(less)}" for name, (more, less) in advised.costs.items()
+    ]
+    return "times the best updates, if an input is really 1.5 times as large, and as small: " + "; ".join(parts)
+
+
+def _factor(cost: float) -> str:
+    return f"{cost:.2f}" if math.isfinite(cost) else "diverges"
+
+
+def _problem(today: Today, rate: _Rate) -> str:
+    words = f"momentum {today.momentum:.4g}, learning rate {today.learning_rate:.4g} on one worker; condition number "
+    if not rate.is_ratio:
+        return f"{words}{today.condition_number:.4g}, sharpness {today.sharpness:.4g}"
+    return (
+        "what follows is for the extreme without noise, the worst of these networks: as if today's setting "
+        f"({words}{today.condition_number:.4g}) had been tuned there"
+    )
 
 
 def render_step_sizes(title: str, found: StepSizes, *, criterion: str | None = None) -> str:
@@ -119,6 +204,5 @@ def _barrier(ratio: float) -> str:
     return f"with it the workers need {ratio:.3g} of the time of a barrier with one worker's best pair (without noise)"
 
 
-def _rule(rule: Rule) -> str:
-    cost = f"{rule.cost:.2f}" if math.isfinite(rule.cost) else "diverges"
-    return f"  {rule.name:<40}{rule.momentum:>9.3f}{rule.learning_rate:>15.4g}   {cost}"
+def _rule(rule: Rule, rate: _Rate) -> str:
+    return f"  {rule.name:<40}{rule.momentum:>9.3f}{rate.number(rule.learning_rate):>15.4g}   {_factor(rule.cost)}"

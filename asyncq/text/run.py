@@ -399,14 +399,20 @@ def _momentum(line: MomentumLine) -> Iterator[str]:
 
 
 def _ceiling(look: FirstLook | None) -> Iterator[str]:
-    """How large a learning rate today's momentum survives, and the explicit one."""
+    """Which multiples of today's learning rate survive, at today's momentum and at 0."""
     if look is None:
         return
-    today = f"today's {look.learning_rate:g} {'is stable' if look.is_stable else 'diverges'}"
-    how = "mean square, exact" if look.exact else "mean square, a model"
-    yield f"ceiling      at momentum {look.momentum:g}: learning rate {look.ceiling:.3g} ({how}); {today}"
-    other = f"at {look.explicit:.3f}: {look.ceiling_at_explicit:.3g}; " if look.ceiling_at_explicit is not None else ""
-    yield f"             {other}at 0: {look.ceiling_at_zero:.3g}; if tuned without noise. More: asyncq recommend"
+    answer = {True: "is stable here", False: "diverges here", None: "may diverge here: that depends on the network"}
+    yield f"today        momentum {look.momentum:g}, learning rate {look.learning_rate:g} {answer[look.survives]}"
+    at_zero = "" if look.momentum == 0 else f"; at momentum 0: {_span(look.ratios_at_zero)}"
+    yield f"             stable are at most {_span(look.ratios)} times that rate{at_zero}"
+    why = "as measured" if look.measured else "few if curvature limits today's rate, many if gradient noise does"
+    yield f"             ({why}); what to set: asyncq recommend"
+
+
+def _span(ends: tuple[float, float]) -> str:
+    low, high = (f"{end:.2g}" for end in ends)
+    return low if low == high else f"{low} to {high}"
 
 
 def _ratio(gradients: Estimate | Bounds, synchronous: Estimate | None) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TrainingProblem"]
+__all__ = ["CONDITION", "TrainingProblem"]
 
 Real = NDArray[np.float64]
 

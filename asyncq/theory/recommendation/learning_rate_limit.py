@@ -15,8 +15,12 @@ from asyncq.errors import AsyncqError
 from asyncq.jsonable import record
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.basis import exact_process
+from asyncq.theory.descent.coupled import threshold as coupled_threshold
 from asyncq.theory.descent.exponential import ExponentialWorkers
+from asyncq.theory.queueing.exact import network_of
+from asyncq.theory.recommendation.setting import Measured
 from asyncq.theory.recommendation.today import HUGE, TINY
+from asyncq.theory.recommendation.worlds import extreme_worlds, measured_worlds
 from asyncq.theory.stability import threshold
 
 if TYPE_CHECKING:
@@ -33,7 +37,10 @@ class FirstLook:
     additive rule (None if that is no momentum) and with none.
 
     In mean square: exact for exponential work (``exact``), else under independent staleness. The curvature is taken
-    from today's setting as if that had been tuned without noise on one worker (``sharpness``).
+    from today's setting as if that had been tuned without noise on one worker (``sharpness``): a guess. So the
+    ``ratios`` are what counts: the lowest and the highest of the ceilings at today's momentum, as multiples of today's
+    learning rate, over the networks that fit (docs/theory/networks.md 10.5), or that which was ``measured``;
+    ``ratios_at_zero`` the same at momentum 0.
     """
 
     momentum: float
@@ -44,15 +51,24 @@ class FirstLook:
     explicit: float
     ceiling_at_explicit: float | None
     ceiling_at_zero: float
+    ratios: tuple[float, float]
+    ratios_at_zero: tuple[float, float]
+    measured: bool
 
     @property
     def is_stable(self) -> bool:
-        """Whether today's setting survives the staleness as it is."""
+        """Whether today's setting survives the staleness as it is, if it was tuned without noise."""
         return self.learning_rate < self.ceiling
+
+    @property
+    def survives(self) -> bool | None:
+        """Whether today's setting is stable on every network that fits; None if on some only."""
+        low, high = self.ratios
+        return True if low > 1 else False if high < 1 else None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return record(self, is_stable=self.is_stable)
+        return record(self, is_stable=self.is_stable, survives=self.survives)
 
 
 def first_look(scenario: Scenario, law: StalenessLaw) -> FirstLook | None:
@@ -70,11 +86,40 @@ def first_look(scenario: Scenario, law: StalenessLaw) -> FirstLook | None:
     explicit = today.momentum - law.mean / (1.0 + law.mean)
     try:
         edges = [_edge(pool or law, mu) / sharpness for mu in (today.momentum, max(explicit, -0.999), 0.0)]
+        ratios = _ratios(scenario, pool or law, today.momentum, today.learning_rate)
     except (AsyncqError, ValueError):  # a law that was cut too early, or that no grid resolves
         return None
     at_explicit = edges[1] if explicit > -0.999 else None
     exact = pool is not None or int(np.count_nonzero(law.pmf)) == 1
-    return FirstLook(today.momentum, today.learning_rate, sharpness, exact, edges[0], explicit, at_explicit, edges[2])
+    return FirstLook(
+        momentum=today.momentum,
+        learning_rate=today.learning_rate,
+        sharpness=sharpness,
+        exact=exact,
+        ceiling=edges[0],
+        explicit=explicit,
+        ceiling_at_explicit=at_explicit,
+        ceiling_at_zero=edges[2],
+        ratios=ratios[0],
+        ratios_at_zero=ratios[1],
+        measured=scenario.problem is not None,
+    )
+
+
+def _ratios(
+    scenario: Scenario, staleness: StalenessLaw | ExponentialWorkers, momentum: float, learning_rate: float
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The lowest and highest ceiling over today's learning rate, at today's momentum and at 0."""
+    if scenario.problem is None:
+        worlds = extreme_worlds(momentum, learning_rate)
+    else:
+        worlds = measured_worlds(**vars(Measured.of(scenario.problem)), today=(momentum, learning_rate))
+    many = 1 if isinstance(staleness, ExponentialWorkers) else network_of(scenario).rows_per_update
+    found = []
+    for mu in (momentum, 0.0):
+        ends = [coupled_threshold(staleness, world.problem, mu, gradients=many) / learning_rate for world in worlds]
+        found.append((min(ends), max(ends)))
+    return found[0], found[1]
 
 
 def _edge(staleness: StalenessLaw | ExponentialWorkers, momentum: float) -> float:

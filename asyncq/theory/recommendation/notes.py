@@ -46,7 +46,9 @@ def _worth(best: Choice, nonnegative: Choice, kept: Choice | None, today: Today)
     else:
         found.append("Negative momentum is not called for: the best momentum is not negative.")
     if kept is None:
-        found.append(f"No momentum makes today's learning rate {today.learning_rate:g} safe: lower it to the ceiling.")
+        when = "If no noise limits it, no" if today.is_guess else "No"
+        rate = f"{today.learning_rate:g}"
+        found.append(f"{when} momentum makes today's learning rate {rate} safe: lower it to the ceiling.")
     elif kept.updates > 1.2 * best.updates:
         ratio = kept.updates / best.updates
         found.append(f"Keeping today's learning rate costs {ratio:.2f} times the updates of retuning it.")

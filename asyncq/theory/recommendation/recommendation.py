@@ -19,6 +19,7 @@ from asyncq.theory.descent.exponential import ExponentialWorkers
 from asyncq.theory.momentum import expected_update, largest_useful_workers
 from asyncq.theory.recommendation.notes import notes
 from asyncq.theory.recommendation.search import Choice, Search
+from asyncq.theory.recommendation.setting import Setting
 from asyncq.theory.recommendation.today import Today, infer_today
 from asyncq.theory.stability import rule_of_thumb, threshold
 
@@ -58,7 +59,9 @@ class Recommendation(Shown, text="recommendation.recommended", figure="axes.reco
     ``criterion`` names what all figures are in; ``reserve`` is the share of the ceiling held back where that
     criterion can be optimistic, and every recommended learning rate respects it. ``basis`` says in words which
     staleness all this is for. ``against_synchronous`` is the time to a target with the best pair, relative to the same
-    workers behind a barrier with the best pair of one worker, gradient noise left aside: above 1, stay synchronous."""
+    workers behind a barrier with the best pair of one worker, gradient noise left aside: above 1, stay synchronous.
+    ``advised`` is what to set, all that is uncertain of the network considered; None where learning rates have no
+    unit."""
 
     criterion: str
     exact: bool
@@ -77,6 +80,7 @@ class Recommendation(Shown, text="recommendation.recommended", figure="axes.reco
     notes: tuple[str, ...]
     basis: str = ""
     against_synchronous: float | None = None
+    advised: Setting | None = None
 
     def facts(self) -> dict[str, str]:
         """The recommendation in a few words."""

@@ -27,6 +27,7 @@ class Today:
     sharpness: float
     contraction: float
     inferred: tuple[str, ...]
+    is_guess: bool = False  # the sharpness was inferred, so that learning rates mean something as ratios only
 
 
 def infer_today(
@@ -43,7 +44,7 @@ def infer_today(
     Raises ``ValueError`` for values out of range, too few to determine the problem, or unstable on one worker.
     """
     _check_ranges(momentum, learning_rate, condition_number, sharpness)
-    inferred = []
+    inferred, guessed = [], sharpness is None
     if condition_number is None:
         condition_number = _condition_number(momentum)
         inferred.append(
@@ -80,7 +81,7 @@ def infer_today(
             "one worker: what runs today cannot be all three"
         )
     contraction = worst(one, step, momentum, condition_number, modes=65)
-    return Today(momentum, learning_rate, condition_number, sharpness, contraction, tuple(inferred))
+    return Today(momentum, learning_rate, condition_number, sharpness, contraction, tuple(inferred), guessed)
 
 
 def _check_ranges(

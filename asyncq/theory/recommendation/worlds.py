@@ -16,21 +16,20 @@ from numpy.typing import NDArray
 
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.descent.coupled import coupled, threshold, time_to_target
-from asyncq.theory.descent.problem import TrainingProblem
+from asyncq.theory.descent.problem import CONDITION, TrainingProblem
 
-__all__ = ["Edge", "World", "measured_worlds", "one_worker_best", "plausible_worlds"]
+__all__ = ["Edge", "World", "extreme_worlds", "measured_worlds", "one_worker_best", "plausible_worlds"]
 
 Real = NDArray[np.float64]
 
 TARGET = 0.05  # share of the loss at the start
 TUNED = 0.3  # log standard deviation of a user's rate about the best (within a factor of 1.9 in six cases, 10.3)
-FOUND = 0.25  # the same of a largest stable rate of one worker: found at 0.9 to 2 times the one predicted
+FOUND = 0.1  # of a largest stable rate found by bisection
 SCALE = float(np.log(1.5)) / 1.645  # of the one scale of a measured network: a factor of 1.5, nine times in ten
 STEADY = 0.1  # of what the theory says of workers and momentum when the scale is right
-RATIOS = {0.1: 0.05, 0.25: 0.2, 0.6: 0.25, 1.5: 0.25, 4.0: 0.15, 10.0: 0.05}  # weights of h_1 b / R2: networks so far
-# lie between 0.15 and 3.1, h_1 as it is while training at the best rate
-ALONG = 0.15  # s_1 / R2: networks so far lie between 0.09 and 0.24
-FLATTER = 0.6  # the sharpness while several workers train at their best rate, over the one measured
+RATIOS = {0.1: 0.15, 0.25: 0.25, 0.6: 0.25, 1.5: 0.17, 4.0: 0.1, 10.0: 0.03}  # weights of h_1 b / R2: networks so far
+# lie between 0.15 and 0.8
+ALONG = (0.03, 0.3)  # s_1 / R2, equally likely
 ALONG_UNKNOWN = (0.0, 0.03, 0.1, 0.3, 1.0)  # the same where h_1 and R2 are measured
 NO_NOISE = 0.05  # weight of the world that was tuned without noise
 LEAST = 0.01  # weight of a world that is kept
@@ -98,12 +97,13 @@ def plausible_worlds(
     learning_rate: float,
     *,
     batch_size: float = 1.0,
+    sharpness: float | None = None,
     edges: Sequence[Edge] = (),
     target: float = TARGET,
 ) -> tuple[World, ...]:
     """Worlds in which one worker's best rate at ``momentum`` is ``learning_rate``: from the edge of noise to that of
     curvature, the latter as if momentum too were tuned, without noise. With ``edges`` those that explain them, by
-    weight, and the scale is that of the edges.
+    weight, and the scale is that of the edges; with a measured ``sharpness`` likewise.
 
     Raises ``ValueError`` for abs(momentum) >= 1 or a learning rate or batch that is not positive.
     """
@@ -113,17 +113,32 @@ def plausible_worlds(
             TrainingProblem.of(
                 1.0,
                 proportional_noise=batch_size / ratio,
-                noise_at_sharpness=ALONG * batch_size / ratio,
+                noise_at_sharpness=along * batch_size / ratio,
                 batch_size=batch_size,
             ),
-            weight,
+            weight / len(ALONG),
         )
         for ratio, weight in RATIOS.items()
+        for along in ALONG
     ]
+    shapes.append((_without_noise(momentum, batch_size), NO_NOISE))
+    if sharpness is None:
+        return _weighed(shapes, np.inf, (momentum, learning_rate), edges, target)
+    scaled = [(problem.scaled(sharpness), prior) for problem, prior in shapes]
+    return _weighed(scaled, SCALE, (momentum, learning_rate), edges, target)
+
+
+def extreme_worlds(momentum: float, learning_rate: float) -> tuple[World, ...]:
+    """The two ends of `plausible_worlds` without edges: nearly all noise, and none."""
+    noisy = TrainingProblem.of(1.0, proportional_noise=1.0 / min(RATIOS), noise_at_sharpness=min(ALONG) / min(RATIOS))
+    ends = [(noisy, 0.5), (_without_noise(momentum), 0.5)]
+    return _weighed(ends, np.inf, (momentum, learning_rate), (), TARGET)
+
+
+def _without_noise(momentum: float, batch_size: float = 1.0) -> TrainingProblem:
+    """The problem whose best momentum of one worker is ``momentum``, but 0.25 at least."""
     root = max(momentum, 0.25) ** 0.5
-    condition = ((1.0 + root) / (1.0 - root)) ** 2
-    shapes.append((TrainingProblem.of(1.0, batch_size=batch_size, condition_number=condition), NO_NOISE))
-    return _weighed(shapes, np.inf, (momentum, learning_rate), edges, target)
+    return TrainingProblem.of(1.0, batch_size=batch_size, condition_number=((1.0 + root) / (1.0 - root)) ** 2)
 
 
 def measured_worlds(
@@ -133,14 +148,16 @@ def measured_worlds(
     batch_size: float,
     noise_at_sharpness: float | None = None,
     constant_noise: float = 0.0,
+    condition_number: float | None = None,
+    curvatures: Sequence[float] | None = None,
     start_loss: float = 1.0,
     today: tuple[float, float] | None = None,
     edges: Sequence[Edge] = (),
     target: float = TARGET,
 ) -> tuple[World, ...]:
-    """Worlds of a measured network: 0.6 times the sharpness, as networks flatten where they train fast (section 10.5),
-    and a factor of about 1.5 of doubt in the scale, which ``today`` (momentum and learning rate of one worker) and
-    ``edges`` narrow. Noise along the sharpness that was not measured may be anything from 0 to ``proportional_noise``.
+    """Worlds of a measured network: a factor of about 1.5 of doubt in the scale, which ``today`` (momentum and learning
+    rate of one worker) and ``edges`` narrow. Noise along the sharpness that was not measured may be anything from 0 to
+    ``proportional_noise``.
 
     Raises ``ValueError`` as `TrainingProblem.of` does.
     """
@@ -148,11 +165,13 @@ def measured_worlds(
     shapes = [
         (
             TrainingProblem.of(
-                FLATTER * sharpness,
+                sharpness,
                 proportional_noise=proportional_noise,
                 noise_at_sharpness=part,
                 constant_noise=constant_noise,
                 batch_size=batch_size,
+                condition_number=CONDITION if condition_number is None else condition_number,
+                curvatures=curvatures,
                 start_loss=start_loss,
             ),
             1.0 / len(along),

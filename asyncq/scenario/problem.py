@@ -1,0 +1,61 @@
+"""The ``[problem]`` table of a scenario file: what was measured of the network that is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from asyncq.declaration import Declaration, broken_rule
+from asyncq.distributions import as_number
+from asyncq.scenario.plan import HUGE, AboveOne, NotNegative, Positive
+
+__all__ = ["EdgeTable", "ProblemTable"]
+
+
+class EdgeTable(Declaration):
+    """The largest stable ``learning_rate`` of one worker, found by short runs at a ``momentum``, with ``batch`` times
+    today's batch."""
+
+    momentum: Annotated[float, Field(gt=-1, lt=1), BeforeValidator(as_number)]
+    learning_rate: Positive
+    batch: Annotated[float, Field(gt=0, le=HUGE), BeforeValidator(as_number)] = 1.0
+
+
+class ProblemTable(Declaration):
+    """Curvatures and gradient noise of the loss, measured near the loss that training is to reach.
+
+    ``sharpness`` is the largest curvature, the smallest lies ``condition_number`` below it; or ``curvatures`` lists
+    all. ``batch_size`` is in samples. ``proportional_noise`` (R2) is the trace of one sample's gradient covariance over
+    twice the loss above its floor, ``noise_at_sharpness`` its part along the sharpest direction (anything from 0 to R2
+    if left out), and ``constant_noise`` that trace at the floor. Source: docs/theory/networks.md (10.0).
+    """
+
+    sharpness: Positive | None = None
+    condition_number: AboveOne | None = None
+    curvatures: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=64)] | None = None
+    batch_size: Positive
+    proportional_noise: NotNegative
+    constant_noise: NotNegative = 0.0
+    noise_at_sharpness: NotNegative | None = None
+
+    @model_validator(mode="after")
+    def _said_once(self) -> ProblemTable:
+        if self.curvatures is not None:
+            for key in ("condition_number", "sharpness"):
+                if getattr(self, key) is not None:
+                    raise broken_rule("is already said by curvatures", "remove one", key)
+        elif self.sharpness is None:
+            raise broken_rule("is missing", "give the largest curvature of the loss, or curvatures", "sharpness")
+        if self.noise_at_sharpness is not None and self.noise_at_sharpness > self.proportional_noise:
+            rule = f"must be at most proportional_noise, {self.proportional_noise:g}: it is a part of it"
+            raise broken_rule(rule, "measure both at the same weights", "noise_at_sharpness")
+        return self
+
+    @property
+    def largest_curvature(self) -> float:
+        """The sharpness, however it is said."""
+        if self.curvatures is not None:
+            return max(self.curvatures)
+        assert self.sharpness is not None
+        return self.sharpness
