@@ -1,7 +1,7 @@
-"""The papers' own figures and theorems, computed again and judged.
+"""Figures and theorems of the papers, recomputed and judged.
 
-A claim is a small object: what a paper shows, and a function that computes it. Adding one adds an entry to the
-``CLAIMS`` of its paper's module, nothing else.
+A claim states what a paper shows and holds a function that computes it. To add a claim, add an entry to the ``CLAIMS``
+of its paper's module.
 """
 
 from __future__ import annotations

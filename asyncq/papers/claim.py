@@ -1,6 +1,6 @@
-"""What a paper claims, what was computed instead, and how the two compare.
+"""Claims of the papers, their recomputed values, and the comparison of both.
 
-Every verdict is computed from the numbers of a `Comparison`; none is written down.
+Every verdict is computed from the numbers of a `Comparison`.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ WORST: tuple[Verdict, ...] = ("failed", "differs", "reproduced", "reported")  # 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One number of a paper beside ours.
+    """A number of a paper compared with ours.
 
-    ``relation`` reads "ours is = (at most, at least) the paper's", within ``tolerance``, in the number's unit, and
-    an order must hold for the whole interval; ``basis`` says where the tolerance comes from. ``theory`` replaces
+    ``relation`` reads "ours is = (at most, at least) the paper's", within ``tolerance`` in the number's unit; an
+    inequality must hold for the whole interval. ``basis`` gives the source of the tolerance. ``theory`` replaces
     a paper's number that does not hold or is missing: ours must agree with it. With neither, the number is only shown.
     ``interval`` is 95 %, None for an exact result.
     """
@@ -84,8 +84,8 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One curve or set of points: ``x``, ``y`` and, for a band or error bars, ``low`` and ``high``, all of one shape.
-    ``whose`` decides the look: the paper's are grey and dashed, theory is drawn thin."""
+    """A curve or set of points: ``x``, ``y`` and, for a band or error bars, ``low`` and ``high``, all of equal shape.
+    ``whose`` decides the style: the paper's lines are grey and dashed, those of theory thin."""
 
     label: str
     x: Real
@@ -97,21 +97,21 @@ class Line:
     group: int | None = None  # lines of one group share a colour
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON, without bands that it does not have."""
+        """As JSON; a missing band is left out."""
         found = record(self, without=("look", "group"))
         return {name: item for name, item in found.items() if item is not None}
 
 
 def line(label: str, x: ArrayLike, y: ArrayLike, whose: Whose = "ours", look: Look = "line", **more: Any) -> Line:
-    """A `Line` of anything like an array."""
+    """A `Line` from arrays or sequences."""
     more = {k: np.asarray(v, dtype=np.float64) if k in ("low", "high") else v for k, v in more.items()}
     return Line(label, np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64), whose, look, **more)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes, as the paper draws them. ``across`` and ``upright`` mark numbers of the paper with a dashed
-    line and a word: pairs (number, word)."""
+    """A pair of axes as in the paper. ``across`` and ``upright``: pairs (number, label) of the paper, marked with
+    dashed horizontal and vertical lines."""
 
     title: str
     xlabel: str
@@ -131,7 +131,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a claim's computation hands back: numbers, axes, and sentences for whoever reads the page."""
+    """Result of computing a claim: comparisons, panels, and sentences for the page."""
 
     comparisons: tuple[Comparison, ...]
     panels: tuple[Panel, ...]
@@ -140,11 +140,10 @@ class Findings:
 
 @dataclass(frozen=True)
 class PaperClaim:
-    """A figure or theorem of a paper: where it stands, what it says, and how it is computed.
+    """A figure or theorem of a paper: its place, its statement, and its computation.
 
-    ``compute(seed, progress)`` calls ``progress`` with the share done, 0 to 1. ``exact`` says that no chance is
-    involved and the seed is not used. ``setting`` is one sentence on what is computed and where it departs from the
-    paper.
+    ``compute(seed, progress)`` calls ``progress`` with the share done, 0 to 1. ``exact``: the seed is not used.
+    ``setting``: a sentence on what is computed and where it departs from the paper.
     """
 
     name: str
@@ -158,7 +157,7 @@ class PaperClaim:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A claim with its findings; ``seed`` is None where none was used."""
+    """A claim with its findings; ``seed`` is None if it was not used."""
 
     claim: PaperClaim
     seed: int | None
@@ -166,12 +165,12 @@ class Reproduction:
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """The numbers, each with its verdict."""
+        """The comparisons, each with its verdict."""
         return self.findings.comparisons
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of its comparisons': failed, then differs, then reproduced."""
+        """The worst verdict of its comparisons: failed, then differs, then reproduced."""
         return verdict(*(comparison.verdict for comparison in self.comparisons))
 
     def to_dict(self) -> dict[str, Any]:

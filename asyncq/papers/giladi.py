@@ -1,7 +1,7 @@
 """[Edge] N. Giladi, M. Nacson, E. Hoffer, D. Soudry. At Stability's Edge. ICLR 2020: the figures of its analysis.
 
-The figures draw 1/(a eta), the inverse of the largest stable learning rate per unit sharpness, against the delay. The
-paper finds it from the roots of a characteristic equation, we without roots, on the unit circle.
+The figures show 1/(a eta), the inverse of the largest stable learning rate per unit sharpness, against the delay. The
+paper computes it from the roots of a characteristic equation, we from crossings of the unit circle.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ ROUNDING = "rounding: both are exact"
 
 
 def inverse_edge(law: StalenessLaw, momentum: float = 0.0, variant: Variant = "dampened") -> float:
-    """1/(a eta) at the edge of stability in expectation."""
+    """Inverse threshold 1/(a eta) of stability in expectation."""
     return 1.0 / threshold(law, momentum=momentum, variant=variant, criterion="expectation")
 
 
 def bend(x: Real, y: Real) -> float:
-    """The largest distance of y from its straight line of least squares, as a share of the largest y."""
+    """Largest distance of y from its least-squares line, over the largest y."""
     return float(np.abs(np.polyval(np.polyfit(x, y, 1), x) - y).max() / y.max())
 
 
 def slope(x: Real, y: Real) -> float:
-    """The slope of the straight line of least squares."""
+    """Slope of the least-squares line."""
     return float(np.polyfit(x, y, 1)[0])
 
 
 def largest_root(coefficients: Real) -> float:
-    """The largest modulus of a root: the paper's own criterion, by companion matrix."""
+    """Largest modulus of a root, by companion matrix: the paper's criterion."""
     return float(np.abs(np.roots(coefficients)).max())
 
 
@@ -194,7 +194,7 @@ def figure_8(seed: int, progress: Progress) -> Findings:
 
 
 def _family(variant: Variant) -> tuple[list[Line], dict[float, Real]]:
-    """1/(a eta) over the delays for every momentum."""
+    """Curves of 1/(a eta) against the delay, for every momentum."""
     edges = {
         m: np.array([inverse_edge(StalenessLaw.constant(int(tau)), m, variant) for tau in DELAYS]) for m in MOMENTA
     }
@@ -261,8 +261,8 @@ def figure_10(seed: int, progress: Progress) -> Findings:
 
 
 def shifted_slope(m: float) -> float:
-    """The slope that 1/(a eta) of shifted momentum tends to: (1 - m)/(arccos(m) sqrt(1 - m^2)) (ours: equation 11 for
-    a large delay, with z^tau = e^{i theta}, cos theta = m)."""
+    """Limit slope of 1/(a eta) for shifted momentum: (1 - m)/(arccos(m) sqrt(1 - m^2)) (ours: equation 11 for a large
+    delay, with z^tau = e^{i theta}, cos theta = m)."""
     return (1 - m) / (acos(m) * sqrt(1 - m * m))
 
 

@@ -1,4 +1,4 @@
-"""[Edge]: the figures that need descent. The paper trains networks; here small problems with a known sharpness."""
+"""[Edge]: the figures that need descent, on small problems of known sharpness (the paper trains networks)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ RESOLUTION = 1.08  # ratio of neighbouring learning rates: the paper's sampling
 
 
 def at_the_minimum(objective: Any) -> Any:
-    """The same objective, started where the paper starts: at its minimum."""
+    """The objective, started at its minimum as in the paper."""
     return type(objective)(
         objective.features, objective.answers, objective.batch, objective.ridge, start=objective.optimum
     )
 
 
 def noisy_regression(batch: int) -> LeastSquares:
-    """Least squares on 2,000 samples of 6 features whose variances span a factor 20; always the same data."""
+    """Least squares on 2,000 fixed samples of 6 features whose variances span a factor 20."""
     generator = np.random.default_rng(20)
     x = generator.standard_normal((2000, 6)) * np.sqrt(np.geomspace(1.0, 0.05, 6))
     y = x.sum(axis=1) + 0.5 * generator.standard_normal(2000)
@@ -43,12 +43,12 @@ def noisy_regression(batch: int) -> LeastSquares:
 
 
 def figure_2(seed: int, progress: Progress) -> Findings:
-    """Figure 2: how long a minimum holds the iterates, by learning rate and delay; and the largest that stays."""
+    """Figure 2: updates until iterates leave a minimum, by learning rate and delay; the largest rate that stays."""
     objective = noisy_regression(128)
     delays = [2, 4, 8, 16, 24, 32]
     leaving, held = [], []
     for number, tau in enumerate(delays):
-        step = 2.0 / (tau + 1) * RESOLUTION ** np.arange(-6.0, 13.0)  # around a round guess: no edge is looked up
+        step = 2.0 / (tau + 1) * RESOLUTION ** np.arange(-6.0, 13.0)  # around a guess, without the threshold
         curve = replay(
             objective, StalenessLaw.constant(tau), step=step, updates=250 * (tau + 1), replications=4, points=1,
             seed=seed,
@@ -109,7 +109,7 @@ VALLEY = np.array([3.0, 1.0 / 3.0])  # a minimum of (u v - 1)^2 / 2 of sharpness
 
 
 def valley() -> OwnObjective:
-    """(u v - 1)^2 / 2, a linear network of two layers and one unit: minima on u v = 1, of every sharpness above 2."""
+    """Loss (u v - 1)^2 / 2 of a linear network of two layers and one unit: minima u v = 1 of any sharpness above 2."""
 
     def gradient(w: Real, noise: float) -> Real:
         return np.asarray((w[0] * w[1] - 1.0 + noise) * w[::-1])
@@ -125,7 +125,7 @@ def valley() -> OwnObjective:
 def figure_12(seed: int, progress: Progress) -> Findings:
     """Figure 12: learning rates above 0.8/tau leave the minimum, sooner the larger they are, and settle in another."""
     objective, sharp = valley(), float(VALLEY @ VALLEY)
-    unit = (pi / 1.6) / sharp  # the paper's learning rate 1 in ours: there the edge is 0.8/tau, here pi/(2 a tau)
+    unit = (pi / 1.6) / sharp  # the paper's learning rate 1 in our unit: its edge is 0.8/tau, ours pi/(2 a tau)
     factors = np.array([0.9, 1.0, 1.1, 1.2, 1.5])
     panels, scaled, after, first = [], {}, [], []
     delays = (8, 16, 32)
@@ -209,7 +209,7 @@ def survey(batch: int) -> LogisticRegression:
 
 
 def wrong_answers(objective: LogisticRegression, positions: Real) -> Real:
-    """The share of samples that are classified wrongly at each position (..., d)."""
+    """Share of samples classified wrongly at each position (..., d)."""
     return np.asarray((objective.answers * (positions @ objective.features.T) < 0).mean(axis=-1))
 
 
@@ -261,7 +261,7 @@ def figure_9(seed: int, progress: Progress) -> Findings:
 
 
 def figure_11(seed: int, progress: Progress) -> Findings:
-    """Figure 11: the same step with momentum, without, and with shifted momentum; spikes of the training error."""
+    """Figure 11: spikes of the training error at the same step with momentum, without, and with shifted momentum."""
     tau, runs, updates = 32, 8, 6000
     objective = survey(64)
     step = 0.9 * 2 * np.sin(pi / (4 * tau + 2)) / objective.sharpness

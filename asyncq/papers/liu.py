@@ -1,6 +1,6 @@
 """[PCA] T. Liu, S. Li, J. Shi, E. Zhou, T. Zhao. Acceleration Tradeoff between Momentum and Asynchrony. NeurIPS 2018.
 
-Everything is streaming PCA with the paper's covariance diag(4, 3, 2, 1), in the coordinates of its eigenvectors.
+Streaming PCA with the paper's covariance diag(4, 3, 2, 1), in eigenvector coordinates.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def descent(
     runs: int,
     seed: int,
 ) -> Real:
-    """Positions (runs, points, 4) of equation 5; the last point is the number of updates."""
+    """Positions (runs, points, 4) under equation 5; the last point is the number of updates."""
     law = delay if isinstance(delay, StalenessLaw) else StalenessLaw.constant(delay)
     curve = replay(
         StreamingPCA(VALUES, start=np.asarray(start, dtype=np.float64)), law, step=eta, momentum=momentum,
@@ -54,7 +54,7 @@ def descent(
 
 
 def evenly(updates: float, points: int) -> list[int]:
-    """So many numbers of updates from 0 to ``updates``."""
+    """Evenly spaced numbers of updates from 0 to ``updates``, ``points`` in all."""
     return [int(point) for point in np.unique(np.round(np.linspace(0, updates, points)))]
 
 
@@ -62,7 +62,7 @@ def evenly(updates: float, points: int) -> list[int]:
 
 
 def figure_1(seed: int, progress: Progress) -> Findings:
-    """Figure 1: the error over the delay for five momenta, and the largest delay that does no harm."""
+    """Figure 1: the error against the delay for five momenta, and the largest harmless delay."""
     momenta, delays = FIGURE_1.momenta, delay_grid()
     predicted = [harmless_delay(VALUES, FIGURE_1.eta, momentum=mu, criterion="expectation") for mu in momenta]
     found, errors = simulated_harmless_delays(FIGURE_1, seed=seed, progress=progress)
@@ -119,7 +119,7 @@ def figure_1(seed: int, progress: Progress) -> Findings:
 
 
 def differential_equation(seed: int, progress: Progress) -> Findings:
-    """Theorem 3, equation 7: paths come to the solution of the ODE as the step becomes small."""
+    """Theorem 3, equation 7: paths tend to the solution of the ODE as the step tends to 0."""
     start = np.array([0.4, 0.8, 0.35, 0.25])
     start /= np.linalg.norm(start)
     etas, delay, runs = np.array([1.6e-3, 4e-4, 1e-4]), 20, 200
@@ -171,7 +171,7 @@ def differential_equation(seed: int, progress: Progress) -> Findings:
 def stochastic_equation(seed: int, progress: Progress) -> Findings:
     """Theorem 5, equation 8: the stationary variance around the optimum, without delay and with a long one."""
     eta, runs = FIGURE_1.eta, 300
-    mixing = (1 - MU) / eta  # updates in which the slowest direction forgets
+    mixing = (1 - MU) / eta  # updates in which the slowest direction mixes
     points = evenly(14 * mixing, 43)
     limit = diffusion(VALUES, momentum=MU).stationary_variance[1:]
     comparisons, lines = [], []
@@ -223,7 +223,7 @@ def stochastic_equation(seed: int, progress: Progress) -> Findings:
 
 
 def share(hits: NDArray[np.bool_]) -> tuple[float, tuple[float, float]]:
-    """A share of the runs with Wilson's 95 % interval."""
+    """Share of the runs with Wilson's 95 % interval."""
     n, p, z = hits.size, float(hits.mean()), 1.96
     middle, shrink = p + z * z / (2 * n), 1 + z * z / n
     half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
@@ -231,13 +231,13 @@ def share(hits: NDArray[np.bool_]) -> tuple[float, tuple[float, float]]:
 
 
 def four_errors(p: float, runs: int) -> float:
-    """Four standard errors of a share whose probability is p."""
+    """Four standard errors of a share with probability p."""
     return 4 * float(np.sqrt(p * (1 - p) / runs))
 
 
 def probability_within(epsilon: float, eta: float, time: float, start: Real) -> float:
-    """P(H_2^2 + H_3^2 + H_4^2 <= epsilon) after ``time`` from ``start``: equation 7 for the mean, the diffusion of
-    equation 8 around it for the noise; 10^5 draws from a seed of their own."""
+    """Probability P(H_2^2 + H_3^2 + H_4^2 <= epsilon) after ``time`` from ``start``: mean by equation 7, noise by the
+    diffusion of equation 8; 10^5 draws with a fixed seed."""
     law = diffusion(VALUES, momentum=MU)
     drift, noise = law.drift[1:], law.noise[1:]
     sd = np.sqrt(eta * np.square(noise) / (-2 * drift) * (1 - np.exp(2 * drift * time)))
@@ -246,7 +246,7 @@ def probability_within(epsilon: float, eta: float, time: float, start: Real) -> 
 
 
 def _escape(eta: float, runs: int, seed: int) -> tuple[list[Comparison], Panel]:
-    """Proposition 10: from e_2, delta so small that the diffusion at the saddle holds."""
+    """Proposition 10: escape from e_2, with delta small enough for the diffusion at the saddle."""
     small, nu = 0.1, 0.1
     times = phases(VALUES, eta, momentum=MU, delta=small, epsilon=0.05, nu=nu)
     points = evenly(times.escape / eta, 21)
@@ -266,7 +266,7 @@ def _escape(eta: float, runs: int, seed: int) -> tuple[list[Comparison], Panel]:
 
 
 def _traverse(eta: float, runs: int, seed: int) -> tuple[list[Comparison], Panel]:
-    """Proposition 8: from the saddle to the optimum."""
+    """Proposition 8: traverse from the saddle to the optimum."""
     wide = 0.3
     start = np.array([wide, np.sqrt(1 - wide**2), 0.0, 0.0])
     printed = phases(VALUES, eta, momentum=MU, delta=wide, epsilon=0.05, form="paper")
@@ -294,7 +294,7 @@ def _traverse(eta: float, runs: int, seed: int) -> tuple[list[Comparison], Panel
 
 
 def _converge(runs: int, seed: int) -> tuple[list[Comparison], Panel]:
-    """Proposition 6: into the noise around the optimum."""
+    """Proposition 6: convergence into the noise around the optimum."""
     fine, near, epsilon = 1e-5, 0.45, 0.05
     start = np.array([np.sqrt(1 - near**2), near, 0.0, 0.0])
     ends = {form: phases(VALUES, fine, momentum=MU, delta=near, epsilon=epsilon, form=form).converge
@@ -346,7 +346,7 @@ def three_phases(seed: int, progress: Progress) -> Findings:
 
 
 def remark_7(seed: int, progress: Progress) -> Findings:
-    """Remark 7: in the last phase a delay of tau speeds up tau times, counted per worker, and momentum not at all."""
+    """Remark 7: in the last phase a delay of tau gives a speed-up of tau per worker, momentum gives none."""
     eta, runs, delay, near, epsilon = 1e-3, 400, 16, 0.45, 0.1
     start = np.array([np.sqrt(1 - near**2), near, 0.0, 0.0])
     points = evenly(1200, 301)

@@ -14,7 +14,7 @@ __all__ = ["CLAIMS"]
 PAPER = "[AbM]"
 TARGET = 0.8
 REPLICATIONS, UPDATES = 16, 10_000
-FIVE_ERRORS = 5 / 2.1314  # in half-widths of a 95 % interval: Student's t with 15 degrees of freedom
+FIVE_ERRORS = 5 / 2.1314  # half-widths of a 95 % interval (Student's t, 15 degrees of freedom)
 
 
 def exponential_pool(workers: int) -> Scenario:

@@ -1,8 +1,8 @@
-"""[AbM]: its theorems measured on replayed descent, and its remark on negative momentum.
+"""[AbM]: theorems measured on replayed descent, and the remark on negative momentum.
 
-The theorems are identities between expected steps and expected gradients, for any objective: here a logistic loss,
-whose gradient is not linear. What is measured is the gap between the two sides at every update, in standard errors
-over replications.
+The theorems are identities between expected steps and expected gradients for any objective. Here it is a logistic loss,
+whose gradient is not linear. The gap between both sides is measured at every update, in standard errors over
+replications.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FALSE_ALARM = 1e-3
 
 
 def small_logistic(samples: int, batch: int, seed: int = 30) -> LogisticRegression:
-    """A logistic loss on random, overlapping classes; always the same data."""
+    """Logistic loss on fixed random data of overlapping classes."""
     generator = np.random.default_rng(seed)
     x = generator.standard_normal((samples, 3)) * np.array([2.0, 1.0, 0.5])
     y = (x.sum(axis=1) + 2.0 * generator.standard_normal(samples) > 0).astype(np.float64)
@@ -38,12 +38,12 @@ def small_logistic(samples: int, batch: int, seed: int = 30) -> LogisticRegressi
 
 
 def traced(workers: int, updates: int, seed: int) -> Run:
-    """A trace of exponential workers from the start on."""
+    """Trace of exponential workers from the start."""
     return simulate(exponential_pool(workers), trace=True, engine="compiled", seed=seed, updates=updates)
 
 
 def paths_and_gradients(source: Run | StalenessLaw, seed: int) -> tuple[Real, Real]:
-    """Positions (runs, updates + 1, d) and the whole gradients there."""
+    """Positions (runs, updates + 1, d) and the full gradients there."""
     objective = small_logistic(40, 20)
     curve = replay(
         objective, source, step=STEP, updates=SPAN, replications=RUNS, points=range(SPAN + 1), keep_positions=True,
@@ -60,7 +60,7 @@ def paths_and_gradients(source: Run | StalenessLaw, seed: int) -> tuple[Real, Re
 
 
 class Sides(NamedTuple):
-    """A theorem as y = k x in expectation, both of shape (runs, updates - 1, d), and what it says k is."""
+    """A theorem in the form E y = k E x, x and y of shape (runs, updates - 1, d), and its k."""
 
     x: Real
     y: Real
@@ -68,8 +68,8 @@ class Sides(NamedTuple):
 
 
 def measured(sides: Sides) -> tuple[float, tuple[float, float], float]:
-    """k with its 95 % interval over 16 parts of the runs, and the largest distance of the mean of y - k x, k as the
-    theorem has it, from 0: in standard errors, over updates and coordinates."""
+    """Measured k with its 95 % interval over 16 parts of the runs, and the largest mean of y - k x at the theorem's k,
+    in standard errors, over updates and coordinates."""
     gap = sides.y - sides.constant * sides.x
     scores = gap.mean(axis=0) / (gap.std(axis=0, ddof=1) / np.sqrt(RUNS))
     weight = sides.x.mean(axis=0)
@@ -88,8 +88,8 @@ def theorem(
     what: str,
     side: str = "step + learning rate x gradient",
 ) -> Findings:
-    """Both sides at every update t = 1, 2, ...; ``read(steps, gradients)`` gives them; ``what`` is k in words, ``side``
-    the left side."""
+    """Compare both sides, given by ``read(steps, gradients)``, at every update t = 1, 2, ...; ``what`` names k,
+    ``side`` the left side."""
     from scipy.special import ndtri
 
     w, gradients = paths_and_gradients(source, seed)
@@ -129,7 +129,7 @@ def theorem(
 
 
 def theorem_2(seed: int, progress: Progress) -> Findings:
-    """Theorem 2 under a law that is no geometric one, uniform on 0 .. 4: the change of the expected step is alpha (sum
+    """Theorem 2 under a law that is not geometric, uniform on 0 .. 4: the change of the expected step is alpha (sum
     d_l grad(w_{t-1-l}) - q_0 grad(w_t)), d_l = q_l - q_{l+1}."""
     law = StalenessLaw.uniform(0, 4)
     fresh, weights = gradient_coefficients(law)
@@ -137,7 +137,7 @@ def theorem_2(seed: int, progress: Progress) -> Findings:
     def read(steps: Real, gradients: Real) -> Sides:
         x = -STEP * fresh * gradients[:, 1:-1]
         for lag, weight in enumerate(weights, start=1):
-            reach = np.maximum(np.arange(1, SPAN) - lag, 0)  # before the start everything rests
+            reach = np.maximum(np.arange(1, SPAN) - lag, 0)  # reads before the start see the start
             x = x + STEP * weight * gradients[:, reach]
         return Sides(x, np.diff(steps, axis=1), 1.0)
 
@@ -170,12 +170,12 @@ def theorem_5(seed: int, progress: Progress) -> Findings:
 
 NEGATIVE = (-0.2, -0.09, -0.06, -0.03)  # the paper's grid of explicit momenta
 OTHERS = (0.0, 0.2, 0.4, 0.6, 0.8)
-POSITIONS = np.round(10.0 ** (np.arange(8) / 8 - 1), 3)  # of a decade grid: its largest learning rate below the edge
+POSITIONS = np.round(10.0 ** (np.arange(8) / 8 - 1), 3)  # largest learning rate of a decade grid below the edge
 FINE = 1.25
 
 
 class Race(NamedTuple):
-    """One problem on one grid of learning rates: the best negative momentum against the best other one."""
+    """The best negative momentum against the best other one, for a problem and a grid of learning rates."""
 
     gain: float  # 1 - updates(negative) / updates(other)
     low: float
@@ -183,7 +183,7 @@ class Race(NamedTuple):
 
 
 def problems() -> dict[str, tuple[Objective, float, float, int]]:
-    """By name: the objective, its sharpness, the target as a share of the first loss, updates at most."""
+    """Problems by name: objective, sharpness, target as a share of the initial loss, most updates."""
     curved = NoisyQuadratic.between(0.05, 1.0, 6)
     noisy = NoisyQuadratic.between(0.05, 1.0, 6, noise=0.3)
     varied = NoisyQuadratic(np.geomspace(0.05, 1.0, 6), 0.0, 0.5, start=curved.start)
@@ -197,8 +197,8 @@ def problems() -> dict[str, tuple[Objective, float, float, int]]:
 
 
 def race(curve: LossCurve, rates: NDArray[np.intp], target: float) -> Race:
-    """Chosen on the first half of the runs, judged on the second, in eight parts: no grid is judged by the noise it was
-    chosen on. Gains and their interval are taken in the logarithm."""
+    """Choose settings on the first half of the runs and judge them on the second, in eight parts, so that selection
+    noise does not bias the gain. Gains and their interval are computed in the logarithm."""
     half = curve.loss.shape[2] // 2
     count = len(NEGATIVE)
 

@@ -1,4 +1,4 @@
-"""Every claim by its name, in the order of the papers, and the one call that computes one."""
+"""Claims by name, in the order of the papers, and the call that computes a claim."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CLAIMS: dict[str, PaperClaim] = {claim.name: claim for module in _MODULES for cl
 
 
 def claim(name: str) -> PaperClaim:
-    """The claim of this name; raises ``ScenarioError`` if there is none."""
+    """Claim by name. Raises ``ScenarioError`` for an unknown name."""
     if name not in CLAIMS:
         raise ScenarioError(f"reproduce: there is no claim of this name (got {name!r}); {nearest(name, [*CLAIMS])}")
     return CLAIMS[name]
 
 
 def reproduce(name: str, *, seed: int = 1, progress: Progress | None = None) -> Reproduction:
-    """Compute a claim again and judge it; ``progress`` is called with the share done.
+    """Recompute a claim and judge it; ``progress`` is called with the share done.
 
     Raises ``ScenarioError`` for an unknown name or a negative seed."""
     found = claim(name)

@@ -17,8 +17,8 @@ __all__ = ["exact_process"]
 
 
 def exact_process(scenario: Scenario) -> ExponentialWorkers | None:
-    """The process of workers with exponential work and no pull, push or server: of any speeds where every push is an
-    update, of one speed where K of them wait for each other; None for any other scenario (docs/theory/stability.md)."""
+    """Process of workers with exponential work and no pull, push or server: of any speeds if every push is an update,
+    of equal speeds if K of them wait for each other. None for other scenarios (docs/theory/stability.md)."""
     try:
         network = network_of(scenario)
     except NoExactLaw:

@@ -1,5 +1,4 @@
-"""Four ways to hold the total momentum at its target under stale gradients, each with what is left over and what it
-costs.
+"""Compensation of implicit momentum: ways to hold the total momentum at its target, with their residuals and costs.
 
 Source: docs/theory/momentum.md, section "Compensators" (the two exact ones are not in the papers).
 """
@@ -23,8 +22,8 @@ Real = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class AdditiveRule:
-    """The papers' rule: explicit ``momentum`` mu = mu* - mu_S. ``lags`` are the total momentum at lags 1, 2, ...;
-    ``residual`` is what remains beyond lag 1 (mu mu_S for the geometric law)."""
+    """Additive rule of the papers: explicit ``momentum`` mu = mu* - mu_S. ``lags``: total momentum at lags 1, 2, ...;
+    ``residual``: the part beyond lag 1 (mu mu_S for the geometric law)."""
 
     target: float
     implicit: float
@@ -39,9 +38,10 @@ class AdditiveRule:
 
 @dataclass(frozen=True, eq=False)
 class StepSchedule:
-    """alpha(tau) = alpha' mu*^tau / q_tau, exact in expectation. ``factors`` are alpha(tau)/alpha'; ``noise_price``
-    is E[alpha^2] over that of a constant step of the same sum (infinite for the geometric law unless mu*^2 < mu_S);
-    ``residual`` is the momentum weight lost beyond the law's support or by clipping, as a share of the whole."""
+    """Step size by staleness, alpha(tau) = alpha' mu*^tau / q_tau, exact in expectation. ``factors``:
+    alpha(tau)/alpha'. ``noise_price``: E[alpha^2] over that of a constant step of equal mean (infinite for the
+    geometric law unless mu*^2 < mu_S). ``residual``: share of the momentum weight lost beyond the support or by
+    clipping."""
 
     target: float
     factors: Real
@@ -56,10 +56,11 @@ class StepSchedule:
 
 @dataclass(frozen=True)
 class ServerFilter:
-    """d_t = (G_t - mu_S G_{t-1}) / (1 - mu_S), v_t = mu* v_{t-1} - alpha' d_t. ``gradient_variance`` is that of d_t
-    over that of G_t; ``floor_factor`` what a user pays: the noise floor over that of one worker with mu* and alpha'
-    (infinite when ``g`` >= 1: not mean-square stable); ``exact`` whether the law is geometric, so that nothing is
-    left."""
+    """Filter at the server: d_t = (G_t - mu_S G_{t-1}) / (1 - mu_S), v_t = mu* v_{t-1} - alpha' d_t.
+
+    ``gradient_variance``: variance of d_t over that of G_t. ``floor_factor``: noise floor over that of one worker with
+    mu* and alpha' (infinite if ``g`` >= 1: not mean-square stable). ``exact``: whether the law is geometric, so that
+    the residual is 0."""
 
     target: float
     implicit: float
@@ -80,7 +81,7 @@ def _check_target(target: float) -> None:
 
 
 def additive_rule(law: StalenessLaw, target: float) -> AdditiveRule:
-    """mu = mu* - mu_S, possibly negative: matches the first lag to the target and leaves the rest."""
+    """Additive rule mu = mu* - mu_S, possibly negative: it matches the first lag and leaves the others."""
     _check_target(target)
     update = expected_update(law)
     mu = target - update.implicit
@@ -94,10 +95,9 @@ def additive_rule(law: StalenessLaw, target: float) -> AdditiveRule:
 
 
 def step_schedule(law: StalenessLaw, target: float, *, largest: float | None = None) -> StepSchedule:
-    """alpha(tau)/alpha' = mu*^tau / q_tau; ``largest`` clips it, which ends exactness (the residual says by how
-    much).
+    """Step schedule alpha(tau)/alpha' = mu*^tau / q_tau, clipped at ``largest`` (then inexact by the residual).
 
-    Raises ``ValueError`` if q_tau = 0 inside the support: no step size can restore a staleness that never occurs.
+    Raises ``ValueError`` if q_tau = 0 inside the support: no step size can weigh a staleness that never occurs.
     """
     _check_target(target)
     pmf = law.pmf / law.pmf.sum()
@@ -119,8 +119,7 @@ def step_schedule(law: StalenessLaw, target: float, *, largest: float | None = N
 
 
 def server_filter(law: StalenessLaw, target: float, step: float, *, implicit: float | None = None) -> ServerFilter:
-    """The price of filtering at the server, at alpha' h = ``step``, for any law (exact in expectation for the
-    geometric).
+    """Server filter and its price at alpha' h = ``step``, for any law (exact in expectation for the geometric law).
 
     g = (alpha' h)^2 mean[(1 - abs(Q)^2) abs(F)^2 / abs(P)^2], F = (1 - mu_S x)/(1 - mu_S),
     P = (1 - x)(1 - mu* x) + alpha' h x Q F. For the geometric law Q F = 1 and the floor factor is

@@ -1,8 +1,8 @@
-"""Asynchrony as momentum: what a staleness law does to the expected update.
+"""Asynchrony as momentum: the expected update under a staleness law.
 
 Theorem 2 of [AbM] writes the expected update through past gradients; dividing by Q(B), B the backshift, writes it
-through past steps: 1/Q(B) = (1/q_0)(1 - c_1 B - c_2 B^2 - ...). c_1 is the leading momentum, the rest non-standard
-momentum. The law deserves the name momentum iff 1/Q is a summable filter (no zero of Q in abs(x) <= 1) and every c_k
+through past steps: 1/Q(B) = (1/q_0)(1 - c_1 B - c_2 B^2 - ...). c_1 is the leading momentum, the others are
+non-standard momentum. The law is a momentum iff 1/Q is a summable filter (no zero of Q in abs(x) <= 1) and every c_k
 >= 0: a sub-convex average of past steps. Otherwise it is a delay. Source: docs/theory/momentum.md.
 """
 
@@ -34,22 +34,22 @@ Kind = Literal["none", "standard momentum", "momentum", "delay"]
 
 GEOMETRIC_WITHIN = 1e-6
 """The total variation to the geometric law of the same mean that counts as none."""
-SHORT = 2048  # up to here the plain recursion, relatively accurate in every term; beyond, Newton with FFT
+SHORT = 2048  # terms by recursion, with small relative error in each; beyond, Newton with FFT
 
 
 def gradient_coefficients(law: StalenessLaw) -> tuple[float, Real]:
-    """Theorem 2: E[w_{t+1} - w_t] = E[w_t - w_{t-1}] - alpha q_0 E grad(w_t) + alpha sum_l d_l E grad(w_{t-1-l}).
-    Returns (q_0, d) with d_l = q_l - q_{l+1}, shape of the pmf; sum d = q_0."""
+    """Coefficients (q_0, d) of Theorem 2, E[w_{t+1} - w_t] = E[w_t - w_{t-1}] - alpha q_0 E grad(w_t) + alpha sum_l
+    d_l E grad(w_{t-1-l}): d_l = q_l - q_{l+1}, shape of the pmf; sum d = q_0."""
     pmf = law.pmf / law.pmf.sum()
     return float(pmf[0]), pmf - np.append(pmf[1:], 0.0)
 
 
 def autoregression(law: StalenessLaw, terms: int | None = None) -> Real:
-    """c_1 .. c_terms of 1/Q(B) = (1/q_0)(1 - c_1 B - c_2 B^2 - ...), default as many as the law has cells (at least
-    2).
+    """Coefficients c_1 .. c_terms of 1/Q(B) = (1/q_0)(1 - c_1 B - c_2 B^2 - ...); default: the number of cells of the
+    law, at least 2.
 
     Up to 2,048 terms by recursion, beyond by Newton's iteration with FFT, O(L log L), whose error is absolute (about
-    1e-15 of the largest term). Raises ``ValueError`` if q_0 = 0: then no gradient is fresh and there is no such form.
+    1e-15 of the largest term). Raises ``ValueError`` if q_0 = 0: without fresh gradients the form does not exist.
     """
     pmf = law.pmf / law.pmf.sum()
     if pmf[0] <= 0:
@@ -75,7 +75,7 @@ def _reciprocal(series: Real, terms: int) -> Real:
     from scipy.fft import irfft, next_fast_len, rfft
 
     size = head
-    while size < terms:  # y <- y (2 - a y), twice as many terms each time
+    while size < terms:  # y <- y (2 - a y) doubles the terms
         grown = min(2 * size, terms)
         points = next_fast_len(2 * grown, real=True)
         y = rfft(out[:size], points)
@@ -90,8 +90,8 @@ def _reciprocal(series: Real, terms: int) -> Real:
 class MomentumLine:
     """The momentum budget of a report: ``target`` = ``implicit`` + ``explicit``; the explicit part may be negative.
 
-    ``basis`` is "geometric law" or "first order only"; ``is_delay`` says that the law has no momentum form, so that the
-    implicit figure only restates the mean (None where the law is not known).
+    ``basis`` is "geometric law" or "first order only". ``is_delay``: the law has no momentum form, and the implicit
+    figure only restates the mean (None if the law is unknown).
     """
 
     target: float | None
@@ -103,7 +103,7 @@ class MomentumLine:
     @classmethod
     def of(cls, mean: float, target: float | None, *, geometric: bool, is_delay: bool | None) -> MomentumLine:
         """The additive rule of [AbM], explicit = target - implicit, with implicit = 1 - 1/(1 + mean staleness): Theorem
-        5 for the ``geometric`` law, else right to first order in the step size only (docs/theory/conservation.md,
+        5 for the ``geometric`` law, else correct to first order in the step size only (docs/theory/conservation.md,
         section "2.6 What survives of momentum when the law is not geometric")."""
         implicit = mean / (1.0 + mean)
         explicit = None if target is None else target - implicit
@@ -112,10 +112,10 @@ class MomentumLine:
 
 @dataclass(frozen=True, eq=False)
 class ExpectedUpdate:
-    """The expected update of one law, in both forms, and whether it may be called momentum.
+    """The expected update of a law in both forms, and whether it is a momentum.
 
-    ``first_order`` matches the mean (and is 1 - 1/M for *every* asynchronous system of M workers: it carries no
-    evidence), ``leading`` is c_1, ``remainder`` c_2, c_3, ..., ``kind`` and ``reason`` the verdict."""
+    ``first_order`` follows from the mean (1 - 1/M for *every* asynchronous system of M workers: no evidence),
+    ``leading`` is c_1, ``remainder`` is c_2, c_3, ...; ``kind`` and ``reason`` are the verdict."""
 
     law: str
     mean: float
@@ -129,8 +129,8 @@ class ExpectedUpdate:
 
     @property
     def implicit(self) -> float:
-        """The number to subtract in the papers' rule mu = mu* - mu_S: the leading coefficient where the law is a
-        momentum, else the first-order one."""
+        """Implicit momentum mu_S for the rule mu = mu* - mu_S: the leading coefficient if the law is a momentum, else
+        the first-order one."""
         return self.leading if self.leading is not None and self.kind != "delay" else self.first_order
 
     def to_dict(self) -> dict[str, Any]:
@@ -151,10 +151,11 @@ class ExpectedUpdate:
 def expected_update(law: StalenessLaw, *, samples: float | None = None) -> ExpectedUpdate:
     """Theorem 2 and its autoregressive form, with the momentum-or-delay test.
 
-    A coefficient counts as negative beyond 1e-9 and what the law's ``error`` and ``truncation`` can make of it
-    (docs/theory/momentum.md, equation (4.4)). For a measured law give ``samples`` (the *effective* number of gradients,
-    after autocorrelation), and it counts only beyond its standard error as well, at a joint false-alarm rate of 1 %
-    (Bonferroni over the coefficients). Sources: [AbM] Theorems 2 and 3, section 4; docs/theory/momentum.md.
+    A coefficient is negative if it is below 0 by more than 1e-9 and the effect of the law's ``error`` and
+    ``truncation`` (docs/theory/momentum.md, equation (4.4)). For a measured law give ``samples`` (the *effective*
+    number of gradients, after autocorrelation): it must then be negative beyond its standard error as well, at a joint
+    false-alarm rate of 1 % (Bonferroni over the coefficients). Sources: [AbM] Theorems 2
+    and 3, section 4; docs/theory/momentum.md.
     """
     fresh, gradients = gradient_coefficients(law)
     mean = law.mean / float(law.pmf.sum())
@@ -180,7 +181,7 @@ def expected_update(law: StalenessLaw, *, samples: float | None = None) -> Expec
     if c[worst] < -bar[worst]:
         reason = f"c_{worst + 1} = {c[worst]:.3g} is negative: part of the past is subtracted, not averaged"
         return verdict("delay", reason, c)
-    if samples is None:  # coefficients of a long law may all be small, and their sum not
+    if samples is None:  # a long law: all coefficients may be small, yet not their sum
         gap = law.total_variation(StalenessLaw.geometric(mean=mean))
         geometric = gap <= GEOMETRIC_WITHIN + law.error + law.truncation
     else:
@@ -192,8 +193,8 @@ def expected_update(law: StalenessLaw, *, samples: float | None = None) -> Expec
 
 
 def _error_bars(law: StalenessLaw, terms: int) -> Real:
-    """How far c_1 .. c_terms may be off, to first order, for the law's error and cut tail in total variation e: the
-    cells are off by 2 e in all, and c_k by dc_k = -d(q_0) (1/Q)_k + sum_l dq_l q_0 (1/Q^2)_{k-l}."""
+    """First-order error bounds of c_1 .. c_terms for a law with error and cut tail e in total variation: the cells
+    err by 2 e in all, and c_k by dc_k = -d(q_0) (1/Q)_k + sum_l dq_l q_0 (1/Q^2)_{k-l}."""
     off = 2.0 * (law.error + law.truncation)
     if off == 0.0:
         return np.zeros(terms)
@@ -204,7 +205,7 @@ def _error_bars(law: StalenessLaw, terms: int) -> Real:
 
 
 def _squared(series: Real) -> Real:
-    """As many coefficients of the square of a series."""
+    """Coefficients of the square of a series, as many as given."""
     if series.size <= SHORT:
         return np.asarray(np.convolve(series, series)[: series.size])
     from scipy.fft import irfft, next_fast_len, rfft
@@ -214,14 +215,14 @@ def _squared(series: Real) -> Real:
 
 
 def _zeros_in_disc(law: StalenessLaw) -> int:
-    """The zeros of Q in the closed unit disc, by winding number."""
+    """Number of zeros of Q in the closed unit disc, by winding number."""
     from asyncq.theory.descent.circle import winding_of_series
 
     return winding_of_series(law.pmf / law.pmf.sum())
 
 
 def _standard_errors(pmf: Real, terms: int, samples: float) -> Real:
-    """Delta method for c_1 .. c_terms of a multinomial sample: dc = -d(q_0)/Q + q_0 dQ/Q^2."""
+    """Standard errors of c_1 .. c_terms for a multinomial sample, by the delta method: dc = -d(q_0)/Q + q_0 dQ/Q^2."""
     one = _reciprocal(pmf, terms + 1)
     two = np.convolve(one, one)[: terms + 1]
     cells = np.zeros(terms + 1)
@@ -233,7 +234,7 @@ def _standard_errors(pmf: Real, terms: int, samples: float) -> Real:
 
 
 def implicit_momentum(law: StalenessLaw) -> dict[str, Any]:
-    """The implicit momentum two ways, side by side, with the reason where they differ."""
+    """Implicit momentum in both forms, with the reason if they differ."""
     update = expected_update(law)
     lead = update.leading
     if lead is None:
@@ -255,16 +256,15 @@ def implicit_momentum(law: StalenessLaw) -> dict[str, Any]:
 
 
 def is_momentum(law: StalenessLaw, rows: int | None = None) -> bool:
-    """Whether the law is a sub-convex average of past steps (all c_k >= 0); otherwise it is a delay:
-    :func:`expected_update`, which gives the reason as well.
+    """Whether the law is a sub-convex average of past steps (all c_k >= 0), not a delay. :func:`expected_update` gives
+    the reason as well.
 
-    For a law measured on ``rows`` gradients a quicker test, for a report: a weight counts as negative when it is below
-    zero by more than four standard errors of independent rows, looked for among the first steps (up to the law's mean,
-    at least two).
+    For a law measured on ``rows`` gradients the test is quicker: a weight is negative if it is below zero by more than
+    four standard errors of independent rows, among the first steps (up to the law's mean, at least two).
     """
     q = law.pmf
     if rows is None:
-        if q[0] > 0:  # a delay shows early, where a long law takes many seconds to look at as a whole
+        if q[0] > 0:  # a delay shows early; a whole long law takes many seconds
             first = autoregression(law, max(2, min(q.size, SHORT)))
             if np.any(first < -1e-9 - _error_bars(law, first.size)):
                 return False
@@ -273,13 +273,13 @@ def is_momentum(law: StalenessLaw, rows: int | None = None) -> bool:
     if q[0] <= 0 or noise > 0.5:
         return False
     weights = autoregression(law, max(2, int(law.mean)))
-    # an error in c_n is at most its own cell's plus those of the earlier ones it is made of
+    # the error of c_n is at most that of its cell plus those of the earlier coefficients in it
     return bool(np.all(weights >= -noise * np.sqrt(np.arange(1, weights.size + 1)) - 1e-12))
 
 
 def largest_useful_workers(target: float) -> float:
-    """M_0 = 1 / (1 - mu*): with more exponential workers the implicit momentum alone exceeds the target ([AbM]
-    2.1)."""
+    """Largest useful number of exponential workers, M_0 = 1 / (1 - mu*): beyond it the implicit momentum alone exceeds
+    the target ([AbM] section 2.1)."""
     if not 0 <= target < 1:
         raise ValueError(f"the target momentum must lie in [0, 1) (got {target!r})")
     return 1.0 / (1.0 - target)
@@ -288,7 +288,7 @@ def largest_useful_workers(target: float) -> float:
 def measured_momentum(
     positions: ArrayLike, gradients: ArrayLike, step_size: float, *, explicit: float = 0.0, memory: float = 0.99
 ) -> float:
-    """The implicit momentum read off a trajectory, by the closed-loop estimator.
+    """Measure the implicit momentum of a trajectory by the closed-loop estimator.
 
     ``positions`` w_t and undelayed ``gradients`` grad f(w_t), shape (T, coordinates). With d_t = the step less
     ``explicit`` times the one before, Theorem 3 reads d_t = mu d_{t-1} - alpha (1 - mu) g_t; smoothed (exponential

@@ -31,13 +31,13 @@ QUANTILES = (0.5, 0.9, 0.99)
 @old_attributes(gradients="gradient_rate", recommendation="learning_rate_limit", synchronous="synchronous_rate")
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction(Shown, text="run.render_prediction", figure="axes.prediction"):
-    """Staleness law, momentum and throughput of a scenario, as far as theory knows them.
+    """Staleness law, momentum and throughput of a scenario, as far as they are known exactly.
 
-    ``law`` is None where no exact law is known; then ``no_law`` holds the reason and ``nearest`` the nearest scenario
-    that has one. ``mean`` is the mean staleness, which counting gives more often than the law, and ``distance`` the
-    law's total variation from the geometric law of that mean. ``throughput`` counts updates, ``gradient_rate`` their
-    gradients, ``synchronous_rate`` those of the same workers behind a barrier; all per second, and
-    None where theory does not know them (failures, outages, slowdowns, slow intervals among others).
+    ``law`` is None if no exact law is known; then ``no_law`` is the reason and ``nearest`` the nearest scenario with a
+    law. ``mean``: mean staleness, known more often than the law. ``distance``: total variation between the law and the
+    geometric law of that mean. Rates are per second: ``throughput`` of updates, ``gradient_rate`` of their gradients,
+    ``synchronous_rate`` of gradients of the same workers behind a barrier; None if unknown (for example with failures,
+    outages or slowdowns).
     """
 
     scenario: Scenario
@@ -54,12 +54,12 @@ class Prediction(Shown, text="run.render_prediction", figure="axes.prediction"):
 
     @cached_property
     def learning_rate_limit(self) -> FirstLook | None:
-        """How large a learning rate today's momentum survives; None where the scenario does not say what runs today, or
-        no law is known. The whole recommendation is :func:`asyncq.recommend`'s."""
+        """Largest stable learning rate at today's momentum; None without today's settings in the scenario, or without
+        a law. See :func:`asyncq.recommend` for the whole recommendation."""
         return None if self.law is None else first_look(self.scenario, self.law)
 
     def facts(self) -> dict[str, str]:
-        """The prediction in a few words."""
+        """The few facts of a prediction's short representation."""
         facts = {"scenario": self.scenario.name, "law": self.no_law if self.law is None else self.law.name}
         if self.mean is not None:
             facts["mean staleness"] = f"{self.mean:.4g} {self.unit}"
@@ -73,12 +73,12 @@ class Prediction(Shown, text="run.render_prediction", figure="axes.prediction"):
 
     @property
     def quantiles(self) -> dict[str, int]:
-        """The median, 90 % and 99 % points of the law, by name; empty where no law is known."""
+        """Median, 90 % and 99 % quantiles of the law, by name; empty without a law."""
         return {} if self.law is None else {f"{q:.0%}": int(self.law.quantile(q)[0]) for q in QUANTILES}
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; the keys are those of a simulation's report where they mean the same. The pmf ends where the rest
-        weighs less than the law's own error."""
+        """As JSON, with the keys of a simulation's report for the same quantities. The pmf is cut where its tail weighs
+        less than the law's error."""
         law = self.law
         staleness: dict[str, Any] = {"mean": self.mean, "unit": self.unit, "exact": law is not None}
         if law is None:
@@ -112,10 +112,10 @@ class Prediction(Shown, text="run.render_prediction", figure="axes.prediction"):
 
 
 def predict(scenario: Scenario | str | Path, *, tolerance: float = TOLERANCE) -> Prediction:
-    """The exact law, the momentum line and the throughput of a scenario, as far as they are known, with no
-    simulation.
+    """Predict the staleness law, the momentum line and the throughput of a scenario without a simulation, as far as
+    they are known exactly.
 
-    Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, whose stages have laws of their own.
+    Raises :class:`~asyncq.errors.NoExactLaw` for a pipeline, whose stages have different laws.
     """
     scenario = as_scenario(scenario)
     try:

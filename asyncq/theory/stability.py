@@ -1,16 +1,15 @@
-"""How large a step stale gradients allow, how fast the update then contracts, and where its noise settles.
+"""Stability under stale gradients: thresholds of the step, contraction rates and noise floors.
 
-Steps are given as learning rate times curvature (alpha h), whatever the variant; any `StalenessLaw` goes in. Two
-criteria:
+Steps are learning rate times curvature (alpha h) for all variants; any `StalenessLaw` is allowed. Two criteria:
 
-* ``expectation``: E[w] converges ([Edge]). True of the mean and, for variable staleness, useless in practice: with
-  geometric staleness of 8 workers it calls a step of 30 stable.
-* ``mean-square``: E[w^2] converges when the staleness of each gradient is drawn independently from the law. A model:
-  for equal workers 10 % too low to 4 % too high (hyperexponential work of cv 3); for unequal ones too high, by 1.6
-  times (one of eight ten times faster) to 3.5 times (speeds 1000 : 1, momentum .9). For exponential work ask
-  `exponential_workers`, which is exact.
+* ``expectation``: E[w] converges ([Edge]). For variable staleness it is useless in practice: with geometric staleness
+  of 8 workers a step of 30 is stable.
+* ``mean-square``: E[w^2] converges if the staleness of each gradient is drawn independently from the law. A model: for
+  equal workers 10 % too low to 4 % too high (hyperexponential work of cv 3); for unequal ones too high, by a factor of
+  1.6 (one of eight ten times faster) to 3.5 (speeds 1000 : 1, momentum 0.9). `exponential_workers` is exact for
+  exponential work.
 
-A single run obeys the almost-sure threshold, which is higher than the mean-square one; between the two, runs settle
+A single run obeys the almost-sure threshold, which is higher than the mean-square one. Between the two, runs settle
 but with heavy-tailed bursts. Source: docs/theory/stability.md, sections 5 and 6.
 """
 
@@ -57,7 +56,7 @@ Real = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Threshold:
-    """The largest safe alpha h of one law under both criteria."""
+    """Largest safe alpha h of a law under both criteria."""
 
     law: str
     mean_staleness: float
@@ -73,9 +72,9 @@ class Threshold:
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """Contraction of E[w^2] per update over a map of step sizes and momenta, with the edges of stability.
+    """Map of the contraction of E[w^2] per update over step sizes and momenta, with the edges of stability.
 
-    ``rates[i, j]`` belongs to ``momenta[i]`` and ``steps[j]`` (alpha h); at or above 1 is unstable."""
+    ``rates[i, j]`` is for ``momenta[i]`` and ``steps[j]`` (alpha h); 1 or more is unstable."""
 
     steps: Real
     momenta: Real
@@ -97,7 +96,7 @@ def threshold(
     criterion: Criterion = "mean-square",
     curvature_variance: float = 0.0,
 ) -> float:
-    """The first alpha h at which the update stops being stable; every smaller curvature is safe below it.
+    """Smallest alpha h at which the update is unstable; all smaller steps and curvatures are stable.
 
     ``curvature_variance`` is V_h / h^2, the relative variance of the curvature between gradients (already divided by
     the samples averaged); it plays no part in the expectation. Verified by winding number.
@@ -114,7 +113,7 @@ def threshold(
 
 
 def thresholds(law: StalenessLaw, *, momentum: float = 0.0, variant: Variant = "heavy-ball") -> Threshold:
-    """Both criteria side by side, as the command line shows them."""
+    """Thresholds by both criteria."""
     system = Characteristic(law, momentum, variant)
     edge = system.first_crossing()
     safe = unit_gain(system, edge)
@@ -124,8 +123,8 @@ def thresholds(law: StalenessLaw, *, momentum: float = 0.0, variant: Variant = "
 def stable_intervals(
     law: StalenessLaw, *, momentum: float = 0.0, variant: Variant = "heavy-ball", most: int = 64
 ) -> list[tuple[float, float]]:
-    """Every interval of alpha h on which E[w] converges, in order, among the first ``most`` crossings. The stable set
-    need not be connected, but a problem has curvatures all the way down to 0: only the first interval is safe."""
+    """Intervals of alpha h on which E[w] converges, in order, among the first ``most`` crossings. The stable set need
+    not be connected; as a problem has curvatures down to 0, only the first interval is safe."""
     system = Characteristic(law, momentum, variant)
     edge, unstable, last = system.first_crossing(), 0, 0.0
     found: list[tuple[float, float]] = []
@@ -149,8 +148,7 @@ def rate(
     criterion: Criterion = "mean-square",
     curvature_variance: float = 0.0,
 ) -> float:
-    """The contraction of E[w^2] per update at alpha h = ``step`` (of E[w]^2 under ``expectation``); 1 or more
-    diverges.
+    """Contraction of E[w^2] per update at alpha h = ``step`` (of E[w]^2 under ``expectation``); 1 or more diverges.
 
     E[w_t^2] ~ rho^t with g_rho = 1, sought only above the square of the largest root of P, where g_rho decreases.
     Raises ``ValueError`` for a step that is not positive, and as `threshold`. Source: docs/theory/stability.md (6.1).
@@ -167,7 +165,7 @@ def rate(
 
 
 def decay(system: Characteristic, k: float, floor: float, curvature_variance: float = 0.0) -> float:
-    """The unique rho > ``floor`` with g_rho(k) = 1; ``floor`` if g_rho stays below 1 all the way down to it."""
+    """The unique rho > ``floor`` with g_rho(k) = 1; ``floor`` if g_rho < 1 down to it."""
 
     def excess(log: float) -> float:
         g = gain(system, k, rho=floor + float(np.exp(log)), curvature_variance=curvature_variance)[0]
@@ -199,9 +197,9 @@ def noise_floor(
     curvature: float = 1.0,
     curvature_variance: float = 0.0,
 ) -> float:
-    """The level E[w^2] settles at for alpha h = ``step`` and gradient noise of variance ``noise``: E[w^2] ->
-    alpha^2 s^2 / (1 - g) mean 1/abs(P)^2; infinite above the mean-square threshold. ``curvature`` is h, so that
-    alpha = step / h. Source: docs/theory/stability.md (6.1)."""
+    """Noise floor: the limit of E[w^2] for alpha h = ``step`` and gradient noise of variance ``noise``, alpha^2 s^2 /
+    (1 - g) mean 1/abs(P)^2; infinite above the mean-square threshold. ``curvature`` is h, so that alpha = step / h.
+    Source: docs/theory/stability.md (6.1)."""
     _check("mean-square", curvature_variance)
     if not (noise >= 0 and curvature > 0 and np.isfinite(step) and step > 0):
         raise ValueError(f"need noise >= 0, curvature > 0, step > 0 (got {noise!r}, {curvature!r}, {step!r})")
@@ -221,8 +219,8 @@ def region(
     variant: Variant = "heavy-ball",
     curvature_variance: float = 0.0,
 ) -> Region:
-    """The map of mean-square contraction over step sizes and momenta, with both edges of stability. Defaults: 17
-    momenta from -0.8 to 0.9, 24 steps up to 1.2 times the largest mean-square threshold among them."""
+    """Map of mean-square contraction over step sizes and momenta, with both edges of stability. Defaults: 17 momenta
+    from -0.8 to 0.9, 24 steps up to 1.2 times their largest mean-square threshold."""
     rows = np.linspace(-0.8, 0.9, 17) if momenta is None else np.asarray(momenta, dtype=np.float64)
     edges, safe = np.empty(rows.size), np.empty(rows.size)
     for i, mu in enumerate(rows):
@@ -245,9 +243,9 @@ def region(
 
 @dataclass(frozen=True)
 class StepSize:
-    """What one alpha h = ``step`` does: contraction per update of E[w^2] (``mean_square``) and of E[w]^2
-    (``expectation``), 1 or more diverging, and the level that E[w^2] settles at, per curvature 1 and gradient noise of
-    variance 1 (``noise_floor``; infinite where it diverges)."""
+    """Effect of a ``step`` (alpha h): contraction per update of E[w^2] (``mean_square``) and of E[w]^2
+    (``expectation``), divergent from 1 on, and the ``noise_floor`` of E[w^2] for curvature 1 and gradient noise of
+    variance 1 (infinite if divergent)."""
 
     step: float
     mean_square: float
@@ -257,8 +255,8 @@ class StepSize:
 
 @dataclass(frozen=True, repr=False)
 class StepSizes(Shown, text="recommendation.stable"):
-    """Which alpha h are stable: the thresholds of ``expectation`` and ``mean_square`` (``exact``, or under independent
-    staleness), [Edge]'s rule of thumb from one worker's threshold (eq. 8), and what some ``steps`` do."""
+    """Stable steps alpha h: the thresholds of ``expectation`` and ``mean_square`` (``exact``, or under independent
+    staleness), [Edge]'s rule of thumb from the threshold of one worker (eq. 8), and the effect of some ``steps``."""
 
     staleness: str
     mean_staleness: float
@@ -273,7 +271,7 @@ class StepSizes(Shown, text="recommendation.stable"):
     basis: str = ""
 
     def facts(self) -> dict[str, str]:
-        """The thresholds in a few words."""
+        """The thresholds, for the short representation."""
         return {
             "staleness": self.staleness,
             "momentum": f"{self.momentum:g} ({self.variant})",
@@ -282,7 +280,7 @@ class StepSizes(Shown, text="recommendation.stable"):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; None for what is infinite."""
+        """As JSON; None for an infinite number."""
         return record(self)
 
 
@@ -293,8 +291,8 @@ def step_sizes(
     variant: Variant = "heavy-ball",
     steps: Sequence[float] | None = None,
 ) -> StepSizes:
-    """Both thresholds, and what ``steps`` (alpha h; default: a tenth, a half and nine tenths of the mean-square
-    threshold) do. Exponential workers are exact but for shifted momentum, which takes their law."""
+    """Both thresholds, and the effect of ``steps`` (alpha h; default: 0.1, 0.5 and 0.9 of the mean-square threshold).
+    Exponential workers are exact, except for shifted momentum, which uses their law."""
     recursion = isinstance(staleness, ExponentialWorkers) and variant != "shifted"
     law = staleness if isinstance(staleness, StalenessLaw) else staleness.law(tail=1e-12)
     found = thresholds(law, momentum=momentum, variant=variant)
@@ -322,13 +320,13 @@ def step_sizes(
 
 
 def constant_threshold(staleness: float) -> float:
-    """2 sin(pi / (4 tau + 2)), the threshold of constant staleness without momentum ([Edge] eq. 6)."""
+    """Threshold of constant staleness without momentum, 2 sin(pi / (4 tau + 2)) ([Edge] eq. 6)."""
     return 2.0 * float(np.sin(np.pi / (4.0 * staleness + 2.0)))
 
 
 def rule_of_thumb(learning_rate: float, staleness: float) -> float:
-    """[Edge] eq. 8: pi alpha_0 / (4 (tau + 1/2)), the learning rate that keeps the minima of alpha_0 stable; meant
-    for staleness of 1 or more."""
+    """Rule of thumb, [Edge] eq. 8: pi alpha_0 / (4 (tau + 1/2)), the learning rate at which the minima of alpha_0 stay
+    stable; for staleness of 1 or more."""
     return float(np.pi * learning_rate / (4.0 * (staleness + 0.5)))
 
 

@@ -1,6 +1,6 @@
-"""The statistical validation suite: each claim of asyncq about itself, measured on this machine, with a verdict.
+"""Statistical validation suite: each claim of asyncq about itself, measured on this machine, with a verdict.
 
-The false-alarm rate is that of all claims together (Bonferroni): a right program fails with a chance of at most
+The false-alarm rate holds for all claims jointly (Bonferroni): a correct program fails with probability at most
 ``FALSE_ALARM``."""
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ FALSE_ALARM = 1e-3  # of all claims together
 
 
 def claims(*, quick: bool = False) -> tuple[Claim, ...]:
-    """All claims, or those for which a minute is enough."""
+    """All claims, or only the quick ones (a minute in all)."""
     return tuple(claim for claim in CLAIMS if claim.quick or not quick)
 
 
 def verify(
     *, quick: bool = False, seed: int = 1, on_claim: Callable[[Claim], None] | None = None
 ) -> Iterator[Finding]:
-    """Measure one claim after the other. ``on_claim`` is called before each, which may take some seconds.
+    """Measure the claims in turn. ``on_claim`` is called before each; a claim takes up to some seconds.
 
     Raises ``ScenarioError`` for a seed that is not a whole number from 0 on."""
     wanted = claims(quick=quick)

@@ -1,4 +1,4 @@
-"""A claim of asyncq about itself, what was measured, and whether the two agree."""
+"""Claims of asyncq about itself, the evidence, and whether both agree."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ __all__ = ["Claim", "Effort", "Evidence", "Finding"]
 
 @dataclass(frozen=True)
 class Effort:
-    """How much to simulate, and the seed that everything is drawn from."""
+    """Size of the simulations, and their seed."""
 
     quick: bool
     seed: int
 
     def of(self, quick: int, full: int) -> int:
-        """One of two sizes."""
+        """The quick or the full size."""
         return quick if self.quick else full
 
     def seed_of(self, name: str) -> int:
-        """The seed of one claim: no two claims share their random numbers unless they share a name."""
+        """Seed of a claim: different names have independent random numbers."""
         return int(np.random.SeedSequence([self.seed, zlib.crc32(name.encode())]).generate_state(1)[0])
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was measured: ``value`` of ``figure`` with its 95 % interval (None for an exact result), from ``size``.
+    """Measured ``value`` of ``figure`` with its 95 % interval (None for an exact result), from a sample of ``size``.
 
-    With a ``p_value`` (of the claim being true) the claim fails where that is below its false-alarm rate; without one
-    no chance is involved, and it fails where ``value`` is above ``bound``."""
+    With a ``p_value`` (under the claim) the claim fails if it is below the false-alarm rate. Without a p-value chance
+    plays no part: the claim fails if ``value`` is above ``bound``."""
 
     figure: str
     value: float
@@ -47,11 +47,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Claim:
-    """What asyncq claims: ``says`` in words, ``source`` of the ``oracle`` (page and equation, or paper).
+    """Claim of asyncq about itself: ``says`` in words, ``source`` of the ``oracle`` (page and equation, or paper).
 
     ``measure(oracle, effort)`` compares the oracle with an engine, or with a second way to compute it. ``wrong`` is an
-    oracle that is off by a little: with it the claim must fail, which tests make sure of. ``chance`` says whether a
-    right program can fail. Claims that are not ``quick`` need more time than a minute allows for all."""
+    oracle slightly off, with which the claim must fail (tested). ``chance``: whether a correct program can fail.
+    Claims that are not ``quick`` are left out of the quick run of a minute."""
 
     name: str
     says: str
@@ -65,7 +65,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim with its evidence; ``false_alarm`` is the chance that a right program fails here."""
+    """A claim with its evidence; ``false_alarm`` is the probability that a correct program fails."""
 
     claim: Claim
     evidence: Evidence
@@ -79,7 +79,7 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """"pass" or "FAIL"."""
+        """The word "pass" or "FAIL"."""
         return "pass" if self.holds else "FAIL"
 
     def to_dict(self) -> dict[str, Any]:

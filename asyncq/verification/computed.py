@@ -1,4 +1,4 @@
-"""Claims that no chance is involved in: one way to compute a number against another that shares no code with it."""
+"""Claims without chance: a number computed in two ways that share no code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["COMPUTED"]
 
 Formula = Callable[..., float]
 Real = NDArray[np.float64]
-OFF = 1e-4  # by which the oracles that must fail are off
+OFF = 1e-4  # relative error of the oracles that must fail
 
 
 def _off(formula: Formula, *arguments: float) -> float:
@@ -40,7 +40,7 @@ def _formula(
     cases: Sequence[Sequence[float]],
     bound: float,
 ) -> Claim:
-    """A formula and what the program makes of the same cases: the largest relative difference."""
+    """Claim that a formula and the program agree: the largest relative difference over the cases."""
 
     def measure(oracle: Formula, effort: Effort) -> Evidence:
         gaps = [abs(program(*case) / oracle(*case) - 1) for case in cases]
@@ -94,7 +94,7 @@ def _implicit(workers: float) -> float:
 
 
 def _order_statistic(k: float, workers: float) -> float:
-    # not quite exponential, so that it is integrated
+    # not exactly exponential: the program integrates
     return order_statistic_mean([int(workers)], [Duration([Gamma(mean=1.0, cv=1 + 1e-9)])], int(k))
 
 
@@ -130,8 +130,7 @@ def _server_against(oracle: Callable[[float], StalenessLaw], effort: Effort) -> 
 
 
 def _lifted(pmf: Real, step: float, momentum: float) -> Real:
-    """The recursion of the whole matrix of second moments of (w_t, w_{t-1}, ...), a step of staleness l with
-    probability pmf[l]."""
+    """Matrix of the recursion of all second moments of (w_t, w_{t-1}, ...), staleness l with probability pmf[l]."""
     size = len(pmf) + 1
     total = np.zeros((size * size, size * size))
     for lag, q in enumerate(pmf):
@@ -145,7 +144,7 @@ def _lifted(pmf: Real, step: float, momentum: float) -> Real:
 
 
 def _lifted_against(margin: float, effort: Effort) -> Evidence:
-    """How many thresholds the spectral radius of the lifted recursion does not confirm, within a relative margin."""
+    """Number of thresholds not confirmed by the spectral radius of the lifted recursion, within a relative margin."""
     rng = np.random.default_rng(effort.seed_of("lifted"))
     laws, missed = effort.of(40, 400), 0
     for _ in range(laws):

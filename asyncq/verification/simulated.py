@@ -40,13 +40,13 @@ def _scenario(work: Any = EXPONENTIAL, *, workers: int = 8, pool: Any = None, **
 
 
 def _slightly_off(case: Scenario) -> StalenessLaw:
-    """The exact law but for 1 % of the gradients, which have the mean staleness."""
+    """The exact law, with 1 % of the gradients moved to the mean staleness."""
     law = staleness_law(case)
     return StalenessLaw.mixture([law, StalenessLaw.constant(round(law.mean))], [0.99, 0.01])
 
 
 def _law(name: str, source: str, *, quick: bool = True, **tables: Any) -> Claim:
-    """The exact law of a scenario against the compiled engine."""
+    """Claim that the compiled engine has the exact law of a scenario."""
     case = _scenario(**tables)
 
     def measure(oracle: Callable[[Scenario], StalenessLaw], effort: Effort) -> Evidence:
@@ -74,7 +74,7 @@ def _exact_rate(case: Scenario) -> float:
 
 
 def _throughput(name: str, source: str, *, quick: bool = True, **tables: Any) -> Claim:
-    """A throughput formula against independent replications."""
+    """Claim that independent replications have the throughput of the formula."""
     case = _scenario(**tables)
 
     def measure(oracle: Callable[[Scenario], float], effort: Effort) -> Evidence:
@@ -120,13 +120,13 @@ LAWS: tuple[Any, ...] = (
 
 
 def _surviving(workers: int, k: int) -> int:
-    """Open intervals (read .. update) that survive an update: all but the last contributor's new one, and in k-async
-    all but those of its k contributors, who wait for it."""
+    """Number of open intervals (read .. update) that survive an update: all but that of the last contributor, and in
+    k-async all but those of the k contributors, who wait for the update."""
     return workers - k
 
 
 def _conservation(name: str, cases: list[tuple[Scenario, int]], *, quick: bool = True) -> Claim:
-    """Sum of staleness + ages of the intervals still open = updates times the intervals that survive one."""
+    """Claim: sum of staleness + ages of open intervals = updates times intervals surviving an update."""
 
     def measure(oracle: Callable[[int, int], int], effort: Effort) -> Evidence:
         broken = rows = 0
@@ -156,7 +156,7 @@ def _same(one: list[Chunk], other: list[Chunk]) -> bool:
 
 
 def _engines_agree(name: str, cases: Callable[[], list[Scenario]], *, quick: bool = True) -> Claim:
-    """Both engines, row by row; the oracle is the seed that the second one is given, relative to the first one's."""
+    """Claim that both engines give equal rows. The oracle is the difference of their seeds."""
 
     def measure(oracle: int, effort: Effort) -> Evidence:
         different = rows = 0
@@ -187,7 +187,7 @@ def _every_kind() -> list[Scenario]:
 
 @lru_cache(maxsize=1)
 def _runs(effort: Effort) -> Replications:
-    """Independent runs of eight exponential workers, of which everything is known."""
+    """Independent runs of eight exponential workers, whose exact law is known."""
     count = effort.of(400, 4000)
     return replicate(
         _scenario(), replications=count, engine="compiled", seed=effort.seed_of("level and coverage"), updates=5000
@@ -197,7 +197,7 @@ def _runs(effort: Effort) -> Replications:
 def _share(
     name: str, says: str, bounds: tuple[float, float], exact: float, flag: Callable[[Run, float], bool | None]
 ) -> Claim:
-    """That a share of runs is between two bounds, by the binomial tails at them; runs without a flag do not count."""
+    """Claim that a share of runs lies within bounds, by binomial tails. Runs without a flag do not count."""
 
     def measure(oracle: float, effort: Effort) -> Evidence:
         from scipy.special import bdtr, bdtrc

@@ -1,4 +1,4 @@
-"""Findings as text, a line each under what is claimed; at most 80 columns wide."""
+"""Findings as text: a line for each under its claim, at most 80 columns wide."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["figure", "foot", "head", "row", "test"]
 
 
 def head(wanted: Sequence[Claim], *, seed: int, false_alarm: float) -> str:
-    """What follows, and what a verdict is worth."""
+    """Heading: number of claims, and the false-alarm rate."""
     chance = sum(claim.chance for claim in wanted)
     return (
         f"{len(wanted)} claims, seed {seed}, asyncq {__version__}\n"
@@ -22,7 +22,7 @@ def head(wanted: Sequence[Claim], *, seed: int, false_alarm: float) -> str:
 
 
 def row(finding: Finding, before: Finding | None) -> str:
-    """One line, and before it what is claimed, where that is not what the finding ``before`` was about."""
+    """Line of a finding, after its claim in words unless the finding ``before`` has the same."""
     claim = finding.claim
     name = claim.name.partition(": ")[2] or claim.name
     line = f"{finding.verdict}  {name:<38} {figure(finding):<24} {test(finding)}".rstrip()
@@ -32,14 +32,14 @@ def row(finding: Finding, before: Finding | None) -> str:
 
 
 def figure(finding: Finding) -> str:
-    """What was measured, with its 95 % interval."""
+    """Measured value with its 95 % interval."""
     evidence = finding.evidence
     interval = "" if evidence.ci95 is None else f" [{evidence.ci95[0]:.2g}, {evidence.ci95[1]:.2g}]"
     return f"{evidence.value:.{2 if interval else 3}g}{interval}"
 
 
 def test(finding: Finding) -> str:
-    """The p-value, or the bound that an exact figure has to keep to."""
+    """The p-value, or the bound of an exact figure."""
     evidence = finding.evidence
     if evidence.p_value is None:
         return "must be 0" if evidence.bound == 0 else f"< {evidence.bound:.0e}"
@@ -47,7 +47,7 @@ def test(finding: Finding) -> str:
 
 
 def foot(findings: Sequence[Finding], wanted: int) -> str:
-    """How many hold, and the names of those that do not."""
+    """Summary: how many claims hold, and the names of the others."""
     failed = [finding.claim.name for finding in findings if not finding.holds]
     lines = [f"INTERRUPTED: {wanted - len(findings)} claims were not measured"] if len(findings) < wanted else []
     lines.append(f"{len(findings) - len(failed)} of {len(findings)} claims hold")

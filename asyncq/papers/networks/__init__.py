@@ -1,1 +1,1 @@
-"""A bench of real training: small networks, asynchronous SGD on staleness traces, many replicas a call."""
+"""Bench of real training: small networks, asynchronous SGD on staleness traces, many replicas per call."""

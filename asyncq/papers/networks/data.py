@@ -1,4 +1,4 @@
-"""The data that the bench trains on: tables that ship with scikit-learn, and a synthetic teacher."""
+"""Training data of the bench: tables shipped with scikit-learn, and a synthetic teacher."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Real = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Samples: ``inputs`` (N, features) and ``targets`` (N, outputs), one-hot where ``classes``, else standardised."""
+    """Samples: ``inputs`` (N, features) and ``targets`` (N, outputs), one-hot if ``classes``, else standardised."""
 
     name: str
     inputs: Real
@@ -28,7 +28,7 @@ class Data:
 
 
 def _scikit_learn() -> Any:
-    """`sklearn.datasets`; raises ``ScenarioError`` where the extra is not installed."""
+    """`sklearn.datasets`; raises ``ScenarioError`` if it is not installed."""
     try:
         from sklearn import datasets
     except ImportError:
@@ -61,9 +61,9 @@ def _teacher(classes: bool) -> Data:
 
 @cache
 def load(name: str) -> Data:
-    """The data of this name, one of ``DATA``. Pixels are scaled to 0 .. 1, other features to mean 0 and variance 1.
+    """Load data by name (one of ``DATA``). Pixels are scaled to 0 .. 1, other features to mean 0 and variance 1.
 
-    Raises ``ScenarioError`` for an unknown name and where scikit-learn is missing.
+    Raises ``ScenarioError`` for an unknown name, and if scikit-learn is missing.
     """
     if name not in DATA:
         raise ScenarioError(f"networks: data must be one of {', '.join(DATA)} (got {name!r})")
@@ -89,8 +89,8 @@ def with_wrong_labels(data: Data, share: float, seed: int = 7) -> Data:
 
 
 def patches(data: Data, side: int, window: int) -> Data:
-    """Square pictures (side x side) as their (side - window + 1)^2 patches of window x window pixels in a row: what
-    a convolution layer with stride 1 and no padding reads."""
+    """Cut square pictures (side x side) into their (side - window + 1)^2 patches of window x window pixels, in a row:
+    the input of a convolution with stride 1 and no padding."""
     pictures = data.inputs.reshape(-1, side, side)
     views = np.lib.stride_tricks.sliding_window_view(pictures, (window, window), axis=(1, 2))
     return replace(data, inputs=np.ascontiguousarray(views.reshape(len(pictures), -1)))

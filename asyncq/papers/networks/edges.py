@@ -1,7 +1,7 @@
 """The largest stable learning rate of a real network, by bisection.
 
-A network has no single edge: what is stable depends on where training stands. So a search has a start and a level: from
-weights at the target, the largest rate at which the loss does not rise much above it; from the initial weights, the
+A network has no single edge: stability depends on the state of training. A search has a start and a level. From
+weights at the target: the largest rate at which the loss does not rise much above it. From the initial weights: the
 largest rate at which the loss falls below half that of the best constant prediction.
 """
 
@@ -28,8 +28,8 @@ def checkpoints(
     seed: int = 1,
     budget: int = 20_000,
 ) -> list[NDArray[np.float32]]:
-    """Weights of a one-worker run where its running loss first reaches each of the falling ``levels``; fewer than
-    asked for where the budget ends first. Between two levels the velocity starts anew."""
+    """Weights of a one-worker run when its running loss first reaches each of the falling ``levels``; fewer if the
+    budget ends first. After each level the velocity restarts at 0."""
     weights, found = None, []
     for number, level in enumerate(levels):
         run = train(problem, rate, momentum, seed=seed + 1000 * number, budget=budget, target=level, hold=0.0,
@@ -55,11 +55,10 @@ def edge(
     steps: int = 6,
     limit: float | None = None,
 ) -> float:
-    """The largest rate at which ``updates`` updates end with a running loss at or below ``level``, geometric mean over
-    the seeds. Searched in steps of 2 from ``guess``, then by ``steps`` bisections. ``start``: weights to start from
-    (the seed's initial ones). A run ends as unstable where its running loss is above ``limit`` (three times the loss of
-    the best constant prediction). nan where a thousandth of ``guess`` is not stable: the level is too near the
-    start."""
+    """Largest rate at which ``updates`` updates end with a running loss at or below ``level``, geometric mean over the
+    seeds. Searched in factors of 2 from ``guess``, then by ``steps`` bisections. ``start``: initial weights (default:
+    those of the seed). A run is unstable if its running loss exceeds ``limit`` (default: three times the loss of the
+    best constant prediction). nan if a thousandth of ``guess`` is unstable: the level is too near the start."""
 
     def stable(rate: float, seed: int) -> bool:
         run = train(problem, rate, momentum, workers=workers, work=work, seed=seed, budget=updates, target=-1.0,

@@ -1,7 +1,7 @@
 """Evidence on the development problems, as JSON: `python -m asyncq.papers.networks.evidence WHAT OUT [NAME ...]`.
 
-``measure``: checkpoints of a one-worker run, what is measured there, and the largest stable rates from the checkpoint
-at the target. ``judge``: grids, and the regret of rules on fresh seeds. Problems that are kept back are refused.
+``measure``: measurements at checkpoints of a one-worker run, and the largest stable rates from the checkpoint at the
+target. ``judge``: grids, and the regret of rules on fresh seeds. Problems kept back are refused.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from asyncq.training import Measurement, measure_run
 
 __all__ = ["HELD", "LEVELS", "SETTINGS", "edges", "judge", "main", "measure", "measured"]
 
-LEVELS = (3.0, 2.0, 1.5, 1.0, 0.7)  # of the target
-HELD = 1.5  # of the target: what the loss may not rise above, from weights at the target
+LEVELS = (3.0, 2.0, 1.5, 1.0, 0.7)  # times the target
+HELD = 1.5  # times the target: level for the loss from weights at the target
 SETTINGS = ((1, "exponential"), (4, "exponential"), (4, "gamma"), (8, "exponential"), (8, "gamma"),
             (16, "exponential"), (16, "gamma"))  # fmt: skip
 
 
 def measured(problem: Problem, *, rate: float, count: int = 64, seed: int = 1) -> tuple[Measurement, dict[float, Any]]:
-    """The measurement at `LEVELS` times the target of a one-worker run at ``rate``, from ``count`` batches of at least
-    32 samples, and the weights by level. Levels above .8 of the loss of a constant prediction are left out."""
+    """Measurements of a one-worker run at ``rate`` at `LEVELS` times the target, from ``count`` batches of at least 32
+    samples, and the weights by level. Levels above 0.8 of the loss of a constant prediction are left out."""
     levels = [level for level in LEVELS if level * problem.target < 0.8 * chance_loss(problem)]
     found = checkpoints(problem, [level * problem.target for level in levels], rate=rate, seed=seed)
     weights = dict(zip(levels, found, strict=False))
@@ -45,8 +45,8 @@ def measured(problem: Problem, *, rate: float, count: int = 64, seed: int = 1) -
 def edges(
     problem: Problem, start: Any, settings: Any = SETTINGS, momenta: Any = (0.0, 0.5, 0.9), **options: Any
 ) -> list[dict[str, Any]]:
-    """The largest rate that holds the loss below `HELD` times the target from ``start``, for each setting and momentum;
-    None where none was found."""
+    """Largest rate that keeps the loss below `HELD` times the target from ``start``, for each setting and momentum;
+    None if none was found."""
     rows, guess = [], problem.batch / 30
     for workers, work in settings:
         for momentum in momenta:
@@ -59,7 +59,7 @@ def edges(
 
 
 def measure(problem: Problem) -> dict[str, Any]:
-    """The measurements of a problem, and the edges from its checkpoint at the target."""
+    """Measurements of a problem, and edges from its checkpoint at the target."""
     measurement, weights = measured(problem, rate=problem.batch / 60)
     if 1.0 not in weights:
         raise ScenarioError(f"evidence: {problem.name} did not reach its target; give it more updates")
@@ -72,8 +72,8 @@ def measure(problem: Problem) -> dict[str, Any]:
 
 
 def judge(problem: Problem, *, share: float = 1.0) -> dict[str, Any]:
-    """The grid of every setting, and on fresh seeds the regret of the measured rule and of its rivals, which start from
-    the best rate of one worker at momentum 0.9."""
+    """Grid of every setting, and on fresh seeds the regret of the measured rule and of its rivals, which start from the
+    best rate of one worker at momentum 0.9."""
     measurement, _ = measured(problem, rate=problem.batch / 60)
     alone = search(problem)
     today = (0.9, float(alone.effective[int(np.argmin(alone.geometric_mean[list(alone.momenta).index(0.9)]))]) * 0.1)

@@ -16,19 +16,19 @@ __all__ = ["MOMENTA", "Grid", "effective_rates", "regret", "search"]
 
 Real = NDArray[np.float64]
 
-MOMENTA = (0.0, 0.5, 0.8, 0.9, 0.95, 0.3, -0.3, -0.6)  # searched in this order: the first ones bound the rest
+MOMENTA = (0.0, 0.5, 0.8, 0.9, 0.95, 0.3, -0.3, -0.6)  # in search order: the first bound the rest
 STEPS = range(-6, 7)
 
 
 def effective_rates(problem: Problem) -> Real:
-    """The values of rate / (1 - momentum) that a search tries, in steps of 1.5 about batch / 30."""
+    """Values of rate / (1 - momentum) in a search, in factors of 1.5 about batch / 30."""
     return np.array([problem.batch / 30 * 1.5**step for step in STEPS])
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """``updates[i, j, s]``: to the target at ``momenta[i]``, ``effective[j]`` = rate / (1 - momentum) and seed s; nan
-    where the target was not reached within the budget, which is ``patience`` times the best updates of that seed."""
+    """Updates to the target, ``updates[i, j, s]``, at ``momenta[i]``, ``effective[j]`` = rate / (1 - momentum) and seed
+    s; nan if not reached within the budget of ``patience`` times the best updates of that seed."""
 
     problem: str
     workers: int
@@ -42,13 +42,13 @@ class Grid:
 
     @property
     def geometric_mean(self) -> Real:
-        """Over the seeds, of each point (momenta, rates); infinite where some seed does not reach the target."""
+        """Geometric mean over the seeds, (momenta, rates); infinite if a seed does not reach the target."""
         logs = np.where(np.isnan(self.updates), np.inf, np.log(np.where(np.isnan(self.updates), 1.0, self.updates)))
         return np.asarray(np.exp(logs.mean(axis=2)))
 
     @property
     def best(self) -> tuple[float, float, float]:
-        """(momentum, learning rate, updates) of the point with the fewest updates."""
+        """Point with the fewest updates: (momentum, learning rate, updates)."""
         mean = self.geometric_mean
         i, j = np.unravel_index(int(np.argmin(mean)), mean.shape)
         momentum = float(self.momenta[i])
@@ -60,7 +60,7 @@ class Grid:
         return np.asarray(mean.min(axis=1) / mean.min()) if np.isfinite(mean.min()) else mean.min(axis=1)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it; null where the target was not reached."""
+        """As JSON; null if the target was not reached."""
         momentum, rate, updates = self.best
         finite = np.isfinite(self.by_momentum())
         return {
@@ -85,8 +85,8 @@ def search(
     budget: int = 10_000,
     patience: float = 4.0,
 ) -> Grid:
-    """Train at every grid point and seed. A seed's budget is ``budget`` updates until some point has reached the
-    target, and from then on ``patience`` times the fewest updates so far."""
+    """Train at every grid point and seed. A seed's budget is ``budget`` updates until a point reaches the
+    target, then ``patience`` times the fewest updates so far."""
     rates = effective_rates(problem) if effective is None else np.asarray(effective, np.float64)
     updates = np.full((len(momenta), rates.size, len(seeds)), np.nan)
     diverged = np.zeros(updates.shape, np.bool_)

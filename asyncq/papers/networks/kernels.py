@@ -1,7 +1,7 @@
-"""The compiled loops of the bench: loss and gradient of a small network on a minibatch, and training on a trace.
+"""Compiled loops of the bench: loss and gradient of a small network on a minibatch, and training on a trace.
 
-Like the compiled engine this module imports numba at its top, and is imported only when it is used. The loops take the
-precision of the weights: float32 to train, float64 to measure.
+The module imports numba at its top and is imported only when used. The loops have the precision of the weights: float32
+to train, float64 to measure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def loss_and_gradient(  # type: ignore[no-untyped-def]
     """Mean loss over the samples ``index`` (b,) at ``weights`` (d,); the mean gradient is written to ``gradient`` (d,).
 
     Layer l maps ``fan_in[l]`` values to ``fan_out[l]`` at each of ``places[l]`` places, with the same weights at every
-    place: 1 for a dense layer, the number of patches for a convolution. Its weights stand in ``weights`` as a matrix
+    place: 1 for a dense layer, the number of patches for a convolution. In ``weights`` a layer is a matrix
     (fan_in, fan_out) and a bias. ``targets`` (N, outputs): class probabilities for ``SOFTMAX``, values for ``SQUARED``.
     ``values`` and ``slopes`` are scratch, (layers + 1, b, widest layer).
     """
@@ -118,11 +118,10 @@ def train(  # type: ignore[no-untyped-def]
     """Train one replica for each ``rate`` and ``momentum`` (R,) from ``start`` (d,), all on the same minibatches
     ``index`` (T, b) and the same trace ``staleness`` (T,): update t uses the gradient at version t - staleness[t].
 
-    The running loss is an average of minibatch losses over about the last eighth of the updates, at least 16. A replica
-    ends when it has been at or below ``target`` since update n and t >= (1 + hold) n: ``reached`` (R,) is n. It ends
-    without when the running loss is above ``limit`` or not finite, or at update ``budget`` (R,): ``reached`` is then
-    -1 where it diverged, 0 where the budget ended. ``running`` (R,): the running loss at the end; ``last`` (R, d): the
-    weights then.
+    The running loss averages minibatch losses over about the last eighth of the updates, at least 16. A replica ends
+    when it has been at or below ``target`` since update n and t >= (1 + hold) n: ``reached`` (R,) is n. It also ends if
+    the running loss exceeds ``limit`` or is not finite (``reached`` = -1), or at update ``budget`` (R,) (``reached`` =
+    0). ``running`` (R,) and ``last`` (R, d) are the final running loss and weights.
     """
     d, size = start.size, index.shape[1]
     oldest = 0

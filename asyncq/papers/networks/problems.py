@@ -1,7 +1,7 @@
-"""The problems of the bench: a model, its data, a batch and a loss to reach; and which of them are kept back.
+"""Problems of the bench: model, data, batch and target loss.
 
-The rules and the theory are developed on ``DEVELOPMENT``. ``KEPT_BACK`` was named before anything was run on it and is
-opened once, when the rules are fixed.
+Rules and theory are developed on ``DEVELOPMENT``. ``KEPT_BACK`` was named before the first run on it and is opened
+once, when the rules are fixed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Problem:
 
     @cached_property
     def samples(self) -> Data:
-        """The data, with wrong labels and cut into patches as the problem says."""
+        """Data of the problem, with its wrong labels, cut into patches for a convolution."""
         data = load(self.data)
         if self.wrong_labels > 0:
             data = with_wrong_labels(data, self.wrong_labels)
@@ -78,7 +78,7 @@ class Problem:
 
 def _digits(name: str, hidden: tuple[int, ...], activation: str, batches: tuple[int, ...], target: float,
             **more: Any) -> tuple[Problem, ...]:  # fmt: skip
-    """One problem on digits for each batch."""
+    """Problems on digits, one for each batch size."""
     return tuple(Problem(f"{name}-{b}", "digits", hidden, activation, b, target, **more) for b in batches)
 
 

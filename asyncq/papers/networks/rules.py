@@ -1,4 +1,4 @@
-"""What to set with several workers: the theory's rule from three measured numbers, its rivals, and their regret."""
+"""Rules for settings with several workers: the theory's rule from three measured numbers, rivals, and regret."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["RIVALS", "Setting", "judged", "measured_rule"]
 
 Setting = tuple[float, float]  # momentum and learning rate
 
-# of (momentum, learning rate) with one worker and the number of workers
+# maps (momentum, learning rate) of one worker, and the number of workers, to a setting
 RIVALS: dict[str, Callable[[float, float, int], Setting]] = {
     "keep": lambda momentum, rate, workers: (momentum, rate),
     "rate / M": lambda momentum, rate, workers: (momentum, rate / workers),
@@ -31,7 +31,7 @@ RIVALS: dict[str, Callable[[float, float, int], Setting]] = {
 def measured_rule(
     problem: Problem, measurement: Measurement, workers: int, work: str, *, momentum: float = 0.0, share: float = 1.0
 ) -> Setting:
-    """``share`` of the coupled theory's threshold at ``momentum``, from sharpness, R2 and s_1 measured at the target.
+    """Take ``share`` of the coupled theory's threshold at ``momentum``, from sharpness, R2, s_1 measured at the target.
 
     Exact for exponential work, the independence model for others. Source: docs/theory/networks.md (10.1), (10.12).
     """
@@ -61,11 +61,11 @@ def judged(
     budget: int = 10_000,
     patience: float = 6.0,
 ) -> dict[str, dict[str, Any]]:
-    """The regret of each rule against the ``best`` grid point, all trained again on fresh ``seeds``: by name the
-    setting, the updates of each seed (None where the target was not reached within ``patience`` times the best's) and
-    the regret (None where some seed did not arrive).
+    """Regret of each rule against the ``best`` grid point, all trained on fresh ``seeds``. By name: the setting, the
+    updates of each seed (None if the target was not reached within ``patience`` times the best's) and the regret (None
+    if a seed did not reach it).
 
-    Raises ``ValueError`` where the best point itself does not arrive on every seed.
+    Raises ``ValueError`` if the best point does not reach the target on every seed.
     """
 
     def updates(setting: Setting, seed: int, most: int) -> float:

@@ -1,4 +1,4 @@
-"""Training runs: staleness traces from a simulation, minibatches from a seed, replicas in one compiled call."""
+"""Training runs: simulated staleness traces, seeded minibatches, all replicas in one compiled call."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TRACE = 200_000  # updates of a simulated trace
 
 @cache
 def _staleness(workers: int, work: str, updates: int) -> Whole:
-    """Staleness of the updates of one simulated run, the first 100 a worker left out."""
+    """Staleness of the updates of a simulated run without the first 100 per worker."""
     pool = {"name": "workers", "workers": workers, "work_time": WORK[work]}
     skipped = 100 * workers
     table = {"schema": 1, "pool": [pool], "run": {"updates": updates + skipped, "seed": 1, "warmup": 0}}
@@ -40,8 +40,8 @@ def _staleness(workers: int, work: str, updates: int) -> Whole:
 
 
 def trace(workers: int, work: str, updates: int, seed: int) -> Whole:
-    """A window of ``updates`` staleness values of ``workers`` workers with ``work`` times (a key of ``WORK``), another
-    for each seed; a longer window begins with the shorter one. One worker: all 0.
+    """Window of ``updates`` staleness values of ``workers`` workers with ``work`` times (a key of ``WORK``), different
+    for each seed. A longer window begins with the shorter one. One worker: all 0.
 
     Raises ``ValueError`` for more than 100,000 updates."""
     if updates > _TRACE // 2:
@@ -53,7 +53,7 @@ def trace(workers: int, work: str, updates: int, seed: int) -> Whole:
 
 
 def law_of(workers: int, work: str) -> StalenessLaw:
-    """The staleness law of the whole simulated trace."""
+    """Staleness law of the whole simulated trace."""
     if workers == 1:
         return StalenessLaw.constant(0)
     counts = np.bincount(_staleness(workers, work, _TRACE))
@@ -62,8 +62,8 @@ def law_of(workers: int, work: str) -> StalenessLaw:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What became of each replica: ``reached`` (updates to the target for good; nan where it was not reached),
-    ``diverged``, the running loss at the end and the weights then, shape (replicas, weights)."""
+    """Result of each replica: ``reached`` (updates to the target for good; nan if not reached), ``diverged``, the final
+    running loss, and the final weights (replicas, weights)."""
 
     reached: Real
     diverged: NDArray[np.bool_]
@@ -95,12 +95,12 @@ def train(
     start: NDArray[np.float32] | None = None,
 ) -> Trained:
     """Train a replica for every pair of ``rate`` and ``momentum`` (broadcast, then flattened): heavy-ball SGD, update t
-    with the gradient of a fresh minibatch at the version that the trace says. All replicas of a seed share start,
+    with the gradient of a fresh minibatch at the version given by the trace. All replicas of a seed share start,
     minibatches and trace.
 
     A replica has reached ``target`` (the problem's) at update n if its running loss is at or below it from n to
-    (1 + ``hold``) n. It counts as diverged where the running loss is above ``limit`` (ten times the loss of the best
-    constant prediction). ``budget``: the most updates, for each replica.
+    (1 + ``hold``) n. It has diverged if the running loss exceeds ``limit`` (default: ten times the loss of the best
+    constant prediction). ``budget``: the most updates of each replica.
     """
     from asyncq.papers.networks import kernels
 
@@ -122,7 +122,7 @@ def train(
 
 
 def _kinds(problem: Problem) -> tuple[int, int]:
-    """The activation and the loss, as the kernels number them."""
+    """Numbers of activation and loss in the kernels."""
     return _RELU_OR_TANH[problem.activation], 0 if problem.samples.classes else 1
 
 

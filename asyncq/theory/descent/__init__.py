@@ -1,1 +1,1 @@
-"""What a staleness law does to descent: stability, noise, time to a target."""
+"""Descent under a staleness law: stability, noise, time to a target."""

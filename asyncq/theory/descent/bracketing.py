@@ -1,4 +1,4 @@
-"""A root between two points of opposite sign, without the half second that importing an optimiser costs."""
+"""Root finding in a bracket, without the half second of importing scipy.optimize."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ __all__ = ["bracketed_root"]
 
 
 def bracketed_root(function: Callable[[float], float], left: float, right: float, *, rtol: float = 1e-14) -> float:
-    """Chandrupatla's method (1997): inverse quadratic steps where they are safe, bisection where not. If the ends do
-    not differ in sign, the end with the smaller value. ``rtol`` is relative to the root."""
+    """Root by Chandrupatla's method (1997): inverse quadratic steps if safe, else bisection. If both ends have the same
+    sign: the end with the smaller value. ``rtol`` is relative to the root."""
     a, b = left, right
     fa, fb = function(a), function(b)
     if fa == 0.0:

@@ -1,6 +1,6 @@
 """The characteristic function P(x) = A(x) + k B(x) of an update with stale gradients, followed along circles.
 
-x = 1/z is one update of delay, k the step that reaches the gradient, times the curvature:
+x = 1/z is a delay of one update, k the effective step times the curvature:
 
 ===========  =============================  ==========  =====================  =========================
 variant      A                              B           k                      source
@@ -31,11 +31,11 @@ Variant = Literal["heavy-ball", "dampened", "shifted"]
 Real = NDArray[np.float64]
 
 MOST_POINTS = 1 << 24  # 16 million points: a gigabyte of work space, some seconds
-LOST_MEAN = 1e-3  # a cut tail that may hold more than this share of the mean is refused
+LOST_MEAN = 1e-3  # largest share of the mean that a cut tail may hold
 
 
 class Characteristic:
-    """The characteristic function of one staleness law, momentum and variant.
+    """Characteristic function of a staleness law, momentum and variant.
 
     Raises ``ValueError`` for abs(momentum) >= 1, an unknown variant, a law whose cut tail may hold more than a
     thousandth of its mean (judge by lost mean, not lost mass), or a law too long to transform.
@@ -77,13 +77,13 @@ class Characteristic:
         return bool(np.count_nonzero(self.pmf) == 1)
 
     def points(self, doublings: int = 0, *, least: int = 256) -> int:
-        """(c) A grid, in fours, of at least 8 (L + 1) points and ``least``, times 2**doublings."""
+        """Size of a grid, a multiple of 4, at least 8 (L + 1) and ``least``, times 2**doublings: care (c)."""
         from scipy.fft import next_fast_len
 
         return 4 * int(next_fast_len(max(8 * (self.length + 1), least) // 4 + 1, real=True)) << doublings
 
     def circle(self, radius: float = 1.0, points: int | None = None) -> Circle:
-        """Q on a circle; the last few are remembered."""
+        """Q on a circle (cached)."""
         key = (float(radius), points or self.points())
         if key not in self._circles:
             if len(self._circles) >= 6:
@@ -109,7 +109,7 @@ class Characteristic:
         return np.asarray(cells * np.exp(np.arange(cells.size) * np.log(radius)))
 
     def first_crossing(self) -> float:
-        """The smallest positive k with a root on the unit circle, verified: no root outside at 0.999 of it.
+        """Smallest positive k with a root on the unit circle, verified: no root outside at 0.999 of it.
 
         Raises ``AsyncqError`` if the winding number disagrees on every grid tried."""
         for doublings in range(4):
@@ -124,8 +124,8 @@ class Characteristic:
         )
 
     def root_modulus(self, k: float) -> float:
-        """The largest modulus of a root z = 1/x of P: the contraction of E[w] per update. By companion matrix for
-        short laws, else by Newton from the unit circle; either way no root lies further out, by winding number."""
+        """Largest modulus of a root z = 1/x of P: the contraction of E[w] per update. By companion matrix for short
+        laws, else by Newton from the unit circle; verified by winding number."""
         if self.length <= 40:
             return float(np.abs(np.roots(self.polynomial(k))).max())
         roots = self.roots_near(k, self.curve(), most=4, within=np.inf)
@@ -154,9 +154,8 @@ class Characteristic:
         return curve.winding(k) if np.all(np.isfinite(path)) else 1
 
     def roots_near(self, k: float, curve: Curve, *, most: int, within: float) -> list[complex]:
-        """Roots of P found by Newton from the ``most`` grid points of ``curve`` nearest to one by abs(P / P'), at
-        most ``within`` grid steps away; of each conjugate pair the one with angle -pi .. 0, where the half circle
-        lies."""
+        """Roots of P by Newton from the ``most`` grid points of ``curve`` with the smallest abs(P / P'), at most
+        ``within`` grid steps away; of each conjugate pair the root with angle in -pi .. 0, on the half circle."""
         path = curve.a + k * curve.b
         size = path.real**2 + path.imag**2
         padded = np.concatenate(([np.inf], size, [np.inf]))
@@ -187,9 +186,9 @@ class Characteristic:
             if not np.isfinite(abs(change)):
                 return complex(np.nan)
             x -= change
-            if abs(change) < max(1e-14, 1e-9 / (self.length + 1)) * abs(x):  # Newton squares the error: this was enough
+            if abs(change) < max(1e-14, 1e-9 / (self.length + 1)) * abs(x):  # converged: Newton squares the error
                 return x
-        return complex(np.nan)  # between two close roots Newton wanders
+        return complex(np.nan)  # Newton may wander between two close roots
 
     def at(self, k: float, x: complex) -> tuple[complex, complex]:
         """P and P' at any point."""

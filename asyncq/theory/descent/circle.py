@@ -1,6 +1,6 @@
-"""Q, and A and B of the characteristic function P = A + k B, followed around a circle: values, crossings, windings.
+"""Q, A and B of the characteristic function P = A + k B around a circle: values, crossings, winding numbers.
 
-A crossing is a step k that puts a root of P on the circle: a real positive value of -A/B. The cares (a) to (d) of
+A crossing is a step k with a root of P on the circle: a real positive value of -A/B. The cares (a) to (d) of
 docs/theory/stability.md (5.2) are marked where they are met.
 """
 
@@ -25,7 +25,7 @@ Real = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Crossing:
-    """A root on the circle: at ``angle``, for the step ``k``; ``entering`` as k grows (then it destabilises)."""
+    """A root on the circle at ``angle``, for step ``k``; ``entering`` the circle as k grows (destabilising)."""
 
     k: float
     angle: float
@@ -34,8 +34,8 @@ class Crossing:
 
 
 class Series:
-    """sum c_l x^l and its derivative at any point: term by term, or beyond 512 terms by one product of a table with
-    sqrt(L) powers; accurate to rounding."""
+    """Power series sum c_l x^l and its derivative at any point: term by term, or beyond 512 terms by a product of a
+    table with sqrt(L) powers; accurate to rounding."""
 
     def __init__(self, cells: Real) -> None:
         self.index = np.flatnonzero(cells)
@@ -76,13 +76,13 @@ class Circle:
         self.x, self.one_minus_x = self._delay(self.theta)
 
     def _delay(self, theta: Real) -> tuple[Complex, Complex]:
-        """x and 1 - x, the latter without cancellation near theta = 0 on the unit circle."""
+        """x and 1 - x, without cancellation near theta = 0 on the unit circle."""
         half = np.sin(theta / 2)
         chord = 2 * half * (half + 1j * np.cos(theta / 2))
         return self.radius * (1.0 - chord), (1.0 - self.radius) + self.radius * chord
 
     def mean(self, values: Real) -> float:
-        """The mean over the whole circle of an even function given on the half circle (trapezoid rule)."""
+        """Mean over the whole circle of an even function given on the half circle (trapezoid rule)."""
         return float((2.0 * values.sum() - values[0] - values[-1]) / self.points)
 
     def at(self, theta: Real) -> tuple[Complex, Complex, Complex]:
@@ -101,7 +101,7 @@ class Circle:
 
 
 class Curve:
-    """A and B along one circle, for one momentum and variant."""
+    """A and B on a circle, for a momentum and variant."""
 
     def __init__(self, circle: Circle, momentum: float, shifted: bool) -> None:
         self.circle, self.momentum, self.shifted = circle, momentum, shifted
@@ -134,8 +134,7 @@ class Curve:
         return float(-(a * b.conjugate()).imag)
 
     def crossings(self, most: int = 1, *, rtol: float = 1e-15) -> list[Crossing]:
-        """The ``most`` smallest positive k at which a root lies on this circle, in order; angles polished to
-        ``rtol``."""
+        """The ``most`` smallest positive k with a root on this circle, in order; angles refined to ``rtol``."""
         found: list[Crossing] = []
         # (a) the real points, where the sine has no sign change: by hand; theta = 0 on the unit circle is k = 0
         for end, inside in ((0, 1), (-1, -2)):
@@ -153,7 +152,7 @@ class Curve:
             return len(found) >= most and low > found[most - 1].k
 
         # (b) sign changes of the sine, the cells that can hold the smallest values first
-        side = sine >= 0  # an exact zero on the grid belongs to one side, so that it is never missed
+        side = sine >= 0  # an exact zero on the grid belongs to one side: never missed
         change = np.flatnonzero(side[1:-2] != side[2:-1]) + 1
         for cell in change[np.argsort(least[change])]:
             if enough(least[cell]):
@@ -179,7 +178,7 @@ class Curve:
         return sorted(found, key=lambda crossing: crossing.k)[:most]
 
     def _least(self) -> Real:
-        """What abs(A / B), the size of any real value of -A/B, is at least in each cell, with a third in hand."""
+        """Lower bound of abs(A / B) in each cell, with a safety margin of a third."""
         top = self.a.real**2 + self.a.imag**2
         bottom = self.b.real**2 + self.b.imag**2
         with np.errstate(divide="ignore"):
@@ -197,8 +196,8 @@ class Curve:
             found.append(Crossing(k, angle, 2, rising))
 
     def winding(self, k: float) -> int:
-        """The number of zeros of P inside the circle, by its winding number; cells in which the path passes close
-        to the origin are refined until the count is certain."""
+        """Number of zeros of P inside the circle, by its winding number. Cells where the path passes close to the
+        origin are refined until the count is certain."""
 
         def along(theta: Real) -> Complex:
             a, b = self.at(theta)
@@ -207,7 +206,7 @@ class Curve:
         return _winding(self.circle, self.a + k * self.b, along)
 
     def winding_of_a(self) -> int:
-        """The number of zeros of A inside the circle, not counting x = 1 on it: what is unstable at k = 0+."""
+        """Number of zeros of A inside the circle, without x = 1 on it: the unstable roots at k = 0+."""
         if not self.shifted:
             return int(self.circle.radius > 1) + int(abs(self.momentum) * self.circle.radius > 1)
         inner = _winding(
@@ -217,14 +216,14 @@ class Curve:
 
 
 def winding_of_series(cells: Real) -> int:
-    """The number of zeros of sum c_l x^l in the closed unit disc: one on the circle itself counts as inside."""
+    """Number of zeros of sum c_l x^l in the closed unit disc (zeros on the circle included)."""
     circle = Circle(cells, Series(cells), 4 * max(64, 2 * cells.size), 1.0)
     return _winding(circle, circle.q, lambda theta: circle.at(theta)[2])
 
 
 def _winding(circle: Circle, path: Complex, along: Callable[[Real], Complex]) -> int:
-    """Zeros inside the circle from the path at its grid points; ``along`` gives the path at any angle. A path through
-    the origin counts as one zero."""
+    """Number of zeros inside the circle, from the path at its grid points; ``along`` gives it at any angle. A path
+    through the origin counts as a zero."""
     size = np.abs(path)
     if size.min() < 1e-14 * size.max():
         return 1
@@ -242,7 +241,7 @@ def _winding(circle: Circle, path: Complex, along: Callable[[Real], Complex]) ->
 
 
 def _turn(left: float, width: float, p0: complex, p1: complex, along: Callable[[Real], Complex], depth: int) -> float:
-    """The change of angle of the path over one cell, by subdivision in eight."""
+    """Change of angle of the path over a cell, by subdivision in eight."""
     step = width / 8
     angles: Real = left + step * np.arange(1, 8, dtype=np.float64)
     path: Complex = np.concatenate((np.array([p0]), along(angles), np.array([p1])))

@@ -1,8 +1,8 @@
 """Training with stale gradients whose noise falls with the loss: threshold, rate, floor and time to a target.
 
-Every mode's noise is fed by the loss in all modes, so that no mode's threshold is the network's. The second moments
-stay bounded iff every mode is stable by itself and the noise that a unit of noise comes back as is less than one.
-Learning rates are plain ones, not multiplied by a curvature, of heavy ball without dampening.
+The loss in all modes feeds the noise of every mode, so that no mode's threshold is the network's. The second moments
+stay bounded iff every mode is stable by itself and a unit of noise returns as less than a unit (loop gain below 1).
+Learning rates are not multiplied by a curvature; the update is heavy ball without dampening.
 
 ``staleness`` is a `StalenessLaw`, drawn independently for each gradient: a model; or a pool of exponential workers
 (`exponential_workers`): exact. Source: docs/theory/networks.md.
@@ -26,15 +26,15 @@ __all__ = ["Coupled", "TrainingProblem", "coupled", "floor", "losses", "rate", "
 Real = NDArray[np.float64]
 Coupled = CoupledLaw | CoupledWorkers
 
-SHARES = (0.1, 0.3, 0.5, 0.65, 0.8, 0.9, 0.999)  # of where the edge is if every mode is soft
-LOWEST = 12  # eighths of a rate that are tried before none is stable
-NEAREST = 25.0  # -log(1 - rate / edge): nearer to the edge of the sharpest mode is at it
+SHARES = (0.1, 0.3, 0.5, 0.65, 0.8, 0.9, 0.999)  # of the edge for soft modes
+LOWEST = 12  # factors of 1/8 tried before no rate is called stable
+NEAREST = 25.0  # largest -log(1 - rate / edge): nearer counts as the edge of the sharpest mode
 
 
 def coupled(
     staleness: StalenessLaw | ExponentialWorkers | Coupled, problem: TrainingProblem, *, gradients: int = 1
 ) -> Coupled:
-    """The model behind the functions of this module; keep it where several questions are asked about one staleness.
+    """The model behind the functions of this module; keep it for several questions on the same staleness.
 
     ``gradients`` independent draws of a law are averaged in each update; a pool has its contributors."""
     if isinstance(staleness, StalenessLaw):
@@ -53,7 +53,7 @@ def threshold(
     *,
     gradients: int = 1,
 ) -> float:
-    """The first learning rate at which the second moments of the weights stop being bounded.
+    """Smallest learning rate at which the second moments of the weights are unbounded.
 
     Raises ``ValueError`` for abs(momentum) >= 1 and for laws that no threshold is named for, ``AsyncqError`` if none
     could be verified. Source: docs/theory/networks.md (10.1), (10.12).
@@ -80,7 +80,7 @@ def _contributors(model: Coupled) -> int:
 
 
 def _unit_loop(model: Coupled, momentum: float, low: float, high: float) -> float:
-    """Where the loop is 1 below an unstable learning rate and, unless it is 0, above a stable one."""
+    """Learning rate with loop gain 1, below an unstable rate and, unless it is 0, above a stable one."""
 
     def excess(log: float) -> float:
         value = float(model.loop(np.array([np.exp(log)]), momentum)[0])
@@ -105,9 +105,9 @@ def rate(
     *,
     gradients: int = 1,
 ) -> float:
-    """The contraction of E[loss] above what it settles at, per update: below 1 it converges, above it grows.
+    """Contraction per update of E[loss] above its limit: below 1 it converges, above 1 it grows.
 
-    Raises ``AsyncqError`` where it grows by more than a factor of 4 in an update. Source: docs/theory/networks.md
+    Raises ``AsyncqError`` if it grows by more than a factor of 4 per update. Source: docs/theory/networks.md
     (10.5).
     """
     _check(learning_rate)
@@ -119,7 +119,7 @@ def rate(
         value = float(model.loop(rates, momentum, rho)[0])
         return float(np.log(value)) if 0 < value < np.inf else (80.0 if value > 0 else -80.0)
 
-    # the loop falls from infinity where a mode decays as slowly by itself
+    # the loop gain falls from infinity at the decay of the slowest mode by itself
     gap = 1e-9 * max(1.0 - slowest, 1e-3)
     low, high = slowest + gap, slowest + 16 * gap
     if excess(low) <= 0.0:
@@ -139,8 +139,8 @@ def floor(
     *,
     gradients: int = 1,
 ) -> float:
-    """The expected loss above its floor that constant noise leaves; infinite at or above the threshold, 0 without
-    constant noise. Source: docs/theory/networks.md (10.9)."""
+    """Limit of the expected loss above its minimum due to constant noise; infinite at or above the threshold, 0
+    without constant noise. Source: docs/theory/networks.md (10.9)."""
     _check(learning_rate)
     model = coupled(staleness, problem, gradients=gradients)
     if not _stable(model, learning_rate, momentum):

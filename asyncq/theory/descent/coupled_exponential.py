@@ -1,8 +1,8 @@
 """Coupled second moments of a training problem with exponential workers, exact, dependence included.
 
 Each mode has the moments of docs/theory/stability.md section 6.2. The noise of a gradient depends on the loss of the
-version that its worker read, so that the modes feed each other through as many numbers as there are speeds: one for
-equal workers. No product of two modes is ever needed. Source: docs/theory/networks.md (10.12).
+version that its worker read, so that the modes are coupled by a number for each speed: a single one for equal
+workers. Products of two modes are never needed. Source: docs/theory/networks.md (10.12).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["CoupledWorkers", "class_moments"]
 Real = NDArray[np.float64]
 
 MOST_CLASSES = 8
-STEPPED = 256  # updates that are looked at one by one
+STEPPED = 256  # first updates, checked singly
 DOUBLINGS = 24
 
 
@@ -92,8 +92,7 @@ class CoupledWorkers:
         self._edges: dict[float, float] = {}
 
     def edge(self, momentum: float) -> float:
-        """The learning rate at which the sharpest mode leaves mean-square stability; every other mode is stable
-        below."""
+        """Learning rate at which the sharpest mode becomes unstable in mean square; below it every mode is stable."""
         if momentum not in self._edges:
             self._edges[momentum] = self.pool.threshold(momentum)
         return self._edges[momentum] / self.problem.sharpness
@@ -104,8 +103,8 @@ class CoupledWorkers:
         return np.asarray(np.linalg.solve(rho * np.eye(matrix.shape[-1]) - matrix, noise)), noise, read
 
     def loop(self, rates: Real, momentum: float, rho: float = 1.0) -> Real:
-        """The spectral radius (S,) of how much noise, read by each class of workers, a unit of noise comes back as:
-        (10.12). Infinite where a mode is unstable by itself; ``rho`` must exceed every mode's contraction."""
+        """Loop gain (S,): the spectral radius of the noise returned for a unit of noise, by class of workers, (10.12).
+        Infinite if a mode is unstable by itself; ``rho`` must exceed every mode's contraction."""
         unstable = rates >= self.edge(momentum) * (1.0 - 1e-12) if rho == 1.0 else np.zeros(rates.shape, dtype=bool)
         out = np.full(rates.size, np.inf)
         fine = rates[~unstable]
@@ -116,11 +115,11 @@ class CoupledWorkers:
         return out
 
     def slowest(self, rate: float, momentum: float) -> float:
-        """The contraction of E[w^2] of the slowest mode by itself, per update."""
+        """Contraction per update of E[w^2] of the slowest mode by itself."""
         return float(self.pool.rates(rate * np.unique(self.curvature), momentum).max())
 
     def floor(self, rate: float, momentum: float) -> float:
-        """What the expected loss settles at, above its floor; ``rate`` must be stable."""
+        """Limit of the expected loss above its minimum; ``rate`` must be stable."""
         solved, _, read = self._resolved(np.array([rate]), momentum, 1.0)
         solved = rate**2 * solved[0]
         whole = np.einsum("d,gn,dnk->gk", self.weight, read, solved)
@@ -164,7 +163,7 @@ class CoupledWorkers:
 
     def updates(self, rate: float, momentum: float, target: float) -> float:
         """Updates until E[loss] has fallen for good to ``target`` times the loss at the start, interpolated in its
-        logarithm; infinite where it settles above, or beyond some 8 million updates. ``rate`` must be stable."""
+        logarithm; infinite if its limit is above, or beyond some 8 million updates. ``rate`` must be stable."""
         from asyncq.theory.descent.time_to_target import crossing
 
         level = target * sum(self.problem.start)

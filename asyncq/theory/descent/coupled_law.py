@@ -28,17 +28,17 @@ Real = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
 LEAST = 1024  # points of a circle
-AGREE = 1e-6  # of sums on two grids, one twice the other
-CELLS = 1 << 22  # of an array that holds all steps, modes and points
-SHORT, LONG = 512, 1 << 13  # terms of one mode's series
+AGREE = 1e-6  # relative difference of sums on a grid and on every other point
+CELLS = 1 << 22  # of an array over steps, modes and points
+SHORT, LONG = 512, 1 << 13  # terms of a mode's series
 FIRST, LAST = 1 << 11, 1 << 16  # terms of the series of the loss
-LONGEST = 1e13  # updates: longer is never
-NEGLIGIBLE = 1e-4  # of a kernel's sum, lost where its tail has not come to one rate
+LONGEST = 1e13  # updates; longer counts as never
+NEGLIGIBLE = 1e-4  # share of a kernel's sum in a tail without a settled rate
 ROUNDING = 1e-11  # of a kernel's largest term
 
 
 class CoupledLaw:
-    """Independent staleness of one law, ``gradients`` independent draws averaged in each update."""
+    """Independent staleness of a law, ``gradients`` independent draws averaged in each update."""
 
     def __init__(self, law: StalenessLaw, problem: TrainingProblem, *, gradients: int = 1) -> None:
         if not (gradients == int(gradients) and gradients >= 1):
@@ -51,11 +51,11 @@ class CoupledLaw:
         self._systems: dict[float, tuple[Characteristic, float]] = {}
 
     def system(self, momentum: float) -> Characteristic:
-        """The characteristic function; the last few are remembered."""
+        """Characteristic function (cached)."""
         return self._known(momentum)[0]
 
     def edge(self, momentum: float) -> float:
-        """The learning rate at which the sharpest mode leaves stability in expectation: safe for all softer ones."""
+        """Learning rate at which the sharpest mode becomes unstable in expectation: safe for all softer modes."""
         return self._known(momentum)[1] / self.problem.sharpness
 
     def _known(self, momentum: float) -> tuple[Characteristic, float]:
@@ -106,7 +106,7 @@ class CoupledLaw:
         system: Characteristic, steps: Real, rho: float, total: float, points: int,
         out: tuple[Real, Real], rough: NDArray[np.int64],
     ) -> None:  # fmt: skip
-        """Take from the sums what the real root next to x = 1 of a soft mode adds to them: the trapezoid rule errs by
+        """Subtract from the sums the contribution of a soft mode's real root near x = 1: the trapezoid rule errs by
         2 c / (y^n - 1), y the root over the radius and c minus its residue over y."""
         mu, c, cells = system.momentum, steps[rough], np.arange(system.pmf.size)
 
@@ -134,15 +134,15 @@ class CoupledLaw:
                 out[1][halving, rough] -= np.where(good, alias * (total - q * q_mirror), 0.0)
 
     def responses(self, rates: Real, momentum: float, rho: float = 1.0) -> Real:
-        """K_j / (1 - g_j) at each learning rate (S, d); infinite where a mode is unstable by itself."""
+        """Responses K_j / (1 - g_j) at each learning rate (S, d); infinite if a mode is unstable by itself."""
         steps = rates[:, None] * self.curvature
         level, excess = (part.reshape(steps.shape) for part in self.sums(steps.ravel(), momentum, rho))
         with np.errstate(all="ignore"):
             return np.where((excess < 1.0) & (level > 0), level / (1.0 - excess), np.inf)
 
     def loop(self, rates: Real, momentum: float, rho: float = 1.0) -> Real:
-        """How much noise a unit of noise comes back as, by way of the loss, at each learning rate (S,): (10.1), and
-        (10.5) for another ``rho``. Infinite where a mode is unstable by itself."""
+        """Loop gain (S,), the noise that returns through the loss for a unit of noise, at each learning rate: (10.1),
+        and (10.5) for another ``rho``. Infinite if a mode is unstable by itself."""
         responses = self.responses(rates, momentum, rho)
         unstable = np.any(np.isinf(responses), axis=1)
         total = 1.0 if rho == 1.0 else float(self.system(momentum).series(complex(-np.log(rho)))[0].real)
@@ -150,12 +150,12 @@ class CoupledLaw:
         return np.where(unstable, np.inf, rates**2 * total / rho * mass)
 
     def slowest(self, rate: float, momentum: float) -> float:
-        """The contraction of the squared expectation of the slowest mode, per update."""
+        """Contraction per update of the squared expectation of the slowest mode."""
         system = self.system(momentum)
         return max(system.root_modulus(rate * h) for h in {*self.problem.curvatures}) ** 2
 
     def floors(self, rates: Real, momentum: float) -> Real:
-        """What the expected loss, above its floor, settles at without coupling, (S,)."""
+        """Limit of the expected loss above its minimum without coupling, (S,)."""
         return np.asarray(0.5 * rates**2 * (self.responses(rates, momentum) @ (self.constant * self.curvature)))
 
     # -- the loss as a power series ---------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class CoupledLaw:
 
     def updates(self, rates: Real, momenta: Real, target: float) -> Real:
         """Updates until E[loss] has fallen for good to ``target`` times the loss at the start (S,), interpolated in its
-        logarithm; infinite where the floor is higher. Learning rates must be stable."""
+        logarithm; infinite if the floor is higher. Learning rates must be stable."""
         start = sum(self.problem.start)
         found = np.full(rates.size, np.inf)
         floors = np.zeros(rates.size)
@@ -188,7 +188,7 @@ class CoupledLaw:
         return found
 
     def _reached(self, kernels: tuple[Real, ...], rates: Real, momenta: Real, level: float) -> Real:
-        """When the loss falls for good to ``level``, from series four times as long each time."""
+        """Update after which the loss stays below ``level``, from series that grow fourfold."""
         from asyncq.theory.descent.time_to_target import crossing
 
         found, rest, size = np.empty(rates.size), np.arange(rates.size), FIRST
@@ -208,8 +208,8 @@ class CoupledLaw:
                 return found
 
     def _slowly(self, slope: Real, rate: float, momentum: float, level: float) -> float:
-        """The same where it takes so long that delays are no more than moments: each mode relaxes at its own rate, -
-        ``slope`` (d,), to what the loss of that moment would keep it at."""
+        """Same for very long times, on which delays are negligible: each mode relaxes at rate -``slope`` (d,) to the
+        level that the current loss would sustain."""
         kept = rate**2 * self.responses(np.array([rate]), momentum)[0]
         pace = np.where(np.isfinite(slope), -slope, 2.0 * rate * self.curvature / (1.0 - momentum))
         matrix = (pace * kept * self.noise)[:, None] * self.curvature - np.diag(pace)
@@ -267,7 +267,7 @@ class CoupledLaw:
         return alone.reshape(shape), response.reshape(shape)
 
     def _cells(self, n: int) -> tuple[Real, Real]:
-        """P(staleness = l) and P(staleness > l), l = 0 .. n - 1: what is read after and before the start."""
+        """P(staleness = l) and P(staleness > l), l = 0 .. n - 1: reads after and before the start."""
         law = np.zeros(n)
         pmf = self.law.pmf[:n] / self.law.pmf.sum()
         law[: pmf.size] = pmf
@@ -305,8 +305,8 @@ def _settled(sums: tuple[Real, Real]) -> NDArray[np.bool_]:
 
 
 def _tail(kernel: Real) -> tuple[Real, NDArray[np.bool_]]:
-    """The logarithm of the ratio of successive terms at the end of each kernel (S, d, n), minus infinity where nothing
-    is left there, and in which rows (S,) every tail decays at one rate, as far as it matters to the kernel's sum."""
+    """Logarithm of the ratio of successive terms at the end of each kernel (S, d, n), minus infinity for an empty end;
+    and whether in row (S,) every relevant tail decays at a constant rate."""
     n = kernel.shape[-1]
     m = n // 8
     end, middle, before = kernel[..., -1], kernel[..., -1 - m], kernel[..., -1 - 2 * m]

@@ -1,7 +1,7 @@
-"""The last time that a sum of decaying exponentials is above a level: searched backwards, with bounds, so that no peak
-between two looks is missed.
+"""Last time that a sum of decaying exponentials is above a level: searched backwards with bounds, so that no peak is
+missed.
 
-Source: docs/theory/planning.md, "For good".
+Source: docs/theory/planning.md, section "For good".
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ __all__ = ["LATEST", "Modes", "last_above"]
 Real = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
-LATEST = 2.0**24  # updates; what is above the level then is above it for ever
-SLOW = 0.5  # radians or nepers over a stride: below, an exponential is nearly a parabola there
+LATEST = 2.0**24  # updates; a curve above the level then never falls below
+SLOW = 0.5  # radians or nepers over a stride: slower exponentials are nearly parabolas
 MOST_STRIDES = 20_000
 
 
@@ -44,19 +44,19 @@ class Modes:
         return cls(amplitudes.reshape(flat), exponents.reshape(flat), floor)
 
     def pick(self, which: NDArray[np.intp]) -> Modes:
-        """Some of the curves."""
+        """A selection of the curves."""
         return Modes(self.amplitudes[which], self.exponents[which], self.floor[which])
 
     def __call__(self, t: Real) -> Real:
-        """The values at one t (S,) of each curve."""
+        """Values at a time t (S,) for each curve."""
         return np.asarray(self.floor + (self.amplitudes * np.exp(self.exponents * t[:, None])).real.sum(axis=1))
 
     def envelope(self, t: Real) -> Real:
-        """A bound on the values from t (S,) on: decreasing."""
+        """Decreasing bound on the values from t (S,) on."""
         return np.asarray(self.floor + (self.sizes * np.exp(self.exponents.real * t[:, None])).sum(axis=1))
 
     def most(self, t: Real, stride: Real) -> tuple[Real, Real]:
-        """The values at t, and a bound on those at t, t + 1, ..., t + stride."""
+        """Values at t, and a bound on those at t, t + 1, ..., t + stride."""
         parts = self.amplitudes * np.exp(self.exponents * t[:, None])
         size = np.abs(parts)
         slow = np.abs(self.exponents) * stride[:, None] <= SLOW
@@ -70,12 +70,12 @@ class Modes:
 
 
 def last_above(curves: Modes, level: float) -> Real:
-    """When each curve falls to the level for good, interpolated in its logarithm between two updates, (S,); 0 if it is
-    never above it, infinite if it is above it at ``LATEST``."""
+    """Time at which each curve falls to the level for good, (S,), interpolated in its logarithm between two updates; 0
+    if never above, infinite if above at ``LATEST``."""
     end = _enveloped(curves, level)
     out = np.where((curves.floor >= level) | (curves(np.full(end.size, LATEST)) > level), np.inf, 0.0)
     stride = np.maximum(1.0, 2.0 ** np.floor(np.log2(np.maximum(end, 1.0) / 64.0)))
-    left = np.flatnonzero(np.isfinite(out) & (end > 0))  # nothing is above from ``end`` on
+    left = np.flatnonzero(np.isfinite(out) & (end > 0))  # all below from ``end`` on
     for _ in range(MOST_STRIDES):
         if not left.size:
             break
@@ -99,7 +99,7 @@ def last_above(curves: Modes, level: float) -> Real:
 
 
 def _enveloped(curves: Modes, level: float) -> Real:
-    """Whole updates from which on the envelopes are at or below the level, at most ``LATEST``."""
+    """Whole number of updates after which the envelopes are at or below the level, at most ``LATEST``."""
     low, high = np.zeros(curves.floor.size), np.full(curves.floor.size, LATEST)
     low = np.where(curves.envelope(low) <= level, -1.0, low)
     for _ in range(25):

@@ -1,6 +1,6 @@
-"""Updates to a target by the exact second moments: equal exponential workers, or no staleness at all.
+"""Updates to a target by exact second moments: equal exponential workers, or no staleness.
 
-Source: docs/theory/planning.md, "E[w^2] exactly".
+Source: docs/theory/planning.md, section "E[w^2] exactly".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["ExactLoss", "fresh_loss"]
 Real = NDArray[np.float64]
 
 class ExactLoss:
-    """Equal exponential workers, K contributors to an update; with one worker: no staleness at all, whatever the
+    """Loss model of equal exponential workers, K contributors to an update; with one worker: no staleness, for any
     work."""
 
     def __init__(self, pool: ExponentialWorkers, quadratic: Quadratic) -> None:
@@ -26,13 +26,13 @@ class ExactLoss:
         self._edges: dict[float, float] = {}
 
     def threshold(self, momentum: float) -> float:
-        """Exact."""
+        """Exact mean-square threshold."""
         if momentum not in self._edges:
             self._edges[momentum] = self.pool.threshold(momentum)
         return self._edges[momentum]
 
     def updates(self, steps: Real, momentum: ArrayLike) -> Real:
-        """By the eigenvalues of the recursion and their envelope: for good."""
+        """Updates to the target for good, by the eigenvalues of the recursion and their envelope."""
         q = self.quadratic
         mu, fine = stable_steps(self, steps, momentum)
         out = np.full(steps.size, np.inf)
@@ -48,7 +48,7 @@ class ExactLoss:
 
 
 def fresh_loss(quadratic: Quadratic, step: float, momentum: float, at: NDArray[np.int64]) -> Real:
-    """The expected loss without staleness after ``at`` (P,) updates, in ascending order, exact."""
+    """Exact expected loss without staleness after ``at`` (P,) updates, in ascending order."""
     q, pool = quadratic, exponential_workers(1)
     matrix = pool.matrix(step * q.curvature / q.sharpness, momentum)
     drive = ((step / q.sharpness) ** 2 * q.noise / q.start**2)[:, None] * pool.noise_moments()

@@ -1,8 +1,8 @@
-"""The exact second moments of SGD on a quadratic with exponential work and no server, dependence included.
+"""Exact second moments of SGD on a quadratic with exponential work and no server, dependence included.
 
-Every version is read exactly once, so the staleness of successive gradients is not independent; for exponential work
-the second moments of (w, v, u_1 .. u_M) nevertheless close, v = the position one update ago, u_m = the version that
-worker m holds. Equal workers need seven numbers whatever M is; workers of G different speeds need O(G^2).
+Every version is read exactly once, so that successive stalenesses are dependent. Yet for exponential work the second
+moments of (w, v, u_1 .. u_M) close: v is the position one update ago, u_m the version that worker m holds. Equal
+workers need seven numbers for any M, workers of G speeds O(G^2).
 Source: docs/theory/stability.md, section "Exact, for exponential work".
 """
 
@@ -61,7 +61,7 @@ class ExponentialWorkers:
 
     @property
     def workers(self) -> int:
-        """M."""
+        """Number of workers, M."""
         return sum(self.counts)
 
     @property
@@ -83,10 +83,9 @@ class ExponentialWorkers:
     # -- equal workers: seven numbers -------------------------------------------------------------------------------
 
     def matrix(self, step: ArrayLike, momentum: ArrayLike = 0.0, *, curvature_variance: float = 0.0) -> Real:
-        """T, the exact recursion of [E w^2, wd, d^2, w e_m, d e_m, e_m^2, e_m e_n] at alpha h = ``step``, d = w - v the
-        last update and e_m = w - u_m how far worker m is behind; shape (..., 7, 7), or (..., 3, 3) where nobody
-        ever is (K = M). In w, v and u themselves it would be the same, but ill-conditioned for a large momentum. Equal
-        workers only."""
+        """Matrix T of the exact recursion of [E w^2, wd, d^2, w e_m, d e_m, e_m^2, e_m e_n] at alpha h = ``step``, with
+        d = w - v the last update and e_m = w - u_m the lag of worker m; shape (..., 7, 7), or (..., 3, 3) without lags
+        (K = M). In w, v and u it would be ill-conditioned for a large momentum. Equal workers only."""
         if not self.homogeneous:
             raise ValueError("the seven moments close for equal workers only")
         _check_momentum(momentum)
@@ -114,13 +113,13 @@ class ExponentialWorkers:
         return full[..., :3, :3] if late == 0 else full
 
     def noise_moments(self) -> Real:
-        """What gradient noise of unit alpha^2 s^2 adds to the moments of :meth:`matrix` in one update."""
+        """Increments of the moments of :meth:`matrix` per update by gradient noise of unit alpha^2 s^2."""
         late, both = self._not_among()
         vector = np.array([1.0, 1.0, 1.0, late, late, late, both]) / self.contributors
         return vector[:3] if late == 0 else vector
 
     def _not_among(self) -> tuple[float, float]:
-        """The probabilities that one worker, and that both of two, are not among the contributors."""
+        """Probabilities that a worker, and that both of two workers, are not among the contributors."""
         m, k = self.workers, self.contributors
         return (m - k) / m, (m - k) * (m - k - 1) / (m * (m - 1)) if m > 1 else 0.0
 
@@ -128,8 +127,8 @@ class ExponentialWorkers:
 
     def _resolvent(self, steps: Real, mu: float, rho: Real, v: float) -> tuple[Real, NDArray[np.bool_]]:
         """For each step and rho: E w^2 of the solution y of rho y = T y + noise (unit alpha^2 s^2), and whether y is
-        a second-moment matrix. It is one iff rho exceeds the spectral radius of T, because T maps such matrices to
-        such matrices (Krein-Rutman): a certificate, so no eigenvalue has to be told apart from another."""
+        a second-moment matrix. It is iff rho exceeds the spectral radius of T, because T maps such matrices to such
+        matrices (Krein-Rutman): a certificate without eigenvalues."""
         n, p = np.array(self.counts, dtype=np.float64), np.array(self.shares)
         size, b = len(self.counts), 1.0 + mu
         wide, r, c = size + 3, rho[:, None, None], steps[:, None, None]
@@ -156,7 +155,7 @@ class ExponentialWorkers:
         system = np.concatenate(rows, axis=1)
         try:
             solution = np.linalg.solve(system[:, :, :-1], -system[:, :, -1:])[..., 0]
-        except np.linalg.LinAlgError:  # rho is an eigenvalue to the last bit: ask next to it
+        except np.linalg.LinAlgError:  # rho is an eigenvalue to the last bit: take the next float
             return self._resolvent(steps, mu, rho * (1.0 + 1e-13), v)
         solution = np.concatenate([solution, np.ones((steps.size, 1))], axis=1)
         ww, wv, wu = solution[:, 0], solution[:, 1], solution[:, 2 : 2 + size]
@@ -180,10 +179,10 @@ class ExponentialWorkers:
             valid[valid] = np.linalg.eigvalsh(scaled)[:, 0] > -1e-10
         return ww, valid
 
-    # -- what is asked ----------------------------------------------------------------------------------------------
+    # -- rates, thresholds, floors ----------------------------------------------------------------------------------
 
     def rates(self, steps: ArrayLike, momentum: float = 0.0, *, curvature_variance: float = 0.0) -> Real:
-        """The exact contraction of E[w^2] per update at each alpha h; 1 or more diverges."""
+        """Exact contraction of E[w^2] per update at each alpha h; 1 or more diverges."""
         _check_momentum(momentum)
         c = np.atleast_1d(np.asarray(steps, dtype=np.float64))
         if not np.all(np.isfinite(c) & (c > 0)):
@@ -207,11 +206,11 @@ class ExponentialWorkers:
         return high
 
     def rate(self, step: float, momentum: float = 0.0, *, curvature_variance: float = 0.0) -> float:
-        """The exact contraction of E[w^2] per update at alpha h = ``step``."""
+        """Exact contraction of E[w^2] per update at alpha h = ``step``."""
         return float(self.rates(step, momentum, curvature_variance=curvature_variance)[0])
 
     def threshold(self, momentum: float = 0.0, *, curvature_variance: float = 0.0) -> float:
-        """The exact mean-square threshold alpha h. Closed form for equal workers, one contributor, no curvature
+        """Exact mean-square threshold alpha h; closed form for equal workers, one contributor and no curvature
         variance: the first zero of a quadratic (docs/theory/stability.md (6.3))."""
         _check_momentum(momentum)
         if curvature_variance < 0:
@@ -231,11 +230,11 @@ class ExponentialWorkers:
         return self._first_unit(momentum, curvature_variance)
 
     def expectation_threshold(self, momentum: float = 0.0) -> float:
-        """The largest stable alpha h of E[w], exact: by the cubic for equal workers (2 (1 + mu)(2 M/K - 1), or the
+        """Largest stable alpha h of E[w], exact: by the cubic for equal workers (2 (1 + mu)(2 M/K - 1), or the
         smaller step at which a complex pair leaves), by the (G + 2)-dimensional recursion of the means otherwise.
-        Shown beside the mean-square one; useless as a guide. For equal workers it is that of E[w] from rest, when all
-        versions are alike: differences between the versions contract by 1 - (1 + c) / M and diverge already beyond
-        alpha h = 2 M - 1. Source: docs/theory/stability.md, section 5.2."""
+        Shown next to the mean-square threshold; useless as a guide. For equal workers it holds for E[w] from rest, with
+        equal versions: differences between versions contract by 1 - (1 + c) / M and diverge beyond alpha h = 2 M - 1.
+        Source: docs/theory/stability.md, section "5.2 Why the expectation is not enough"."""
         _check_momentum(momentum)
         mu, b = momentum, 1.0 + momentum
         if self.homogeneous:
@@ -261,7 +260,7 @@ class ExponentialWorkers:
         return low
 
     def expectation_rates(self, steps: ArrayLike, momentum: float = 0.0) -> Real:
-        """The exact contraction of E[w]^2 per update at each alpha h, from the recursion of the means of w, v and each
+        """Exact contraction of E[w]^2 per update at each alpha h, from the recursion of the means of w, v and each
         class's u."""
         _check_momentum(momentum)
         c, mu, b = np.atleast_1d(np.asarray(steps, dtype=np.float64)), momentum, 1.0 + momentum
@@ -276,7 +275,7 @@ class ExponentialWorkers:
         return np.asarray(np.abs(np.linalg.eigvals(matrix)).max(axis=1) ** 2)
 
     def _first_unit(self, mu: float, v: float) -> float:
-        """The smallest step with contraction 1: scanned upwards, then bisected."""
+        """Smallest step with contraction 1: scanned upwards, then bisected."""
         most = 4.0  # above 2 (1 + mu), the edge of one worker, and every threshold met for more
         scan = most * np.geomspace(1e-3 * min(self.shares), 1.0, 200)
 
@@ -304,7 +303,7 @@ class ExponentialWorkers:
         curvature: float = 1.0,
         curvature_variance: float = 0.0,
     ) -> float:
-        """The exact level E[w^2] settles at for gradient noise of variance ``noise`` and curvature ``curvature``
+        """Exact noise floor: limit of E[w^2] for gradient noise of variance ``noise`` and curvature ``curvature``
         (alpha = step / curvature); infinite at or above the threshold."""
         _check_momentum(momentum)
         if not (np.isfinite(step) and step > 0 and noise >= 0 and curvature > 0):
@@ -329,7 +328,7 @@ class ExponentialWorkers:
         curvature: float = 1.0,
         curvature_variance: float = 0.0,
     ) -> Real:
-        """E[w_t^2] for t = 0 .. ``updates`` when every worker and the server start from ``start`` at rest, exact."""
+        """Exact E[w_t^2] for t = 0 .. ``updates``, with the server and all workers at rest at ``start``."""
         _check_momentum(momentum)
         source = (step / curvature) ** 2 * noise
         out = np.empty(updates + 1)

@@ -26,7 +26,7 @@ Real = NDArray[np.float64]
 
 SHORTEST = 128  # terms of a power series
 MOST_CELLS = 1 << 20  # of all series that are computed together
-ONE_RATE = 2e-4  # relative difference of two rates that are one
+ONE_RATE = 2e-4  # largest relative difference of equal rates
 SWING = 8.0  # what may still come, over the largest of the last half: 45 degrees of a wave that began at rest
 GEOMETRIC = 1e-6  # the same of an impulse's
 DIED = 1e-7  # of an impulse's response: what is left does not matter
@@ -35,7 +35,7 @@ LONGEST = 1 << 14  # terms of a power series; beyond, each mode falls to its flo
 
 
 class LawLoss:
-    """Independent staleness of one law, ``gradients`` = K independent draws averaged in each update: a model.
+    """Independent staleness of a law, ``gradients`` = K independent draws averaged in each update: a model.
 
     With P = (1 - x)(1 - mu x) + c x Q, k = 1/P its series, m the mean path, V_t the variance of what update t adds,
     S = m^2 + x k^2 * V and V (1 - (c^2/K) x (Q k^2 - (Q k)^2)) = (c^2/K)(Q m^2 - (Q m)^2) + alpha^2 s^2 / K,
@@ -49,13 +49,13 @@ class LawLoss:
         self._edges: dict[float, float] = {}
 
     def coarse(self) -> LawLoss:
-        """The same with fewer terms, for a search; thresholds are shared."""
+        """Copy with fewer terms for a coarse search; thresholds are shared."""
         rough = copy.copy(self)
         rough.longest = 256 if 6.0 * self.law.mean < 256 else 512
         return rough
 
     def threshold(self, momentum: float) -> float:
-        """Where the gain, divided by K, is 1."""
+        """Mean-square threshold: the step with gain / K = 1."""
         if momentum not in self._edges:
             system = Characteristic(self.law, momentum)
             edge = system.first_crossing()
@@ -78,8 +78,8 @@ class LawLoss:
         return edge
 
     def updates(self, steps: Real, momentum: ArrayLike) -> Real:
-        """By power series of 128, 256, ... terms, until nothing after them can lift the loss above the target, or what
-        comes after them is known; at most ``longest`` terms."""
+        """Updates to the target, by power series of 128, 256, ... terms (at most ``longest``), until later terms
+        cannot lift the loss above the target or are known."""
         out = np.full(steps.size, np.inf)
         mu, fine = stable_steps(self, steps, momentum)
         left = np.flatnonzero(fine)
@@ -107,7 +107,7 @@ class LawLoss:
         return np.asarray(np.minimum(0.5 * met, 6.0 * np.maximum(self.law.mean, 1.0 / (1.0 - momentum))))
 
     def _floor(self, step: float, momentum: float, mode: int) -> float:
-        """What E[w^2] / start^2 of one mode settles at: the gain and the noise both shared among K draws."""
+        """Limit of E[w^2] / start^2 of a mode: gain and noise are both divided by K."""
         q = self.quadratic
         if momentum not in self._systems:
             self._systems[momentum] = Characteristic(self.law, momentum), {}
@@ -211,15 +211,15 @@ class LawLoss:
 
 
 class UnequalLoss(LawLoss):
-    """Exponential workers of unequal speed: tuned on their law, with the exact threshold and the exact moments where
-    one setting is judged (:meth:`exact`)."""
+    """Exponential workers of unequal speed: tuned on their law, with the exact threshold, and exact moments for one
+    setting (:meth:`exact`)."""
 
     def __init__(self, pool: ExponentialWorkers, quadratic: Quadratic) -> None:
         super().__init__(pool.law(tail=1e-12), quadratic)
         self.pool = pool
 
     def threshold(self, momentum: float) -> float:
-        """Exact."""
+        """Exact mean-square threshold."""
         if momentum not in self._edges:
             self._edges[momentum] = self.pool.threshold(momentum)
         return self._edges[momentum]

@@ -1,4 +1,4 @@
-"""Second moments under independent staleness: the gain g, whose unit value is the edge of mean-square stability.
+"""Second moments under independent staleness: the gain g, which is 1 at the edge of mean-square stability.
 
 With w = x zeta / P, zeta_t the surprise of update t (which past value was read, and the curvature it met):
 
@@ -24,11 +24,11 @@ Pair = tuple[tuple[float, float], tuple[float, float]]  # (g, the same on half t
 
 AGREE = 1e-6  # on two grids, one twice the other: without near poles the finer is then right to about AGREE squared
 LONG = 1024
-SMALL = 1e-9  # a gain this small is as good as none
+SMALL = 1e-9  # a smaller gain counts as 0
 
 
 class Gain:
-    """g_rho and mean 1/abs(P)^2 on one circle and grid, for any step."""
+    """Gain g_rho and mean 1/abs(P)^2 on a circle and grid, for any step."""
 
     def __init__(self, system: Characteristic, rho: float, points: int, curvature_variance: float) -> None:
         curve = system.curve(rho**-0.5, points)
@@ -71,7 +71,7 @@ class Gain:
         return (2.0 * float(values.sum()) - ends) / n, 2.0 * (2.0 * float(values[::2].sum()) - ends) / n
 
     def _without_aliases(self, k: float, pair: Pair) -> Pair:
-        """The same sums less what the nearest poles add to them. For a pole y_j outside the unit circle the trapezoid
+        """The sums without the aliasing of the nearest poles. For a pole y_j outside the unit circle the trapezoid
         rule on n points errs by exactly 2 Re[c_j / (y_j^n - 1)], c_j = -residue / y_j; poles far out add nothing."""
         system, circle = self.system, self.circle
         roots = system.roots_near(k, self.curve, most=6, within=6.0)
