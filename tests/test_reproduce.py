@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from asyncq.cli import main
 from asyncq.errors import ScenarioError
 from asyncq.papers import CLAIMS, giladi, registry, reproduce
-from asyncq.papers.claim import Comparison, Findings, Panel, PaperClaim, line, verdict
+from asyncq.papers.claim import Comparison, Findings, Panel, PaperClaim, Reproduction, line, verdict
 from asyncq.theory.descent import characteristic
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -54,6 +54,11 @@ def invented(name: str, *comparisons: Comparison) -> PaperClaim:
         (Comparison("", 1.0, 1.04, 0.1, theory=1.08), "reproduced"),
         (Comparison("", None, 2.0, 0.1, theory=2.0), "reproduced"),
         (Comparison("", None, 2.5, 0.1, theory=2.0), "failed"),
+        (Comparison("", 1.0, 1.05, 0.1, analogue=True), "analogue"),
+        (Comparison("", None, 2.0, 0.1, theory=2.0, analogue=True), "analogue"),
+        (Comparison("", 1.0, 1.15, 0.1, analogue=True), "failed"),
+        (Comparison("", 1.0, 2.0, 0.1, theory=2.05, analogue=True), "differs"),
+        (Comparison("", None, 2.0, analogue=True), "reported"),
         (Comparison("", None, 2.0), "reported"),
     ],
 )
@@ -64,8 +69,17 @@ def test_a_verdict_follows_from_the_numbers(comparison, expected):
 def test_the_worst_verdict_is_the_claims():
     assert verdict() == verdict("reported") == "reported"
     assert verdict("reported", "reproduced") == "reproduced"
-    assert verdict("reproduced", "differs") == "differs"
+    assert verdict("reproduced", "differs") == verdict("analogue", "differs") == "differs"
+    assert verdict("reproduced", "analogue", "reported") == "analogue"
     assert verdict("reproduced", "failed", "differs") == "failed"
+
+
+def test_agreement_on_a_stand_in_is_not_a_reproduction():
+    """Of the whole claim, of each number and in JSON; the figures of networks, which are not at hand, are stand-ins."""
+    stand_in = dataclasses.replace(invented("x", Comparison("", 1.0, 1.0)), analogue=True)
+    seen = Reproduction(stand_in, 1, stand_in.compute(1, print))
+    assert seen.verdict == seen.to_dict()["verdict"] == seen.to_dict()["comparisons"][0]["verdict"] == "analogue"
+    assert {name for name, claim in CLAIMS.items() if claim.analogue} == {f"giladi-fig{n}" for n in (2, 9, 11, 12)}
 
 
 # -- what can be computed without chance ------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Every verdict is computed from the numbers of a `Comparison`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -30,11 +30,11 @@ __all__ = [
 
 Real = NDArray[np.float64]
 Relation = Literal["=", "<=", ">="]
-Verdict = Literal["reproduced", "differs", "failed", "reported"]
+Verdict = Literal["reproduced", "analogue", "differs", "failed", "reported"]
 Whose = Literal["paper", "ours", "theory"]
 Look = Literal["line", "points", "area"]
 Progress = Callable[[float], None]
-WORST: tuple[Verdict, ...] = ("failed", "differs", "reproduced", "reported")  # the first that occurs is a claim's own
+WORST: tuple[Verdict, ...] = ("failed", "differs", "analogue", "reproduced", "reported")  # a claim's is the first found
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Comparison:
     ``relation`` reads "ours is = (at most, at least) the paper's", within ``tolerance`` in the number's unit; an
     inequality must hold for the whole interval. ``basis`` gives the source of the tolerance. ``theory`` replaces
     a paper's number that does not hold or is missing: ours must agree with it. With neither, the number is only shown.
-    ``interval`` is 95 %, None for an exact result.
+    ``interval`` is 95 %, None for an exact result. ``analogue``: ours is of a small problem that stands in for the
+    paper's; agreement then says that the statement holds there too, and is not called a reproduction.
     """
 
     what: str
@@ -55,17 +56,20 @@ class Comparison:
     relation: Relation = "="
     theory: float | None = None
     interval: tuple[float, float] | None = None
+    analogue: bool = False
 
     @property
     def verdict(self) -> Verdict:
-        """``reproduced``; ``differs`` where the paper's number does not hold and ours is the theory's;
-        ``failed``; ``reported`` where there is nothing to compare with."""
+        """``reproduced``, or ``analogue`` for a problem that stands in for the paper's; ``differs`` where the paper's
+        number does not hold and ours is the theory's; ``failed``; ``reported`` where there is nothing to compare
+        with."""
         if self.theory is not None and not abs(self.ours - self.theory) <= self.tolerance:
             return "failed"
+        agreed: Verdict = "analogue" if self.analogue else "reproduced"
         if self.paper is None:
-            return "reported" if self.theory is None else "reproduced"
+            return "reported" if self.theory is None else agreed
         if self._agrees(self.paper):
-            return "reproduced"
+            return agreed
         return "failed" if self.theory is None else "differs"
 
     def _agrees(self, target: float) -> bool:
@@ -79,7 +83,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return record(self, verdict=self.verdict)
+        return record(self, without=("analogue",), verdict=self.verdict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +147,7 @@ class PaperClaim:
     """A figure or theorem of a paper: its place, its statement, and its computation.
 
     ``compute(seed, progress)`` calls ``progress`` with the share done, 0 to 1. ``exact``: the seed is not used.
+    ``analogue``: a small problem stands in for the paper's network.
     ``setting``: a sentence on what is computed and where it departs from the paper.
     """
 
@@ -153,6 +158,7 @@ class PaperClaim:
     setting: str
     compute: Callable[[int, Progress], Findings]
     exact: bool = False
+    analogue: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,11 +172,11 @@ class Reproduction:
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
         """The comparisons, each with its verdict."""
-        return self.findings.comparisons
+        return tuple(replace(found, analogue=self.claim.analogue) for found in self.findings.comparisons)
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict of its comparisons: failed, then differs, then reproduced."""
+        """The worst verdict of its comparisons: failed, then differs, analogue, reproduced."""
         return verdict(*(comparison.verdict for comparison in self.comparisons))
 
     def to_dict(self) -> dict[str, Any]:

@@ -325,6 +325,7 @@ CLAIMS = (
         "The inverse of the largest learning rate that stays at a minimum grows linearly with the delay.",
         "Least squares with minibatches, started at the minimum; the learning rates are sampled 8 % apart.",
         figure_2,
+        analogue=True,
     ),
     PaperClaim(
         "giladi-fig9",
@@ -333,6 +334,7 @@ CLAIMS = (
         "Training with a normal delay ends at the same error as with a constant one.",
         "Logistic regression on real data with a delay of 32, constant and normal with standard deviation 1.",
         figure_9,
+        analogue=True,
     ),
     PaperClaim(
         "giladi-fig11",
@@ -341,6 +343,7 @@ CLAIMS = (
         "Shifted momentum removes the spikes of the training error that a delay brings.",
         "Logistic regression on real data with a delay of 32 and small minibatches, from the minimum.",
         figure_11,
+        analogue=True,
     ),
     PaperClaim(
         "giladi-fig12",
@@ -349,5 +352,6 @@ CLAIMS = (
         "Learning rates above 0.8/tau leave the minimum and converge to another one that is as good.",
         "A loss with minima of every sharpness, u v = 1, started at a sharp one.",
         figure_12,
+        analogue=True,
     ),
 )

@@ -35,6 +35,8 @@ $ asyncq reproduce all --out reproduced
 A verdict compares our number with the paper's, within a tolerance whose origin is given beside it:
 
 - **reproduced**: the two agree.
+- **analogue**: the two agree, but ours is of a small problem that stands in for the paper's network. The paper's
+  statement holds there too; its figure is not reproduced.
 - **differs**: the paper's number does not hold; ours is the one that the theory pages, or a derivation beside the
   claim, put in its place. It must agree with that one.
 - **failed**: neither. `asyncq reproduce` then exits with 1; with the other verdicts it exits with 0.
