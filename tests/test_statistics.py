@@ -37,7 +37,7 @@ def rows(staleness, rng, fates=None, k=1) -> Chunk:
 
 
 def folded(chunk: Chunk, cuts, warmup: int, compiled: bool = False, network: Network = NETWORK) -> Accumulator:
-    accumulator = Accumulator(network, warmup=warmup, compiled=compiled)
+    accumulator = Accumulator(network.pool_of, network.rows_per_update, warmup=warmup, compiled=compiled)
     edges = [0, *sorted(cuts), chunk.time.size]
     for low, high in itertools.pairwise(edges):
         if high > low:
@@ -87,18 +87,18 @@ def assert_collected(collected: Collected, chunk: Chunk, keep, boundary: int, to
     for j in range(collected.finest, 13):
         assert np.array_equal(np.bincount(tau[:: 1 << j]), collected.thinned(j))
     worker = chunk.worker[keep]
-    assert np.array_equal(collected.per_worker[0], np.bincount(worker, minlength=4))
-    assert np.array_equal(collected.per_worker[1], np.bincount(worker, weights=tau, minlength=4))
+    assert np.array_equal(collected.per_worker.rows, np.bincount(worker, minlength=4))
+    assert np.array_equal(collected.per_worker.staleness, np.bincount(worker, weights=tau, minlength=4))
     size, first = collected.batch_rows, -(-boundary // collected.batch_rows)
     whole = total // size - first
     assert BATCHES / 2 <= total // size <= BATCHES or size == 1
     skipped = first * size - boundary
     kept = tau[skipped : skipped + whole * size].reshape(whole, size)
-    assert np.array_equal(collected.batches[:, 1], kept.sum(axis=1))
-    assert np.array_equal(collected.batches[:, 2], (kept**2).sum(axis=1))
+    assert np.array_equal(collected.batches.staleness, kept.sum(axis=1))
+    assert np.array_equal(collected.batches.squares, (kept**2).sum(axis=1))
     ends = keep[skipped + size - 1 :: size][:whole]
-    assert collected.batches[1:, 3] == pytest.approx(np.diff(chunk.time[ends]))
-    assert collected.batches[1:, 6] == pytest.approx(np.diff(chunk.waited[ends]))
+    assert collected.batches.seconds[1:] == pytest.approx(np.diff(chunk.time[ends]))
+    assert collected.batches.waited[1:] == pytest.approx(np.diff(chunk.waited[ends]))
     size, first = collected.part_rows, -(-boundary // collected.part_rows)
     for i, part in enumerate(collected.parts):
         low = (first + i) * size - boundary
@@ -122,7 +122,7 @@ def test_epochs_are_powers_of_two_updates(compiled):
         collected = accumulator.collected(boundary)
         assert collected.warmup == 50 + boundary // 3
         assert_collected(collected, chunk, np.arange(150 + boundary, 20_000), boundary, 20_000 - 150)
-        assert np.all(collected.batches[1:, 4] == collected.batch_rows / 3)
+        assert np.all(collected.batches.updates[1:] == collected.batch_rows / 3)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

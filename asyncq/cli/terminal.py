@@ -122,13 +122,14 @@ def simulation(
 
 def _foreseen(scenario: Scenario, engine: str, updates: int | None) -> tuple[int, bool]:
     """About how many updates a simulation makes, and whether by the compiled engine."""
-    from asyncq.results.run import foreseen, runs_compiled
+    from asyncq.engines.choice import foreseen, runs_compiled
     from asyncq.system.machines import NEVER
     from asyncq.system.network import Network
 
     network, until = Network.of(scenario), scenario.run.until
-    target = foreseen(network, scenario.run.updates if updates is None else updates, NEVER if until is None else until)
-    return target, runs_compiled(network, engine, target)
+    cap = scenario.run.updates if updates is None else updates
+    target, rows = foreseen(network, cap, NEVER if until is None else until)
+    return target, runs_compiled(engine, rows)
 
 
 def deliver(text: str, folder: Folder | None = None, write: Callable[[Folder], None] | None = None) -> None:

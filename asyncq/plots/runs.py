@@ -144,11 +144,14 @@ def warmup(run: Run) -> Figure:
     """What was kept of the run, batch by batch, with the part that every series wanted left out."""
     from matplotlib.figure import Figure
 
-    rows, sums, _, seconds, updates, *_ = run._collected.batches.T
+    batches = run._collected.batches
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
-    at = run.warmup + updates.cumsum()
-    series = (above, sums / rows, "mean staleness"), (below, seconds / updates, "seconds per update")
+    at = run.warmup + batches.updates.cumsum()
+    series = (
+        (above, batches.staleness / batches.rows, "mean staleness"),
+        (below, batches.seconds / batches.updates, "seconds per update"),
+    )
     for axes, values, words in series:
         axes.plot(at, values, color=KNOWN, linewidth=0.8)
         axes.axvspan(0, run.warmup, color=AGAINST, alpha=0.3, linewidth=0)

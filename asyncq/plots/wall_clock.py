@@ -21,7 +21,7 @@ SHADES = ("#f3dcd5", "#efe6c8", "#dfe8d8", "#dcdff0")
 
 
 def over_time(seen: OverTime, title: str) -> Figure:
-    """Mean and 99 % staleness above, throughput below; shaded while something befalls a worker."""
+    """Mean and 99 % staleness above, throughput below; shaded during disturbances."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -32,16 +32,17 @@ def over_time(seen: OverTime, title: str) -> Figure:
     _steps(above, edges, seen.quantile, color=PALE, linewidth=1.2, label="99 % of the gradients are no staler")
     _steps(above, edges, seen.mean, color=INK, linewidth=1.6, label="mean")
     _steps(below, edges, seen.throughput, color=RATE, linewidth=1.4)
-    shades = {what: SHADES[i % len(SHADES)] for i, what in enumerate(dict.fromkeys(one.what for one in seen.befallen))}
-    for one in seen.befallen:
+    labels = dict.fromkeys(one.label for one in seen.disturbances)
+    shades = {label: SHADES[i % len(SHADES)] for i, label in enumerate(labels)}
+    for one in seen.disturbances:
         for axes in (above, below):
-            axes.axvspan(one.begins / size, one.until / size, color=shades[one.what], zorder=0, linewidth=0)
+            axes.axvspan(one.begins / size, one.until / size, color=shades[one.label], zorder=0, linewidth=0)
     for phase in seen.phases:
         span = phase.begins / size, phase.until / size
         for axes, value in ((above, phase.staleness.mean), (below, phase.throughput.mean)):
             axes.hlines(value, *span, color="black", linewidth=0.9, linestyle=(0, (5, 3)))
-    for what, color in list(shades.items())[:4]:
-        above.fill_between([], [], [], color=color, label=what)
+    for label, color in list(shades.items())[:4]:
+        above.fill_between([], [], [], color=color, label=label)
     above.set_ylabel(f"staleness ({seen.unit})")
     below.set_ylabel(f"{seen.unit}\nper second")
     below.set_xlabel(f"time ({unit}); dashed: mean from one change to the next")

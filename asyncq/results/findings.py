@@ -1,4 +1,4 @@
-"""What a run found, one record a subject: staleness, the server, pools, groups, a learner, a tree."""
+"""The findings of a run, a record for each subject: staleness, server, shards, pools, groups, learner, tree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from asyncq.jsonable import record
 from asyncq.protocols.state import DOWNWEIGHTED, DROPPED, FATES
 from asyncq.staleness import StalenessLaw
 from asyncq.statistics.collect.accumulate import Collected
-from asyncq.statistics.collect.series import Collector, mean_of
+from asyncq.statistics.collect.classes import ClassCounts
+from asyncq.statistics.collect.series import Observed
 from asyncq.statistics.intervals import (
     mean_of_independent,
     quantiles_of_parts,
@@ -46,11 +47,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Staleness:
-    """The staleness of applied gradients after the warm-up, in ``unit``; ``ci95`` is the mean's, and wider than it need
-    be, because the conservation law pins the mean.
+    """The staleness of applied gradients after the warm-up, in ``unit``. ``ci95`` is the interval of the mean, which is
+    conservative: the conservation law pins the mean.
 
-    ``weight`` is the mean weight with which they are applied: 1 unless the protocol gives stale ones less.
-    ``effective`` is their law with those weights.
+    ``weight`` is the mean weight of the applied gradients: 1 unless the protocol downweights stale ones. ``effective``
+    is the law with those weights.
     """
 
     ci95: tuple[float, float] | None
@@ -58,26 +59,26 @@ class Staleness:
     effective: StalenessLaw
     weight: float
     variance: Estimate
-    pmf_ci95: NDArray[np.float64] | None  # shape (2, cells): of the pmf's cells, 95 % each by itself
+    pmf_ci95: NDArray[np.float64] | None  # shape (2, cells): the ends of each cell's interval
     quantile_intervals: dict[str, tuple[int, int] | None]
 
     @classmethod
     def of(cls, collected: Collected, network: Network) -> Staleness:
-        """From what was counted of a run."""
-        rows, sums, squares, *_ = collected.batches.T
+        """From the counts of a run."""
+        b = collected.batches
         unit, smallest, parts = network.unit, collected.cycle, (collected.parts, collected.part_rows)
         return cls._seen(
             collected.histogram / collected.histogram.sum(),
             network,
-            ci95=ratio_of_batches(sums, rows, unit=unit, smallest=smallest).ci95,
-            variance=variance_of_batches(rows, sums, squares, unit=f"{unit} squared", smallest=smallest),
+            ci95=ratio_of_batches(b.staleness, b.rows, unit=unit, smallest=smallest).ci95,
+            variance=variance_of_batches(b.rows, b.staleness, b.squares, unit=f"{unit} squared", smallest=smallest),
             pmf_ci95=shares_of_parts(*parts),
             quantile_intervals=_named(quantiles_of_parts(*parts, QUANTILES)),
         )
 
     @classmethod
     def over(cls, runs: Sequence[Collected], network: Network) -> Staleness:
-        """Over independent runs of one network, with intervals from the differences between them."""
+        """Over independent runs of a network, with intervals from the differences between runs."""
         counts = np.zeros((len(runs), max(run.histogram.size for run in runs)), dtype=np.int64)
         for row, run in zip(counts, runs, strict=True):
             row[: run.histogram.size] = run.histogram
@@ -117,12 +118,12 @@ class Staleness:
 
     @property
     def unit(self) -> str:
-        """Which updates are counted."""
+        """The updates that staleness counts."""
         return self.law.unit
 
     @property
     def effective_mean(self) -> float:
-        """The mean staleness with the weights with which gradients are applied."""
+        """The mean staleness, weighted as the gradients are."""
         return self.effective.mean
 
     @property
@@ -132,12 +133,12 @@ class Staleness:
 
     @property
     def maximum(self) -> int:
-        """The stalest that was seen."""
+        """The largest staleness seen."""
         return self.law.pmf.size - 1
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """The law as columns with a row for each staleness: the share of gradients, the ends of its interval (nan
-        without), and the share by the geometric law of the same mean."""
+        """The law as columns, a row for each staleness: the share of gradients, the ends of its interval (nan without),
+        and the share under the geometric law of the same mean."""
         cells = np.arange(self.pmf.size)
         low, high = np.full((2, cells.size), np.nan) if self.pmf_ci95 is None else self.pmf_ci95
         geometric = np.exp(cells * np.log(self.mean / (1.0 + self.mean))) if self.mean else 1.0 * (cells == 0)
@@ -173,7 +174,7 @@ def _named(values: Sequence[T]) -> dict[str, T]:
 
 @dataclass(frozen=True)
 class ServerResult:
-    """The station: ``utilisation`` of its seats (a share), ``waiting`` in its queue (seconds per gradient)."""
+    """The server: ``utilisation`` of its seats (a share), ``waiting`` in its queue (seconds per gradient)."""
 
     seats: int
     utilisation: Estimate
@@ -181,19 +182,19 @@ class ServerResult:
 
     @classmethod
     def of(cls, collected: Collected, network: Network) -> ServerResult | None:
-        """From what was counted of a run; None without a server."""
+        """From the counts of a run; None without a server."""
         if not network.has_server:
             return None
-        _, _, _, seconds, _, visits, waited, busy = collected.batches.T
+        b = collected.batches
         return cls(
             network.seats,
-            ratio_of_batches(busy, seconds * network.seats, unit="share of seats", smallest=collected.cycle),
-            ratio_of_batches(waited, visits, unit="seconds", smallest=collected.cycle),
+            ratio_of_batches(b.busy, b.seconds * network.seats, unit="share of seats", smallest=collected.cycle),
+            ratio_of_batches(b.waited, b.visits, unit="seconds", smallest=collected.cycle),
         )
 
     @classmethod
     def over(cls, servers: Sequence[ServerResult]) -> ServerResult:
-        """Over independent runs, with intervals from the differences between them."""
+        """Over independent runs, with intervals from the differences between runs."""
         utilisations, waits = zip(*((one.utilisation.mean, one.waiting.mean) for one in servers), strict=True)
         return cls(
             servers[0].seats,
@@ -204,9 +205,9 @@ class ServerResult:
 
 @dataclass(frozen=True)
 class ShardsResult:
-    """A sharded server: the mean staleness of every shard's updates, ``worst``, the number of the shard where it is
-    largest, and the mean over gradients of the ``stalest`` of their parts. Shards are alike, so that their means differ
-    by chance; whatever else a report says of staleness and of the server is said of the worst."""
+    """A sharded server: the mean ``staleness`` of every shard, ``worst``, the number of the shard where it is largest,
+    and the mean over gradients of the staleness of their ``stalest`` part. Shards are alike, so their means differ by
+    chance; the other findings on staleness and on the server are those of the worst shard."""
 
     count: int
     worst: int
@@ -214,21 +215,19 @@ class ShardsResult:
     stalest: Estimate
 
     @classmethod
-    def of(cls, series: Collector, network: Network, *, auto: bool) -> ShardsResult | None:
-        """From what every shard counted, ``auto``: after the warm-up that is found there; None without shards."""
-        if not network.is_sharded or series.beside is None:
+    def of(cls, seen: Observed) -> ShardsResult | None:
+        """From the counts of a run; None for a single server."""
+        if not seen.shards or seen.second is None:
             return None
-        means = tuple(mean_of(one, unit=network.unit, auto=auto) for one in series.shards)
-        worst = int(np.argmax([mean.mean for mean in means]))
-        return cls(network.shards, worst, means, mean_of(series.beside, unit=network.unit, auto=auto))
+        return cls(len(seen.shards), seen.worst, seen.shards, seen.second)
 
 
 @old_attributes(heard="acceptance", kinds="gradients")
 @dataclass(frozen=True)
 class ClientClass:
-    """A class of a population: its share of all ``calls`` of the run, and of all gradients that were ``applied``; the
-    mean ``staleness`` of those of its own; ``acceptance``, the share of its calls whose gradients were applied; and the
-    number of its ``gradients`` by fate."""
+    """A class of clients: its share of all ``calls`` and of all ``applied`` gradients; the mean ``staleness`` of its
+    applied gradients; ``acceptance``, the share of its calls whose gradients were applied; and the number of its
+    ``gradients`` by fate."""
 
     name: str
     clients: int
@@ -240,10 +239,10 @@ class ClientClass:
     gradients: dict[str, int]
 
     @classmethod
-    def all_of(cls, counts: NDArray[np.int64], network: Network) -> list[ClientClass]:
-        """Every class, from its rows by fate and sums of staleness, shape (batches, classes, fates and the sum)."""
+    def all_of(cls, counts: ClassCounts, network: Network) -> list[ClientClass]:
+        """Every class of a run."""
         assert network.clients is not None
-        rows, sums = counts[:, :, :-1], counts[:, :, -1]
+        rows, sums = counts.fates, counts.staleness
         calls, applied = rows.sum(axis=2), rows[:, :, : DOWNWEIGHTED + 1].sum(axis=2)
 
         def ratio(above: NDArray[np.int64], below: NDArray[np.int64], unit: str) -> Estimate:
@@ -270,9 +269,9 @@ class ClientClass:
 
 @dataclass(frozen=True)
 class PoolResult:
-    """One pool's part: mean staleness of its gradients, and gradients per second committed by all its workers, with
-    95 % intervals, None where nothing was committed, or too little for an interval; the ``classes`` of its clients
-    where there are populations (of a pool without one: itself)."""
+    """A pool: the mean ``staleness`` of its gradients, and its ``throughput`` (committed gradients per second, all
+    workers), with 95 % intervals. None where nothing was committed, or too little for an interval. ``classes`` are
+    those of its clients where the scenario has a population (a pool without clients is a class of its own)."""
 
     name: str
     workers: int
@@ -283,18 +282,19 @@ class PoolResult:
     classes: tuple[ClientClass, ...] = ()
 
     @classmethod
-    def all_of(cls, collected: Collected, series: Collector, network: Network) -> tuple[PoolResult, ...]:
+    def all_of(cls, seen: Observed, network: Network) -> tuple[PoolResult, ...]:
         """Every pool of a run."""
-        rows, _, _, seconds, *_ = collected.batches.sum(axis=0)
+        collected, batches = seen.counts, seen.counts.batches
+        seconds = float(np.append(0.0, batches.seconds).cumsum()[-1])
         sizes = np.bincount(network.pool_of)
-        committed = np.bincount(network.pool_of, weights=collected.per_worker[0])
-        sums = np.bincount(network.pool_of, weights=collected.per_worker[1])
-        rate = float(rows) / float(seconds) / collected.rows if seconds > 0 else 0.0
+        committed = np.bincount(network.pool_of, weights=collected.per_worker.rows)
+        sums = np.bincount(network.pool_of, weights=collected.per_worker.staleness)
+        rate = float(batches.rows.sum()) / seconds / collected.rows if seconds > 0 else 0.0
         if sizes.size == 1:
-            every, late, _, lasted, *_ = collected.batches.T
-            counts, ages, smallest = every[:, None], late[:, None], collected.cycle
+            counts, ages = batches.rows[:, None], batches.staleness[:, None]
+            lasted, smallest = batches.seconds, collected.cycle
         else:
-            counts, ages = collected.pool_parts.astype(float).transpose(1, 0, 2)
+            counts, ages = (part.astype(float) for part in collected.pool_parts)
             lasted, smallest = collected.part_seconds, 1
 
         def about(mean: float, above: NDArray[np.float64], below: NDArray[np.float64]) -> tuple[float, float] | None:
@@ -302,8 +302,8 @@ class PoolResult:
             return (mean - half, mean + half) if np.isfinite(half) else None
 
         classes: list[list[ClientClass]] = [[] for _ in sizes]
-        if series.classes is not None and network.clients is not None:
-            called = ClientClass.all_of(series.classes.after(collected.warmup), network)
+        if seen.classes is not None and network.clients is not None:
+            called = ClientClass.all_of(seen.classes, network)
             for number, one in zip(network.clients.pool.tolist(), called, strict=True):
                 classes[number].append(one)
         found = []
@@ -330,8 +330,8 @@ class Pools(tuple[PoolResult, ...]):
 
 @dataclass(frozen=True)
 class GroupsResult:
-    """Compute groups: ``count`` of ``size`` machines, and the mean share of a group's work that is a machine's own;
-    the rest it waits for the slowest member and the all-reduce (exact)."""
+    """Compute groups: ``count`` groups of ``size`` machines. ``efficiency`` is the mean share of a group's work time in
+    which a machine works; the rest is waiting for the slowest member and the all-reduce (exact)."""
 
     count: int
     size: int
@@ -339,7 +339,7 @@ class GroupsResult:
 
     @classmethod
     def of(cls, network: Network) -> GroupsResult | None:
-        """Those of a network; None if every machine works for itself."""
+        """The groups of a network; None without groups."""
         if network.group_size == 1:
             return None
         return cls(network.workers, network.group_size, network.group_efficiency)
@@ -349,10 +349,10 @@ class GroupsResult:
 class LearnerResult:
     """The learner of an actor-learner: ``utilisation`` is the share of its time at work.
 
-    ``budget`` bounds the *mean* staleness of the samples that are learnt from, and not each sample's. ``blocked`` is
-    the share of the generators' time in which the budget or the limit held them, ``wasted_time`` that spent on samples
-    that were dropped, and ``wasted_samples`` the share of the samples. ``last`` is the staleness counted from the last
-    version that a sample was made with; None unless generators read continuously. """
+    ``budget`` bounds the *mean* staleness of the samples learnt from, not the staleness of each. ``blocked`` is the
+    share of the generators' time in which the budget or the limit held them, ``wasted_time`` the share spent on
+    dropped samples, and ``wasted_samples`` the share of dropped samples. ``last`` is the staleness from the last
+    version that a sample was made with; None unless generators read continuously."""
 
     utilisation: Estimate
     budget: int
@@ -362,27 +362,26 @@ class LearnerResult:
     last: Staleness | None
 
     @classmethod
-    def of(
-        cls, collected: Collected, by_last: Collected | None, network: Network, spent: MachineTime
-    ) -> LearnerResult | None:
-        """From what was counted of a run, by the version read and by the last; None without a learner."""
+    def of(cls, seen: Observed, network: Network, spent: MachineTime) -> LearnerResult | None:
+        """From the counts of a run; None without a learner."""
         if network.kind.table != "learner":
             return None
-        seconds, busy, total = collected.batches[:, 3], collected.batches[:, 7], sum(spent) or 1.0
+        collected, total = seen.counts, sum(spent) or 1.0
+        b = collected.batches
         return cls(
-            utilisation=ratio_of_batches(busy, seconds, unit="share of its time", smallest=collected.cycle),
+            utilisation=ratio_of_batches(b.busy, b.seconds, unit="share of its time", smallest=collected.cycle),
             budget=int(network.parameters["staleness_budget"]),
             blocked=spent.blocked / total,
             wasted_samples=float(collected.fates[DROPPED] / collected.fates.sum()),
             wasted_time=spent.dropped / total,
-            last=None if by_last is None else Staleness.of(by_last, network),
+            last=None if seen.last is None else Staleness.of(seen.last, network),
         )
 
 
 @dataclass(frozen=True)
 class TreeResult:
-    """A tree of ``leaves`` with so many ``workers`` each; ``utilisation`` is the share of time in which their links
-    carry a message, None where that takes no time."""
+    """A tree of ``leaves`` with ``workers`` each; ``utilisation`` is the share of time in which a leaf's link carries a
+    message, None where messages take no time."""
 
     leaves: int
     workers: int
@@ -390,13 +389,13 @@ class TreeResult:
 
     @classmethod
     def of(cls, collected: Collected, network: Network) -> TreeResult | None:
-        """From what was counted of a run; None without a tree."""
+        """From the counts of a run; None without a tree."""
         if network.kind.table != "tree":
             return None
         leaves, busy = int(network.parameters["leaves"]), None
         if network.extras:
-            seconds, spent = collected.batches[:, 3], collected.batches[:, 7]
-            busy = ratio_of_batches(spent, leaves * seconds, unit="share of their time", smallest=collected.cycle)
+            b = collected.batches
+            busy = ratio_of_batches(b.busy, leaves * b.seconds, unit="share of their time", smallest=collected.cycle)
         return cls(leaves, network.workers // leaves, busy)
 
 

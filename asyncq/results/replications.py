@@ -1,4 +1,4 @@
-"""Independent replications of one scenario, in parallel threads: compiled kernels release the interpreter's lock."""
+"""Independent replications of a scenario, in parallel threads: compiled kernels release the interpreter's lock."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ __all__ = ["Replications", "replicate"]
 @old_attributes(gradients="gradient_rate")
 @dataclass(frozen=True, eq=False, repr=False)
 class Replications(Shown, text="run.render_replications", figure="axes.replications"):
-    """Runs that differ in nothing but their random streams, and estimates over them: Student's intervals (95 %), for
-    the shares of single staleness values and for quantiles as in a run, with runs for its parts.
+    """Runs that differ only in their random streams, and estimates over the runs with Student's intervals (95 %).
 
-    Run number i is what ``simulate(scenario, seed=seed, replication=i)`` gives on its own.
+    Intervals of the shares of staleness values and of quantiles are those of :class:`Staleness`, with a run in place
+    of a part. Run number i is that of ``simulate(scenario, seed=seed, replication=i)``.
     """
 
     runs: tuple[Run, ...]
@@ -47,11 +47,11 @@ class Replications(Shown, text="run.render_replications", figure="axes.replicati
 
     @property
     def interrupted(self) -> bool:
-        """Whether some replications were cut short or not run at all."""
+        """Whether a replication was cut short or left out."""
         return any(run.interrupted for run in self.runs)
 
     def facts(self) -> dict[str, str]:
-        """The replications in a few words."""
+        """The main findings, by name."""
         return {
             "scenario": self.runs[0].scenario.name,
             "runs": str(len(self.runs)),
@@ -61,7 +61,7 @@ class Replications(Shown, text="run.render_replications", figure="axes.replicati
         }
 
     def to_frame(self) -> DataFrame:
-        """The runs as a pandas frame, a row for each."""
+        """The runs as a pandas frame, a row for each run."""
         import pandas
 
         return pandas.DataFrame([
@@ -78,7 +78,7 @@ class Replications(Shown, text="run.render_replications", figure="axes.replicati
         ])  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON: the estimates, and every run as its own report."""
+        """The JSON report: the estimates, and the report of every run."""
         return record({
             "schema": 1,
             "throughput": {**self.throughput.to_dict(), "gradients": self.gradient_rate},
@@ -126,7 +126,7 @@ def replicate(
         except TooShortError:
             if not stopped.is_set():
                 raise
-            return None  # stopped within its warm-up; those that outlasted theirs are kept
+            return None  # stopped within its warm-up; longer replications are kept
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         runs = tuple(run for run in pool.map(one, range(replications)) if run is not None)

@@ -1,17 +1,16 @@
-"""The main job: simulate a scenario and say what was seen, with intervals."""
+"""The main job: simulate a scenario and report its staleness and throughput, with intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from asyncq import __version__
-from asyncq.engines.choice import can_compile
+from asyncq.engines.choice import ENGINES, EngineName, engine_class, foreseen
 from asyncq.engines.machine_time import MachineTime
 from asyncq.engines.rows import Chunk, Engine
 from asyncq.errors import ScenarioError, TooShortError, old_attributes
@@ -32,13 +31,13 @@ from asyncq.scenario import as_scenario
 from asyncq.shown import Shown
 from asyncq.statistics.agreement import Agreement, agreement
 from asyncq.statistics.collect.accumulate import Collected
-from asyncq.statistics.collect.over_time import OverTime, TimeBins
-from asyncq.statistics.collect.series import Collector
+from asyncq.statistics.collect.over_time import OverTime, TimeBins, disturbances
+from asyncq.statistics.collect.series import Collector, Observed
 from asyncq.statistics.dependence import Dependence, dependence
 from asyncq.statistics.fit.goodness import StalenessFit, fit_geometric
 from asyncq.statistics.intervals import ratio_of_batches
 from asyncq.statistics.precision import PrecisionRule
-from asyncq.statistics.steady_state import WarmUp, warm_up
+from asyncq.statistics.steady_state import WarmUp
 from asyncq.statistics.workers import WhoIsStale, who_is_stale
 from asyncq.system.machines import NEVER
 from asyncq.system.network import Network
@@ -51,14 +50,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from asyncq.scenario import Scenario
-    from asyncq.staleness import StalenessLaw
     from asyncq.statistics.fit.fitting import Fitted
 
-__all__ = ["ENGINES", "EngineName", "Run", "foreseen", "runs_compiled", "simulate"]
-
-EngineName = Literal["auto", "simpy", "compiled"]
-ENGINES: tuple[EngineName, ...] = get_args(EngineName)
-FEW_ROWS = 200_000  # the SimPy engine has these done before the compiled one has started
+__all__ = ["ENGINES", "EngineName", "Run", "simulate"]
 
 
 @old_attributes(
@@ -72,41 +66,35 @@ FEW_ROWS = 200_000  # the SimPy engine has these done before the compiled one ha
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Run(Shown, text="run.render", figure="axes.run"):
-    """What one simulation showed. Attributes are those of the JSON report (:meth:`to_dict`), and ``trace``."""
+    """A simulated run. Attributes are those of the JSON report (:meth:`to_dict`), and ``trace``, the rows.
+
+    What the rows say is computed from their counts when it is first asked for.
+    """
 
     scenario: Scenario
     engine: str
     seed: int
     updates: int
-    warmup: int
     seconds: float
     interrupted: bool
-    throughput: Estimate
-    gradient_rate: Estimate
-    gradients: dict[str, int]
-    staleness: Staleness
-    fit: StalenessFit
-    momentum: MomentumLine
-    server: ServerResult | None
-    shards: ShardsResult | None
-    averagings: Estimate | None  # in gossip: of a worker's copy by others, between a gradient's read and application
-    groups: GroupsResult | None
-    learner: LearnerResult | None
-    tree: TreeResult | None
-    pools: Pools
     machine_time: MachineTime
-    synchronous_rate: Estimate | None
+    precision: float | None  # the widest relative half-width, where the scenario asks for a precision
+    over_time: OverTime | None  # where the scenario ends at a time
     trace: Chunk | None
-    warmup_search: WarmUp | None  # what was looked for and found; None if the scenario says what to leave out
-    precision: float | None  # the widest relative half-width, where the scenario asks for one
-    over_time: OverTime | None  # of a run that ends at a time
     warnings: tuple[str, ...]
-    _network: Network
-    _collected: Collected
+    _seen: Observed
+
+    @cached_property
+    def _network(self) -> Network:
+        return Network.of(self.scenario)
+
+    @property
+    def _collected(self) -> Collected:
+        return self._seen.counts
 
     @property
     def ended_by(self) -> str:
-        """What ended the run: "updates", "until" (the time), "precision" or "interrupt"."""
+        """The end of the run: "updates", "until" (the time), "precision" or "interrupt"."""
         asked = self.scenario.run
         if self.interrupted:
             return "interrupt"
@@ -114,29 +102,116 @@ class Run(Shown, text="run.render", figure="axes.run"):
             return "precision"
         return "until" if self.over_time is not None and self.seconds == asked.until else "updates"
 
+    @property
+    def warmup(self) -> int:
+        """The number of updates left out at the start."""
+        return self._collected.warmup
+
+    @property
+    def warmup_search(self) -> WarmUp | None:
+        """The search for the warm-up; None if the scenario gives it."""
+        return self._seen.warm_up
+
+    @cached_property
+    def throughput(self) -> Estimate:
+        """Updates per second."""
+        b, unit = self._collected.batches, f"{self._network.unit} per second"
+        return ratio_of_batches(b.updates, b.seconds, unit=unit, smallest=self._collected.cycle)
+
+    @cached_property
+    def gradient_rate(self) -> Estimate:
+        """Applied gradients per second."""
+        b = self._collected.batches
+        return ratio_of_batches(b.rows, b.seconds, unit="gradients per second", smallest=self._collected.cycle)
+
+    @cached_property
+    def gradients(self) -> dict[str, int]:
+        """The number of gradients by fate, after the warm-up."""
+        return dict(zip(FATES, self._collected.fates.tolist(), strict=True))
+
+    @cached_property
+    def staleness(self) -> Staleness:
+        """The staleness of applied gradients."""
+        return Staleness.of(self._collected, self._network)
+
+    @cached_property
+    def fit(self) -> StalenessFit:
+        """The geometric law fitted to the staleness, with its verdict."""
+        return fit_geometric(self._collected)
+
+    @cached_property
+    def momentum(self) -> MomentumLine:
+        """The momentum implied by the staleness, and the momentum left to set by hand."""
+        law, optimizer = self.staleness.effective, self.scenario.optimizer
+        geometric = self.fit.is_geometric and self.staleness.weight == 1.0
+        is_delay = not geometric and not is_momentum(law, self._collected.rows)
+        target = None if optimizer is None else optimizer.momentum
+        return MomentumLine.of(law.mean, target, geometric=geometric, is_delay=is_delay)
+
+    @cached_property
+    def server(self) -> ServerResult | None:
+        """Utilisation of the server and waiting in its queue; None without a server."""
+        return ServerResult.of(self._collected, self._network)
+
+    @cached_property
+    def shards(self) -> ShardsResult | None:
+        """Staleness by shard of the server; None for a single server."""
+        return ShardsResult.of(self._seen)
+
+    @property
+    def averagings(self) -> Estimate | None:
+        """In gossip: the mean number of averagings of a worker's copy by others between a gradient's read and its
+        application."""
+        return self._seen.second if self._network.kind.peers else None
+
+    @cached_property
+    def groups(self) -> GroupsResult | None:
+        """Compute groups; None without groups."""
+        return GroupsResult.of(self._network)
+
+    @cached_property
+    def learner(self) -> LearnerResult | None:
+        """The learner of an actor-learner; None without a learner."""
+        return LearnerResult.of(self._seen, self._network, self.machine_time)
+
+    @cached_property
+    def tree(self) -> TreeResult | None:
+        """The tree of parameter servers; None without a tree."""
+        return TreeResult.of(self._collected, self._network)
+
+    @cached_property
+    def pools(self) -> Pools:
+        """Staleness and throughput by pool."""
+        return Pools(PoolResult.all_of(self._seen, self._network))
+
+    @cached_property
+    def synchronous_rate(self) -> Estimate | None:
+        """Updates per second of the same workers under a barrier (exact or bounded); None where unknown."""
+        return synchronous_throughput(self._network)
+
     @cached_property
     def dependence(self) -> Dependence:
-        """How far consecutive gradients are from independent."""
+        """Correlation between consecutive gradients."""
         return dependence(self._collected)
 
     @cached_property
     def who_is_stale(self) -> WhoIsStale:
-        """The workers' mean staleness, a test for equality, and who stands out."""
+        """Mean staleness by worker, a test for equality, and the workers that stand out."""
         return who_is_stale(self._collected, self._network.pool_of, self._network.pools)
 
     @cached_property
     def exact(self) -> Agreement | None:
-        """What theory says of the same scenario, beside what was seen; None where it knows not even the mean."""
+        """The exact staleness of the scenario, compared with the simulated; None where not even its mean is known."""
         return agreement(self.scenario, self._collected)
 
     @cached_property
     def learning_rate_limit(self) -> FirstLook | None:
-        """How large a learning rate today's momentum survives; None where the scenario does not say what runs today.
-        The whole recommendation is :func:`asyncq.recommend`'s."""
+        """The largest learning rate that is stable with today's momentum; None where the scenario does not give
+        today's settings. The full recommendation is :func:`asyncq.recommend`."""
         return first_look(self.scenario, self.staleness.effective)
 
     def facts(self) -> dict[str, str]:
-        """The run in a few words."""
+        """The main findings, by name."""
         return {
             "scenario": self.scenario.name,
             "updates": f"{self.updates:,}",
@@ -213,12 +288,12 @@ def simulate(
 ) -> Run:
     """Simulate a scenario, or its file.
 
-    ``engine`` is "simpy", "compiled" (identical rows, some eighty times faster, a few seconds to compile once) or
-    "auto". ``seed`` and ``updates`` override the scenario's; without any seed a fresh one is drawn and recorded. Runs
-    that differ in ``replication`` only are independent. ``trace`` keeps every row (memory grows with the run).
-    ``on_chunk(updates_so_far)`` is called after each chunk of rows; if it returns True the run ends there and its
+    ``engine`` is "simpy", "compiled" (identical rows, about eighty times faster, a few seconds to compile once) or
+    "auto". ``seed`` and ``updates`` override those of the scenario; without a seed a fresh one is drawn and recorded.
+    Runs that differ in ``replication`` only are independent. ``trace`` keeps every row (memory grows with the run).
+    ``on_chunk(updates_so_far)`` is called after each chunk of rows; if it returns True the run ends there, and
     ``interrupted`` is true. Where the scenario asks for a precision, ``updates`` is a cap, and
-    ``on_precision(half_width_now)`` is called with the widest relative half-width so far.
+    ``on_precision(half_width)`` is called with the widest relative half-width so far.
 
     Raises ``ScenarioError`` for an unknown engine, a bad seed or number of updates, and for a protocol that needs no
     simulation (pipeline); ``DeadlockError`` if the simulation cannot proceed.
@@ -231,20 +306,21 @@ def simulate(
         raise ScenarioError(f"updates must be a whole number, 1 or more (got {target!r})")
     seed = chosen_seed(seed, scenario.run.seed)
 
-    network = Network.of(scenario)
-    asked = scenario.run.warmup
-    warmup = asked if isinstance(asked, int) else 0
+    network, run = Network.of(scenario), scenario.run
+    warmup = run.warmup if isinstance(run.warmup, int) else 0
     if warmup >= target:
-        raise ScenarioError(f"{scenario.name}: run.warmup must be less than the number of updates, {target} "
-                            f"(got {warmup}); simulate longer or discard less")
-    until = NEVER if scenario.run.until is None else scenario.run.until
-    bins = None if until == NEVER else TimeBins(scenario, until, network.unit)
-    ahead = foreseen(network, target, until)
-    machine = _engine(network, Variates(network.laws, seed=seed, replication=replication), engine, ahead)
+        raise ScenarioError(
+            f"{scenario.name}: run.warmup must be less than the number of updates, {target} "
+            f"(got {warmup}); simulate longer or discard less"
+        )
+    until = NEVER if run.until is None else run.until
+    _, rows = foreseen(network, target, until)
+    machine = engine_class(engine, rows)(network, Variates(network.laws, seed=seed, replication=replication))
     series = Collector(network, warmup=warmup, compiled=machine.name == "compiled")
+    bins = None if until == NEVER else TimeBins(disturbances(scenario.slowdown, scenario.outage), until, network.unit)
     rule = None
-    if scenario.run.precision is not None:
-        rule = PrecisionRule(scenario.run.precision, network.unit, None if asked == "auto" else warmup)
+    if run.precision is not None:
+        rule = PrecisionRule(run.precision, network.unit, None if run.warmup == "auto" else warmup)
     kept: list[Chunk] = []
     interrupted = False
     for chunk in machine.chunks(target, until):
@@ -263,111 +339,38 @@ def simulate(
             if enough:
                 break
     if machine.version == 0 and until < NEVER and not interrupted:
-        lost = int(series.shards[0].collected().fates[LOST])
-        remedy = f"; {lost:,} gradients were lost, see failure.after" if lost else ""
-        how = f"run.until must leave time for an update (got {until:g} s); end it later{remedy}"
-        raise ScenarioError(f"{scenario.name}: {how}")
+        raise ScenarioError(f"{scenario.name}: {_no_update(series, until)}")
     if not series.rows:
-        raise TooShortError(f"nothing to report: {machine.version} updates do not outlast the warm-up "
-                            f"of {warmup}")
-    run = _summarise(scenario, network, machine, series, seed, interrupted, kept)
-    if bins is not None:
-        run = replace(run, over_time=bins.result(machine.now))
-    if rule is None:
-        return run
-    missed: tuple[str, ...] = ()
-    if rule.now > rule.goal:
-        how = f"{rule.now:.2g}" if np.isfinite(rule.now) else "none yet"
-        missed = (f"the precision of {rule.goal:g} was not reached: half-width {how} after {run.updates:,} updates",)
-    return replace(run, precision=rule.now, warnings=run.warnings + missed)
-
-
-def foreseen(network: Network, updates: int, until: float) -> int:
-    """About how many updates are made by ``until`` (seconds) if nobody ever waits, but no more than ``updates``."""
-    if until == NEVER:
-        return updates
-    per_second = sum(1.0 / network.laws[stream].mean for stream in network.work.tolist())
-    return max(1, min(updates, int(until * per_second / network.rows_per_update)))
-
-
-def runs_compiled(network: Network, engine: str, updates: int) -> bool:
-    """Whether the compiled engine is the one to run so many ``updates``: as asked, or for "auto" if it pays."""
-    return engine == "compiled" or (engine == "auto" and updates * network.rows_per_update * network.shards > FEW_ROWS)
-
-
-def _engine(network: Network, variates: Variates, name: str, updates: int) -> Engine:
-    if runs_compiled(network, name, updates) and can_compile():  # else SimPy does the same, to the last bit
-        from asyncq.engines.compiled.engine import CompiledEngine
-
-        return CompiledEngine(network, variates)
-    from asyncq.engines.process import SimpyEngine
-
-    return SimpyEngine(network, variates)
-
-
-def _summarise(
-    scenario: Scenario,
-    network: Network,
-    machine: Engine,
-    series: Collector,
-    seed: int,
-    interrupted: bool,
-    kept: list[Chunk],
-) -> Run:
-    shards = ShardsResult.of(series, network, auto=scenario.run.warmup == "auto")
-    accumulator = series.shards[0 if shards is None else shards.worst]
-    found = warm_up(accumulator) if scenario.run.warmup == "auto" else None
-    cold = 0 if found is None else found.rows
-    collected = accumulator.collected(cold)
-    late = series.beside.collected(cold) if series.beside is not None and network.reads_on else None
-    rows, _, _, seconds, updates, *_ = collected.batches.T
-    fit = fit_geometric(collected)
-    staleness = Staleness.of(collected, network)
-    geometric = fit.is_geometric and staleness.weight == 1.0
-    per_second = f"{network.unit} per second"
+        raise TooShortError(f"nothing to report: {machine.version} updates do not outlast the warm-up of {warmup}")
+    seen = series.observed(network.unit, auto=run.warmup == "auto")
     return Run(
         scenario=scenario,
         engine=machine.name,
         seed=seed,
         updates=machine.version,
-        warmup=collected.warmup,
         seconds=machine.now,
         interrupted=interrupted,
-        throughput=ratio_of_batches(updates, seconds, unit=per_second, smallest=collected.cycle),
-        gradient_rate=ratio_of_batches(rows, seconds, unit="gradients per second", smallest=collected.cycle),
-        gradients=dict(zip(FATES, collected.fates.tolist(), strict=True)),
-        staleness=staleness,
-        fit=fit,
-        momentum=_momentum(scenario, staleness.effective, geometric, collected.rows),
-        server=ServerResult.of(collected, network),
-        shards=shards,
-        averagings=series.averagings(auto=scenario.run.warmup == "auto"),
-        groups=GroupsResult.of(network),
-        learner=LearnerResult.of(collected, late, network, machine.machine_time),
-        tree=TreeResult.of(collected, network),
-        pools=Pools(PoolResult.all_of(collected, series, network)),
         machine_time=machine.machine_time,
-        synchronous_rate=synchronous_throughput(network),
+        precision=None if rule is None else rule.now,
+        over_time=None if bins is None else bins.result(machine.now),
         trace=Chunk.join(kept) if kept else None,
-        warmup_search=found,
-        precision=None,
-        over_time=None,
-        warnings=_warnings(found, network, machine),
-        _network=network,
-        _collected=collected,
+        warnings=tuple(_warnings(seen.warm_up, network.rows_per_update, machine, rule)),
+        _seen=seen,
     )
 
 
-def _warnings(found: WarmUp | None, network: Network, machine: Engine) -> tuple[str, ...]:
-    warnings = []
+def _no_update(series: Collector, until: float) -> str:
+    lost = int(series.shards[0].collected().fates[LOST])
+    remedy = f"; {lost:,} gradients were lost, see failure.after" if lost else ""
+    return f"run.until must leave time for an update (got {until:g} s); end it later{remedy}"
+
+
+def _warnings(found: WarmUp | None, rows_per_update: int, machine: Engine, rule: PrecisionRule | None) -> Iterator[str]:
     if found is not None and found.enough is not None:
-        enough = -(-found.enough // network.rows_per_update)
-        warnings.append(f"too short to have settled ({found.series}); {enough:,} updates would do")
+        enough = -(-found.enough // rows_per_update)
+        yield f"too short to have settled ({found.series}); {enough:,} updates would do"
     if machine.machines is not None and machine.machines.met_again:
-        warnings.append(f"work lasted more than {BLOCK:,} slow intervals and met factors twice; make every longer")
-    return tuple(warnings)
-
-
-def _momentum(scenario: Scenario, law: StalenessLaw, geometric: bool, rows: int) -> MomentumLine:
-    target = None if scenario.optimizer is None else scenario.optimizer.momentum
-    return MomentumLine.of(law.mean, target, geometric=geometric, is_delay=not geometric and not is_momentum(law, rows))
+        yield f"work lasted more than {BLOCK:,} slow intervals and met factors twice; make every longer"
+    if rule is not None and rule.now > rule.goal:
+        width = f"{rule.now:.2g}" if isfinite(rule.now) else "none yet"
+        yield (f"the precision of {rule.goal:g} was not reached: half-width {width} after {machine.version:,} updates")

@@ -148,13 +148,13 @@ def _own(collected: Collected) -> tuple[float | None, tuple[float, float] | None
     """The correlation of a gradient's staleness with that of the same worker's next, about the worker's own mean."""
     products = squares = 0.0
     pairs = 0
-    means = collected.per_worker[1] / np.maximum(1, collected.per_worker[0])
+    means = collected.per_worker.staleness / np.maximum(1, collected.per_worker.rows)
     for staleness, worker in collected.blocks:
         order = np.argsort(worker, kind="stable")
         centred = (staleness - means[worker])[order]
         same = worker[order][1:] == worker[order][:-1]
         products += float((centred[1:] * centred[:-1])[same].sum())
-        squares += 0.5 * float(((centred[1:] ** 2 + centred[:-1] ** 2))[same].sum())
+        squares += 0.5 * float((centred[1:] ** 2 + centred[:-1] ** 2)[same].sum())
         pairs += int(same.sum())
     if pairs < FEWEST_PAIRS or squares <= 0:
         return None, None

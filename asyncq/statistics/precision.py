@@ -19,14 +19,14 @@ FEWEST_CYCLES = 50  # of every worker, before the first look
 def watched(collected: Collected, unit: str) -> dict[str, Estimate]:
     """The estimates whose relative half-widths the precision is about. The mean staleness is not among them: the
     conservation law knows it beforehand."""
-    rows, sums, squares, seconds, updates, visits, waited, _ = collected.batches.T
-    smallest = collected.cycle
+    b, smallest = collected.batches, collected.cycle
+    variance = variance_of_batches(b.rows, b.staleness, b.squares, unit=f"{unit} squared", smallest=smallest)
     found = {
-        "throughput": ratio_of_batches(updates, seconds, unit=f"{unit} per second", smallest=smallest),
-        "variance of staleness": variance_of_batches(rows, sums, squares, unit=f"{unit} squared", smallest=smallest),
+        "throughput": ratio_of_batches(b.updates, b.seconds, unit=f"{unit} per second", smallest=smallest),
+        "variance of staleness": variance,
     }
-    if visits.any():
-        found["waiting"] = ratio_of_batches(waited, visits, unit="seconds", smallest=smallest)
+    if b.visits.any():
+        found["waiting"] = ratio_of_batches(b.waited, b.visits, unit="seconds", smallest=smallest)
     return found
 
 

@@ -16,7 +16,6 @@ CYCLES = 10  # all workers start at once, and most laws forget that within as ma
 GROUP = 5
 FEWEST_GROUPS = 10
 NEAR = 0.02  # of the minimum: chance alone moves it as much, and to leave out nothing is better then
-SERIES = ("staleness", "squared staleness", "time between updates", "waiting")
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,14 @@ def _groups_to_drop(series: NDArray[np.float64]) -> int | None:
 
 
 def series_of(collected: Collected) -> dict[str, NDArray[np.float64]]:
-    """What the warm-up is looked for in: values by batch, in order."""
-    rows, sums, squares, seconds, _, visits, waited, _ = collected.batches.T
-    values = dict(zip(SERIES, (sums / rows, squares / rows, seconds), strict=False))
-    if visits.any():
-        values[SERIES[3]] = waited
-    return values
+    """The series that the warm-up is looked for in, by name: values by batch, in order."""
+    b = collected.batches
+    values = {
+        "staleness": b.staleness / b.rows,
+        "squared staleness": b.squares / b.rows,
+        "time between updates": b.seconds,
+    }
+    return {**values, "waiting": b.waited} if b.visits.any() else values
 
 
 def warm_up(accumulator: Accumulator) -> WarmUp:

@@ -67,8 +67,8 @@ def who_is_stale(
     what correlation there is between neighbours. Means are compared on a log scale, where they are less skew."""
     from scipy.special import chdtrc, ndtr
 
-    rows, sums = collected.per_worker.astype(np.float64)
-    means = sums / np.maximum(rows, 1)
+    rows = collected.per_worker.rows.astype(np.float64)
+    means = collected.per_worker.staleness / np.maximum(rows, 1)
     errors = _errors(collected, pool_of, rows, means)
     if rows.size < 2 or rows.min() < FEWEST_ROWS:
         return WhoIsStale(means, errors, None, (), level)

@@ -1,9 +1,9 @@
 """Chunks of rows folded into sums of bounded size; the same code for every engine.
 
-Everything is counted in integers, so that engines agree to the last bit. The sums are kept so that what is learnt only
-at the end can still be used: the warm-up (what was counted when the updates reached a power of two, the *boundaries*,
-can be subtracted), the thinning (every 2^j-th row is kept, j growing with the run), the batch size. Batches and parts
-are whole updates, a power of two of them; when all are full, neighbours are merged.
+All counts are integers, so that engines agree to the last bit. Choices that need the whole run can be made at its end:
+the warm-up (the counts at *boundaries*, powers of two updates, are kept and can be subtracted), the thinning (every
+2^j-th row is kept, j growing with the run) and the batch size. Batches and parts hold a power of two updates; when all
+are full, neighbours are merged.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from asyncq.engines.rows import Chunk
 from asyncq.protocols.state import COMMITTED, DOWNWEIGHTED, FATES
-from asyncq.statistics.collect.counting import BITS, kernel
-from asyncq.system.network import Network
+from asyncq.statistics.collect.counting import BITS, BUSY, SQUARES, SUM, TIME, TOTALS, VERSION, VISITS, WAITED, kernel
 
-__all__ = ["BATCHES", "BLOCKS", "BLOCK_ROWS", "PARTS", "SAMPLE", "Accumulator", "Collected"]
+__all__ = ["BATCHES", "BLOCKS", "BLOCK_ROWS", "PARTS", "SAMPLE", "Accumulator", "Batches", "Collected", "Counts"]
 
 BATCHES = 2048
 PARTS = 64  # with a histogram each
@@ -35,8 +34,28 @@ Integers = NDArray[np.int64]
 Pairs = tuple[Integers, Integers]  # sorted values, and how often each was met
 
 
+class Batches(NamedTuple):
+    """Equal batches of consecutive rows, in order; every column has shape (batches,)."""
+
+    rows: NDArray[np.float64]
+    staleness: NDArray[np.float64]  # its sum
+    squares: NDArray[np.float64]  # sum of the squared staleness
+    seconds: NDArray[np.float64]
+    updates: NDArray[np.float64]
+    visits: NDArray[np.float64]  # services completed
+    waited: NDArray[np.float64]  # seconds in the server's queue
+    busy: NDArray[np.float64]  # seat-seconds, or seconds that the extra slots worked
+
+
+class Counts(NamedTuple):
+    """Numbers of rows, and the sums of their staleness."""
+
+    rows: Integers
+    staleness: Integers
+
+
 class _Snapshot(NamedTuple):
-    """What had been counted at a boundary; the dense histogram is made of the parts."""
+    """The counts at a boundary; those of dense staleness are in the parts."""
 
     beyond: Pairs
     per_worker: Integers
@@ -46,16 +65,14 @@ class _Snapshot(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Collected:
-    """What was counted of the rows after a warm-up.
+    """Counts of the rows after a warm-up of ``warmup`` updates.
 
-    ``warmup`` (updates) is when it ended. ``histogram`` counts the staleness of applied rows, without trailing zeros
-    (at least one cell). ``batches`` are equal batches of ``batch_rows`` rows in order, shape (batches, 8): rows, sums
-    of staleness and its square, then the seconds, updates, visits, seconds waited and seat-seconds that passed.
-    ``parts`` are the histograms of consecutive ``part_rows`` rows (staleness beyond the last column left out), and
-    ``pool_parts``, shape (parts, 2, pools), their rows of every pool and the sums of those rows' staleness (without
-    pools if there is but one), ``part_seconds`` how long each of them took;
-    ``sample`` is the staleness of every 2^``finest``-th row; ``blocks`` the staleness and the worker of ``BLOCK_ROWS``
-    consecutive rows, or fewer at the run's end, from places spread evenly over the run.
+    ``histogram`` counts the staleness of applied rows, without trailing zeros (at least one cell); ``per_worker`` has
+    shape (workers,). ``batches`` hold ``batch_rows`` rows each. ``parts`` are the histograms of ``part_rows``
+    consecutive rows, shape (parts, cells) (staleness beyond the last cell is left out), ``part_seconds`` their
+    durations, and ``pool_parts`` their counts by pool, shape (parts, pools), with no columns for a single pool.
+    ``sample`` is the staleness of every 2^``finest``-th row. ``blocks`` are the staleness and the worker of
+    ``BLOCK_ROWS`` consecutive rows (fewer at the end of the run), spread evenly over the run.
     """
 
     workers: int
@@ -63,12 +80,12 @@ class Collected:
     rows: int
     fates: Integers
     histogram: Integers
-    per_worker: Integers  # [2, workers] rows and the sum of their staleness
+    per_worker: Counts
     batch_rows: int
-    batches: NDArray[np.float64]
+    batches: Batches
     part_rows: int
     parts: Integers
-    pool_parts: Integers
+    pool_parts: Counts
     part_seconds: NDArray[np.float64]
     finest: int
     sample: NDArray[np.unsignedinteger]
@@ -76,7 +93,7 @@ class Collected:
 
     @property
     def cycle(self) -> int:
-        """How many batches hold a gradient of every worker, or more: no interval should rest on shorter ones."""
+        """The least number of batches with as many rows as workers; intervals rest on no shorter stretches."""
         return -(-self.workers // self.batch_rows)
 
     def thinned(self, j: int) -> Integers:
@@ -85,41 +102,42 @@ class Collected:
 
 
 class Accumulator:
-    """What is remembered of the rows after the first ``warmup`` updates. Memory does not grow with their number.
+    """Counts of the rows after the first ``warmup`` updates, in memory that does not grow with the run.
 
-    If ``compiled``, rows are counted by machine code (needs numba): the same numbers, at a quarter of the time."""
+    ``pool_of`` are the workers' pools, shape (workers,). If ``compiled``, machine code counts the rows (needs numba):
+    the same numbers in a quarter of the time."""
 
-    def __init__(self, network: Network, *, warmup: int, compiled: bool = False) -> None:
+    def __init__(self, pool_of: Integers, rows_per_update: int, *, warmup: int, compiled: bool = False) -> None:
         self._kernel = kernel() if compiled else None
         self.warmup = warmup
-        self.workers = network.workers
+        self.workers = workers = pool_of.size
         self.rows = 0
         self._fates = np.zeros(len(FATES), dtype=np.int64)
-        self._dense = max(64, min(64 * network.workers, DENSE))
-        self._seen = 0  # the largest staleness below it
+        self._dense = max(64, min(64 * workers, DENSE))
+        self._seen = 0  # the largest staleness below _dense
         self._beyond: Pairs = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        self._per_worker = np.zeros((2, network.workers), dtype=np.int64)
-        self._by_worker = np.zeros(network.workers, dtype=np.int64)  # not in it yet: number and sum in one
-        self._packed = 0  # rows
-        self._part_rows = _whole_updates(network, FIRST_PART)
-        self._parts = np.zeros((PARTS, max(64, min(16 * network.workers, DENSE))), dtype=np.int64)
-        self._pool_of = network.pool_of
-        self._pool_parts = np.zeros((PARTS, 2, len(network.pools) if len(network.pools) > 1 else 0), dtype=np.int64)
-        self._batch_rows = network.rows_per_update
-        # time, version, visits, waited, busy at the end of the warm-up and at the end of every batch
-        self._ends = np.zeros((BATCHES + 1, 5))
-        self._sums = np.zeros((BATCHES + 1, 2), dtype=np.int64)  # staleness, staleness squared; the last one is open
-        self._every = 1  # of so many rows one is in the sample
+        self._per_worker = np.zeros((2, workers), dtype=np.int64)  # fields of Counts
+        self._by_worker = np.zeros(workers, dtype=np.int64)  # not yet in _per_worker: rows and sum packed in a number
+        self._packed = 0  # rows counted there
+        self._part_rows = _whole_updates(rows_per_update, max(FIRST_PART, workers))
+        self._parts = np.zeros((PARTS, max(64, min(16 * workers, DENSE))), dtype=np.int64)
+        self._pool_of = pool_of
+        pools = int(pool_of.max()) + 1
+        self._pool_parts = np.zeros((PARTS, 2, pools if pools > 1 else 0), dtype=np.int64)  # fields of Counts
+        self._batch_rows = rows_per_update
+        self._ends = np.zeros((BATCHES + 1, TOTALS))  # at the end of the warm-up and of every batch
+        self._sums = np.zeros((BATCHES + 1, 2), dtype=np.int64)  # columns SUM and SQUARES; the last batch is open
+        self._every = 1  # every how many rows one is in the sample
         self._sample = np.empty(SAMPLE, dtype=np.int32)
-        self._gap = 1  # every so many blocks one is kept
+        self._gap = 1  # every how many blocks one is kept
         self._blocks: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
-        self._boundary = _whole_updates(network, FIRST_BOUNDARY)
+        self._boundary = _whole_updates(rows_per_update, max(FIRST_BOUNDARY, workers))
         self._snapshots: dict[int, _Snapshot] = {}
-        self._heads: dict[int, Integers] = {}  # histograms up to the boundaries that are within the first part now
+        self._heads: dict[int, Integers] = {}  # histograms up to boundaries inside the first part
         self._cold = warmup > 0
 
     def fold(self, chunk: Chunk) -> None:
-        """Take one chunk in; chunks come in order, each once."""
+        """Count a chunk; chunks come in order, each once."""
         if self._cold:
             before = chunk.read + chunk.staleness
             early = int(np.searchsorted(before, self.warmup))
@@ -135,7 +153,7 @@ class Accumulator:
             self._fold_applied(chunk)
 
     def _fold_mixed(self, chunk: Chunk) -> None:
-        """Rows of several fates: those that are applied count, and at a boundary the fates before it do."""
+        """Count rows of several fates; at a boundary the fates of the rows before it."""
         applied = np.flatnonzero(chunk.fate <= DOWNWEIGHTED)
         done = first = 0
         while (left := self._boundary - self.rows) <= applied.size - done:
@@ -158,8 +176,9 @@ class Accumulator:
                 self._fold_compiled(here, top)
             else:
                 self._fold_histograms(here.staleness, top)
-                np.add.at(self._per_worker[0], here.worker, 1)
-                np.add.at(self._per_worker[1], here.worker, here.staleness)
+                totals = Counts(*self._per_worker)
+                np.add.at(totals.rows, here.worker, 1)
+                np.add.at(totals.staleness, here.worker, here.staleness)
                 self._fold_sums(here.staleness)
             if self._kernel is None or top >= self._dense or here.busy is not None:
                 self._mark_ends(here)
@@ -174,7 +193,7 @@ class Accumulator:
             self._merge_what_is_full()
 
     def _cross(self, totals: NDArray[np.float64], ahead: int) -> None:
-        """At a boundary: remember what was counted, less the ``ahead`` rows after it."""
+        """Keep the counts at a boundary, less the ``ahead`` rows after it."""
         self._unpack()
         fates = self._fates.copy()
         fates[COMMITTED] -= ahead
@@ -211,9 +230,10 @@ class Accumulator:
             self._unpack()
 
     def _unpack(self) -> None:
-        """Before a sum or a number of rows outgrows its bits."""
-        self._per_worker[0] += self._by_worker >> BITS
-        self._per_worker[1] += self._by_worker & ((1 << BITS) - 1)
+        """Add the packed counters to the totals, before a sum or a number of rows overflows its bits."""
+        totals = Counts(*self._per_worker)
+        totals.rows[:] += self._by_worker >> BITS
+        totals.staleness[:] += self._by_worker & ((1 << BITS) - 1)
         self._by_worker[:] = 0
         self._packed = 0
 
@@ -254,11 +274,11 @@ class Accumulator:
         number = self.rows // size
         starts = np.append(0, np.arange(size - self.rows % size, rows, size))
         here = slice(number, number + starts.size)
-        self._sums[here, 0] += np.add.reduceat(value, starts)
-        self._sums[here, 1] += np.add.reduceat(value * value, starts)
+        self._sums[here, SUM] += np.add.reduceat(value, starts)
+        self._sums[here, SQUARES] += np.add.reduceat(value * value, starts)
 
     def _mark_ends(self, chunk: Chunk) -> None:
-        """Where totals stand as batches end."""
+        """Note the totals at the ends of batches."""
         number, size = self.rows // self._batch_rows, self._batch_rows
         last = np.arange(size - self.rows % size, chunk.staleness.size + 1, size) - 1
         if last.size:
@@ -275,7 +295,7 @@ class Accumulator:
         self._sample[start : start + values.size] = values
 
     def _keep_blocks(self, chunk: Chunk) -> None:
-        """Copy the rows that stand in a block to keep, which starts at a multiple of gap * BLOCK_ROWS."""
+        """Copy the rows of the blocks to keep, which start at multiples of gap * BLOCK_ROWS."""
         end = self.rows + chunk.staleness.size
         while True:
             step = self._gap * BLOCK_ROWS
@@ -294,15 +314,15 @@ class Accumulator:
             self._blocks = self._blocks[::2]
             self._gap *= 2
 
-    # -- what it says ---------------------------------------------------------------------------------------------
+    # -- the counts ------------------------------------------------------------------------------------------------
 
     @property
     def boundaries(self) -> list[int]:
-        """Numbers of rows that may be cut off: 0, and those of powers of two updates that were reached."""
+        """The numbers of rows that can be left out: 0, and those of the powers of two updates reached."""
         return [0, *self._snapshots]
 
     def collected(self, after: int = 0) -> Collected:
-        """What was counted after the first ``after`` rows, which must be one of the ``boundaries``."""
+        """The counts after the first ``after`` rows, a number among the ``boundaries``."""
         rows, batch_rows, part_rows, seen = self.rows, self._batch_rows, self._part_rows, slice(self._seen + 1)
         self._unpack()
         beyond, per_worker, fates, warmup = self._beyond, self._per_worker.copy(), self._fates.copy(), self.warmup
@@ -315,7 +335,7 @@ class Accumulator:
             beyond = _merged(beyond, then.beyond[0], -then.beyond[1])
             per_worker -= then.per_worker
             fates -= then.fates
-            warmup = int(then.totals[1])
+            warmup = int(then.totals[VERSION])
         if beyond[0].size:
             counts = np.append(counts, np.zeros(int(beyond[0][-1]) + 1 - counts.size, dtype=np.int64))
             counts[beyond[0]] = beyond[1]
@@ -329,13 +349,13 @@ class Accumulator:
             rows=rows - after,
             fates=fates,
             histogram=np.append(counts[:1], np.trim_zeros(counts[1:], "b")),
-            per_worker=per_worker,
+            per_worker=Counts(*per_worker),
             batch_rows=batch_rows,
-            batches=np.hstack([np.full((len(sums), 1), float(batch_rows)), sums, np.diff(ends, axis=0)]),
+            batches=Batches(*np.hstack([np.full((len(sums), 1), float(batch_rows)), sums, np.diff(ends, axis=0)]).T),
             part_rows=part_rows,
             parts=self._parts[whole, seen].copy(),
-            pool_parts=self._pool_parts[whole].copy(),
-            part_seconds=np.diff(self._ends[whole.start * each : whole.stop * each + 1 : each, 0]),
+            pool_parts=Counts(*self._pool_parts[whole].copy().transpose(1, 0, 2)),
+            part_seconds=np.diff(self._ends[whole.start * each : whole.stop * each + 1 : each, TIME]),
             finest=self._every.bit_length() - 1,
             sample=sample.astype(np.min_scalar_type(sample.max(initial=0))),
             blocks=tuple(self._blocks_after(after)),
@@ -349,14 +369,14 @@ class Accumulator:
                 yield staleness[here], worker[here]
 
 
-def _whole_updates(network: Network, rows: int) -> int:
-    """The rows of a power of two updates: at least ``rows``, and one of every worker."""
-    updates = -(-max(rows, network.workers) // network.rows_per_update)
-    return network.rows_per_update << (updates - 1).bit_length()
+def _whole_updates(rows_per_update: int, rows: int) -> int:
+    """The rows of a power of two updates, at least ``rows``."""
+    updates = -(-rows // rows_per_update)
+    return rows_per_update << (updates - 1).bit_length()
 
 
 def _merged(pairs: Pairs, values: Integers, times: Integers) -> Pairs:
-    """Pairs with more of them; values met 0 times are dropped."""
+    """Add counts of values to pairs; values counted 0 times are dropped."""
     found, where = np.unique(np.concatenate([pairs[0], values]), return_inverse=True)
     counts = np.zeros(found.size, dtype=np.int64)
     np.add.at(counts, where, np.concatenate([pairs[1], times]))
@@ -364,11 +384,11 @@ def _merged(pairs: Pairs, values: Integers, times: Integers) -> Pairs:
 
 
 def _totals(chunk: Chunk, rows: Integers) -> NDArray[np.float64]:
-    """Seconds, updates and the station's totals as they stand after each of the rows, shape (rows, 5)."""
-    totals = np.zeros((rows.size, 5))
-    totals[:, 0] = chunk.time[rows]
-    totals[:, 1] = chunk.read[rows] + chunk.staleness[rows] + 1
-    for column, total in enumerate((chunk.visits, chunk.waited, chunk.busy), start=2):
+    """The totals (time, version, and the server's) after each of the rows, shape (rows, totals)."""
+    totals = np.zeros((rows.size, TOTALS))
+    totals[:, TIME] = chunk.time[rows]
+    totals[:, VERSION] = chunk.read[rows] + chunk.staleness[rows] + 1
+    for column, total in ((VISITS, chunk.visits), (WAITED, chunk.waited), (BUSY, chunk.busy)):
         if total is not None:
             totals[:, column] = total[rows]
     return totals

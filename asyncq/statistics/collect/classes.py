@@ -1,34 +1,43 @@
-"""Who is heard: gradients counted by the class of the client that computed them, in batches, so that shares and means
-get intervals. Memory does not grow with the run, nor with the clients."""
+"""Gradients by the class of the client that computed them, in batches, so that shares and means get intervals.
+
+Memory grows neither with the run nor with the number of clients."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.engines.rows import Chunk
 from asyncq.protocols.state import DOWNWEIGHTED, FATES
-from asyncq.system.network import Network
 
-__all__ = ["ByClass"]
+__all__ = ["ByClass", "ClassCounts"]
 
 BATCHES = 256
 FIRST_BATCH = 64  # rows
 MANY = len(FATES)
 
 
-class ByClass:
-    """Rows of every class by kind, and the sum of staleness of those that were applied, by batches of rows in order."""
+class ClassCounts(NamedTuple):
+    """Counts by batch and class: ``fates``, shape (batches, classes, fates), how many gradients met each fate, and
+    ``staleness``, shape (batches, classes), the sum over those applied."""
 
-    def __init__(self, network: Network) -> None:
-        classes = len(network.classes)
+    fates: NDArray[np.int64]
+    staleness: NDArray[np.int64]
+
+
+class ByClass:
+    """Counts the rows of so many ``classes`` by fate, and sums the staleness of the applied ones, in batches."""
+
+    def __init__(self, classes: int) -> None:
         self._rows = 0
         self._size = FIRST_BATCH
-        self._counts = np.zeros((BATCHES, classes, MANY + 1), dtype=np.int64)
-        self._began = np.zeros(BATCHES, dtype=np.int64)  # the version as a batch began
+        self._counts = np.zeros((BATCHES, classes, MANY + 1), dtype=np.int64)  # by fate, then the sum of staleness
+        self._began = np.zeros(BATCHES, dtype=np.int64)  # the version at the start of a batch
 
     def fold(self, chunk: Chunk) -> None:
-        """Take one chunk in; chunks come in order, each once."""
+        """Count a chunk; chunks come in order, each once."""
         first, rows = 0, chunk.fate.size
         while first < rows:
             if self._rows == BATCHES * self._size:
@@ -61,9 +70,9 @@ class ByClass:
         self._began[:half] = self._began[::2].copy()
         self._size *= 2
 
-    def after(self, warmup: int) -> NDArray[np.int64]:
-        """The whole batches that began after so many updates, shape (batches, classes, fates and the sum of staleness);
-        all that was counted as one batch where there is none."""
+    def after(self, warmup: int) -> ClassCounts:
+        """The full batches that began after ``warmup`` updates; where there is none, all counts as a single batch."""
         whole = self._rows // self._size
         first = int(np.searchsorted(self._began[:whole], warmup))
-        return self._counts[first:whole] if first < whole else self._counts.sum(axis=0, keepdims=True)
+        counts = self._counts[first:whole] if first < whole else self._counts.sum(axis=0, keepdims=True)
+        return ClassCounts(counts[:, :, :MANY], counts[:, :, MANY])

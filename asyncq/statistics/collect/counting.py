@@ -1,4 +1,4 @@
-"""The accumulator's inner loop as machine code, for runs of the compiled engine; elsewhere numpy counts the same."""
+"""The accumulator's inner loop as machine code, for runs of the compiled engine; without it numpy counts the same."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BITS", "count", "kernel"]
-
+__all__ = ["BITS", "BUSY", "SQUARES", "SUM", "TIME", "TOTALS", "VERSION", "VISITS", "WAITED", "count", "kernel"]
 
 BITS = 36  # of a sum of staleness; above them a number of rows
+SUM, SQUARES = range(2)  # columns of the batches' sums: staleness, and its square
+TOTALS = 5
+TIME, VERSION, VISITS, WAITED, BUSY = range(TOTALS)  # columns of the totals at the batches' ends
 
 
 def count(
@@ -26,9 +28,9 @@ def count(
     ends: Any,
     batch_rows: int,
 ) -> None:
-    """Count rows number ``first`` and on: ``parts[row // part_rows, staleness]``; rows and sums, packed in one number,
-    by worker; by batch (``row // batch_rows``) sums and sums of squares, and time and version at its end. Parts are
-    whole batches."""
+    """Count rows from number ``first`` on: ``parts[row // part_rows, staleness]``; rows and sums by worker, packed in a
+    number; by batch (``row // batch_rows``) the sums of staleness and its square, and time and version at its end. A
+    part is a whole number of batches."""
     begin, rows = 0, staleness.size
     one = 1 << BITS
     while begin < rows:
@@ -44,16 +46,16 @@ def count(
             total += late
             squares += late * late
         begin = last
-        sums[batch, 0] += total
-        sums[batch, 1] += squares
+        sums[batch, SUM] += total
+        sums[batch, SQUARES] += squares
         if last == end:
-            ends[batch + 1, 0] = time[last - 1]
-            ends[batch + 1, 1] = read[last - 1] + staleness[last - 1] + 1
+            ends[batch + 1, TIME] = time[last - 1]
+            ends[batch + 1, VERSION] = read[last - 1] + staleness[last - 1] + 1
 
 
 @cache
 def kernel() -> Any:
-    """``count``, compiled; it lets other threads run meanwhile."""
+    """Compile :func:`count`, once; it releases the interpreter's lock."""
     from asyncq.engines.compiled.machine_code import jit, kept
 
     return kept(jit(count))

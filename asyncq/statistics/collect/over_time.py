@@ -1,46 +1,45 @@
-"""Staleness and throughput over wall-clock time: what a run that ends at a time shows of slowdowns and outages."""
+"""Staleness and throughput over wall-clock time, through slowdowns and outages, of a run that ends at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.engines.rows import Chunk
+from asyncq.errors import old_attributes
 from asyncq.estimate import Estimate
 from asyncq.jsonable import record
 from asyncq.protocols.state import DOWNWEIGHTED
 from asyncq.statistics.intervals import ratio_of_batches
 
-if TYPE_CHECKING:
-    from asyncq.scenario import Scenario
+__all__ = ["Disturbance", "OverTime", "Phase", "TimeBins", "disturbances"]
 
-__all__ = ["Befallen", "OverTime", "Phase", "TimeBins"]
-
-BINS = 240  # that a run is cut into, about
+BINS = 240  # of a run, about
 FEWEST = 16  # bins of a phase
-WIDEST = 4096  # staleness told apart; what is beyond counts as this
+WIDEST = 4096  # larger staleness counts as WIDEST - 1
 MOST_PHASES = 60
 
 
+@old_attributes(what="label")
 @dataclass(frozen=True)
-class Befallen:
-    """What befalls a worker from ``begins`` to ``until`` (seconds), in a few words."""
+class Disturbance:
+    """A worker slowed or away from ``begins`` to ``until`` (seconds); ``label`` says which, in a few words."""
 
-    what: str
+    label: str
     begins: float
     until: float
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Between two instants (seconds) nothing begins and nothing is over; ``what`` is on meanwhile, if anything.
+    """A period (seconds) in which the set of active disturbances, ``what``, is constant.
 
-    Intervals (95 %) are from the bins of the phase as batches. The mean staleness includes the transition from the
+    The bins of the phase are the batches for its intervals (95 %). The mean staleness includes the transition from the
     phase before.
     """
 
@@ -56,12 +55,13 @@ class Phase:
         return {"from": self.begins, **record(self, without=("begins",))}
 
 
+@old_attributes(befallen="disturbances")
 @dataclass(frozen=True, eq=False)
 class OverTime:
     """A run over time, in bins with ``edges`` (seconds), shape (bins + 1,).
 
-    In each of them, shape (bins,): ``throughput`` (updates per second; nan if the run took no time), the ``mean``
-    staleness of what was applied and its 99 % ``quantile`` (nan where nothing was).
+    By bin, shape (bins,): ``throughput`` (updates per second; nan if the run took no time), the ``mean`` staleness of
+    applied gradients and its 99 % ``quantile`` (nan where none was applied).
     """
 
     edges: NDArray[np.float64]
@@ -69,22 +69,20 @@ class OverTime:
     mean: NDArray[np.float64]
     quantile: NDArray[np.float64]
     phases: tuple[Phase, ...]
-    befallen: tuple[Befallen, ...]
+    disturbances: tuple[Disturbance, ...]
     unit: str
 
 
 class TimeBins:
-    """What is remembered of the rows by the time of their updates; memory does not grow with their number. Of a server
-    of several shards it is the first."""
+    """Counts the rows by the time of their updates, up to ``until`` (seconds); memory does not grow with the run. Of a
+    sharded server it counts the first shard."""
 
-    def __init__(self, scenario: Scenario, until: float, unit: str) -> None:
+    def __init__(self, known: Iterable[Disturbance], until: float, unit: str) -> None:
         self.unit = unit
-        self.befallen = tuple(
-            Befallen(words, window.begins, min(window.until, until))
-            for words, window in _windows(scenario)
-            if window.begins < until
+        self.disturbances = tuple(
+            Disturbance(one.label, one.begins, min(one.until, until)) for one in known if one.begins < until
         )
-        inner = sorted({edge for one in self.befallen for edge in (one.begins, one.until) if 0 < edge < until})
+        inner = sorted({edge for one in self.disturbances for edge in (one.begins, one.until) if 0 < edge < until})
         self._phases = [0.0, *inner, until] if len(inner) < MOST_PHASES else [0.0, until]
         pieces = [
             np.linspace(low, high, max(FEWEST, round(BINS * (high - low) / until)), endpoint=False)
@@ -99,7 +97,7 @@ class TimeBins:
         self._version = 0
 
     def fold(self, chunk: Chunk) -> None:
-        """Take one chunk in; chunks come in order, each once."""
+        """Count a chunk; chunks come in order, each once."""
         applied = chunk.fate <= DOWNWEIGHTED
         rows = np.flatnonzero(applied if chunk.shard is None else applied & (chunk.shard == 0))
         if not rows.size:
@@ -120,7 +118,7 @@ class TimeBins:
         self._counts += np.bincount(place * width + late, minlength=bins * width).reshape(bins, width)
 
     def result(self, ended: float) -> OverTime:
-        """Everything up to ``ended`` (seconds)."""
+        """The bins and phases up to ``ended`` (seconds)."""
         bins = max(1, int(np.searchsorted(self.edges, ended)))
         edges = np.append(self.edges[:bins], ended)
         lasted = np.diff(edges)
@@ -136,7 +134,7 @@ class TimeBins:
             mean=mean,
             quantile=quantile,
             phases=tuple(self._phase(low, high, edges, lasted) for low, high in pairwise(self._phases) if low < ended),
-            befallen=self.befallen,
+            disturbances=self.disturbances,
             unit=self.unit,
         )
 
@@ -147,16 +145,18 @@ class TimeBins:
         return Phase(
             begins=low,
             until=min(high, float(edges[-1])),
-            what=tuple(dict.fromkeys(one.what for one in self.befallen if one.begins <= low < one.until)),
+            what=tuple(dict.fromkeys(one.label for one in self.disturbances if one.begins <= low < one.until)),
             updates=int(updates.sum()),
             throughput=ratio_of_batches(updates, lasted[own], unit=f"{self.unit} per second"),
             staleness=ratio_of_batches(sums, rows, unit=self.unit),
         )
 
 
-def _windows(scenario: Scenario) -> Sequence[tuple[str, Any]]:
+def disturbances(slowdowns: Iterable[Any], outages: Iterable[Any]) -> list[Disturbance]:
+    """The disturbances of a scenario's tables, labelled by worker and kind."""
+
     def pace(factor: float) -> str:
         return f"{factor:g} times slower" if factor >= 1 else f"{1 / factor:g} times faster"
 
-    slow = [(f"{one.worker} {pace(one.factor)}", one) for one in scenario.slowdown]
-    return [*slow, *((f"{one.worker} away", one) for one in scenario.outage)]
+    slow = [Disturbance(f"{one.worker} {pace(one.factor)}", one.begins, one.until) for one in slowdowns]
+    return [*slow, *(Disturbance(f"{one.worker} away", one.begins, one.until) for one in outages)]
