@@ -17,7 +17,7 @@ from textbook import ratio
 from asyncq import Run, Scenario, simulate
 from asyncq.engines.process import SimpyEngine
 from asyncq.errors import NoExactLaw
-from asyncq.files import write_run
+from asyncq.files import Folder, write_run
 from asyncq.results.timeline import timeline
 from asyncq.sgd.schedule import schedule_of
 from asyncq.statistics.collect.series import Collector
@@ -212,7 +212,9 @@ def test_the_report_names_the_worst_shard(tmp_path):
     report = json.loads(json.dumps(run.to_dict(), allow_nan=False))
     assert report["shards"]["worst"] == worst
     assert [one["mean"] for one in report["shards"]["staleness"]] == means
-    write_run(run, tmp_path)
+    folder = Folder(tmp_path)
+    with folder.replaced():
+        write_run(run, folder)
     header, first = (tmp_path / "trace.csv").read_text().splitlines()[:2]
     assert header.split(",")[-2:] == ["shard", "stalest"]
     assert len(first.split(",")) == 7

@@ -68,7 +68,7 @@ __all__ = ["ENGINES", "EngineName", "Run", "simulate"]
 class Run(Shown, text="run.render", figure="axes.run"):
     """A simulated run. Attributes are those of the JSON report (:meth:`to_dict`), and ``trace``, the rows.
 
-    What the rows say is computed from their counts when it is first asked for.
+    Findings are computed from the counts of the rows on first use.
     """
 
     scenario: Scenario
@@ -301,48 +301,38 @@ def simulate(
     scenario = as_scenario(scenario)
     if engine not in ENGINES:
         raise ScenarioError(f"engine must be one of {', '.join(ENGINES)} (got {engine!r})")
-    target = scenario.run.updates if updates is None else updates
-    if not isinstance(target, int) or target < 1:
-        raise ScenarioError(f"updates must be a whole number, 1 or more (got {target!r})")
+    target, warmup, until = _length(scenario, updates)
     seed = chosen_seed(seed, scenario.run.seed)
+    network, asked = Network.of(scenario), scenario.run
 
-    network, run = Network.of(scenario), scenario.run
-    warmup = run.warmup if isinstance(run.warmup, int) else 0
-    if warmup >= target:
-        raise ScenarioError(
-            f"{scenario.name}: run.warmup must be less than the number of updates, {target} "
-            f"(got {warmup}); simulate longer or discard less"
-        )
-    until = NEVER if run.until is None else run.until
     _, rows = foreseen(network, target, until)
     machine = engine_class(engine, rows)(network, Variates(network.laws, seed=seed, replication=replication))
     series = Collector(network, warmup=warmup, compiled=machine.name == "compiled")
-    bins = None if until == NEVER else TimeBins(disturbances(scenario.slowdown, scenario.outage), until, network.unit)
-    rule = None
-    if run.precision is not None:
-        rule = PrecisionRule(run.precision, network.unit, None if run.warmup == "auto" else warmup)
+    observers: list[Callable[[Chunk], None]] = [series.fold]
+    bins = rule = None
+    if until < NEVER:
+        bins = TimeBins(disturbances(scenario.slowdown, scenario.outage), until, network.unit)
+        observers.append(bins.fold)
     kept: list[Chunk] = []
+    if trace:
+        observers.append(lambda chunk: kept.append(chunk.copy()))
+    if asked.precision is not None:
+        rule = PrecisionRule(asked.precision, network.unit, None if asked.warmup == "auto" else warmup)
     interrupted = False
     for chunk in machine.chunks(target, until):
-        series.fold(chunk)
-        if bins is not None:
-            bins.fold(chunk)
-        if trace:
-            kept.append(chunk.copy())
+        for observe in observers:
+            observe(chunk)
         if on_chunk is not None and on_chunk(machine.version) and machine.version < target:
             interrupted = True
             break
-        if rule is not None:
-            enough = rule.reached(series.shards)
-            if on_precision is not None:
-                on_precision(rule.now)
-            if enough:
-                break
+        if rule is not None and _is_precise(rule, series, on_precision):
+            break
     if machine.version == 0 and until < NEVER and not interrupted:
         raise ScenarioError(f"{scenario.name}: {_no_update(series, until)}")
     if not series.rows:
         raise TooShortError(f"nothing to report: {machine.version} updates do not outlast the warm-up of {warmup}")
-    seen = series.observed(network.unit, auto=run.warmup == "auto")
+
+    seen = series.observed(network.unit, auto=asked.warmup == "auto")
     return Run(
         scenario=scenario,
         engine=machine.name,
@@ -357,6 +347,26 @@ def simulate(
         warnings=tuple(_warnings(seen.warm_up, network.rows_per_update, machine, rule)),
         _seen=seen,
     )
+
+
+def _length(scenario: Scenario, updates: int | None) -> tuple[int, int, float]:
+    """The updates to make, those to leave out at the start, and the end in seconds; raises ``ScenarioError``."""
+    asked = scenario.run
+    target = asked.updates if updates is None else updates
+    if not isinstance(target, int) or target < 1:
+        raise ScenarioError(f"updates must be a whole number, 1 or more (got {target!r})")
+    warmup = asked.warmup if isinstance(asked.warmup, int) else 0
+    if warmup >= target:
+        how = f"must be less than the number of updates, {target} (got {warmup}); simulate longer or discard less"
+        raise ScenarioError(f"{scenario.name}: run.warmup {how}")
+    return target, warmup, NEVER if asked.until is None else asked.until
+
+
+def _is_precise(rule: PrecisionRule, series: Collector, tell: Callable[[float], None] | None) -> bool:
+    enough = rule.reached(series.shards)
+    if tell is not None:
+        tell(rule.now)
+    return enough
 
 
 def _no_update(series: Collector, until: float) -> str:

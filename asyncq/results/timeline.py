@@ -1,4 +1,4 @@
-"""The first updates of a scenario, cycle by cycle: the picture by which a person understands a protocol."""
+"""The first updates of a scenario, cycle by cycle: a picture of its protocol."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Row(NamedTuple):
 
 
 class Span(NamedTuple):
-    """What a worker did from ``began`` to ``ended``: one of :data:`STAGES`, whether it was for nothing, and the class
-    of its client where there is one."""
+    """A stage of a worker (of :data:`STAGES`) from ``began`` to ``ended`` (seconds); whether its gradient was
+    ``cancelled``, and the class of its client (None without a population)."""
 
     worker: int
     stage: str
@@ -69,9 +69,9 @@ class Span(NamedTuple):
 
 @old_attributes(kind="fate")
 class Gradient(NamedTuple):
-    """A row with its place in a drawing: the worker read at ``began`` and was done with it at ``left``, when its fate
-    was decided (``time``), or before that, when the worker went on to its next. With a sharded server it is its last
-    part, with the staleness of its stalest."""
+    """A row with its place in a drawing: its worker read at ``began`` and left it at ``left``, when its fate was
+    decided (``time``) or, if earlier, when the worker read again. With a sharded server it is the last part, with the
+    staleness of the stalest."""
 
     worker: int
     began: float
@@ -85,12 +85,12 @@ class Gradient(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Timeline(Shown, text="timeline.draw"):
-    """Who computed, waited, read and committed, from the start to the last update shown.
+    """The activity of every worker from the start to the last update shown.
 
-    ``names`` are the workers' (or groups'), and after them a learner's; ``seconds`` is the end, ``updates`` the time of
-    every update. ``cycles`` are those finished or cancelled, in the order in which they were, and last the ones still
-    under way, whose ends are nan. ``waits`` lie between a finished cycle and the worker's next read. ``rows`` are in
-    the order of the events.
+    ``names`` are those of the workers (or groups), then of a learner; ``seconds`` is the end, ``updates`` the times of
+    the updates. ``cycles`` are the finished and cancelled cycles in the order of their ends, then those under way,
+    whose ends are nan. ``waits`` lie between a finished cycle and the next read of its worker. ``rows`` are in the
+    order of the events.
     """
 
     scenario: Scenario
@@ -105,7 +105,7 @@ class Timeline(Shown, text="timeline.draw"):
     classes: tuple[str, ...] = ()  # of clients, through all pools
 
     def facts(self) -> dict[str, str]:
-        """The timeline in a few words."""
+        """The main facts, by name."""
         return {
             "scenario": self.scenario.name,
             "seed": str(self.seed),
@@ -126,7 +126,7 @@ class Timeline(Shown, text="timeline.draw"):
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """Everything that takes time, ordered by worker and then by time; what takes none is left out."""
+        """The stages that take time, ordered by worker, then by time."""
         found = [span for cycle in self.cycles for span in self._legs(cycle)]
         return tuple(sorted([*found, *self.waits], key=lambda span: (span.worker, span.began, span.ended)))
 
@@ -145,8 +145,8 @@ class Timeline(Shown, text="timeline.draw"):
 
     @property
     def gradients(self) -> tuple[Gradient, ...]:
-        """Every row with its place. The gradients of one worker are taken to meet their fates in the order in which
-        they were made."""
+        """Every row with its place. Assumes that the fates of a worker's gradients are decided in the order in which
+        the gradients were made."""
         cycles: dict[int, list[Cycle]] = {}
         for cycle in self.cycles:
             cycles.setdefault(cycle.worker, []).append(cycle)
@@ -172,7 +172,7 @@ class Timeline(Shown, text="timeline.draw"):
 
 
 def timeline(scenario: Scenario | str | Path, *, updates: int = 20, seed: int | None = None) -> Timeline:
-    """Simulate the first ``updates`` updates on the SimPy engine and keep all that happened.
+    """Simulate the first ``updates`` updates on the SimPy engine and keep every event.
 
     ``seed`` overrides the scenario's; without any a fresh one is drawn and recorded. Nothing is left out as warm-up.
     Raises ``ScenarioError`` for a bad seed or number of updates, ``DeadlockError`` if the simulation cannot proceed.
@@ -219,7 +219,7 @@ def _rows(chunk: Chunk, classes: tuple[str, ...]) -> tuple[Row, ...]:
 
 
 def _under_way(engine: SimpyEngine, over: list[Cycle], slots: int) -> Iterator[Cycle]:
-    """The cycles that are neither finished nor cancelled; a worker that is blocked or about to restart has none."""
+    """The cycles neither finished nor cancelled; a worker that is blocked or about to restart has none."""
     last = {cycle.worker: cycle for cycle in over}
     for worker in range(slots):
         cycle, known = engine.latest(worker), last.get(worker)
@@ -233,7 +233,7 @@ def _under_way(engine: SimpyEngine, over: list[Cycle], slots: int) -> Iterator[C
 
 
 def _waits(cycles: list[Cycle], now: float, workers: int) -> Iterator[Span]:
-    """Those of the workers: a learner that has nothing to do is idle, not held."""
+    """The waits of the workers, not of a learner, which is idle then, not held."""
     own: dict[int, list[Cycle]] = {worker: [] for worker in range(workers)}
     for cycle in cycles:
         if cycle.worker < workers:

@@ -1,4 +1,4 @@
-"""What theory says of a scenario that was simulated, and how far the simulation is from it."""
+"""The exact staleness of a simulated scenario, and its distance from the simulation."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ MOST_WORKERS, MOST_ROUTES, LARGEST_CV = 128, 4, 3.0
 
 @dataclass(frozen=True)
 class Agreement:
-    """The exact ``mean`` of the staleness, and where its ``law`` is known (by name) also ``sd`` (None for a heavy
-    tail) and the law's distance from the simulated one in ``total_variation`` (0 to 1) with a 95 % interval, free of
-    what chance alone makes. Where the law is None, ``reason`` says why. ``error`` is that of the law's computation, in
-    total variation.
+    """The exact ``mean`` of the staleness. Where the ``law`` is known (by name): its ``sd`` (None for a heavy tail) and
+    its distance from the simulated law in ``total_variation`` (0 to 1) with a 95 % interval, corrected for chance.
+    Where the law is None, ``reason`` says why. ``error`` is the numerical error of the law, in total variation.
     """
 
     mean: float
@@ -43,7 +42,7 @@ class Agreement:
 
 
 def agreement(scenario: Scenario, collected: Collected) -> Agreement | None:
-    """The exact mean and law beside what was collected; None where not even the mean is known."""
+    """Compare the exact mean and law with the counts of a run; None where not even the mean is known."""
     law, reason = _law(scenario)
     try:
         mean = mean_staleness(scenario)
@@ -61,8 +60,8 @@ def agreement(scenario: Scenario, collected: Collected) -> Agreement | None:
 
 
 def is_cheap(network: Network) -> bool:
-    """Whether a law takes no more than a fraction of a second: closed forms do, and grids for few workers whose times
-    have no heavy tail. The rule looks at the scenario only, so that the same run always gives the same report."""
+    """Whether the exact law takes a fraction of a second at most: few workers and pools, no heavy tail. The rule
+    depends on the scenario only, so that equal runs give equal reports."""
     if network.workers > MOST_WORKERS or len(pools_of(network)) > MOST_ROUTES:
         return False
     return max(law.cv for law in network.laws) <= LARGEST_CV

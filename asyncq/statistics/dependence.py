@@ -1,4 +1,4 @@
-"""How far successive gradients are from independent: autocorrelation, effective sample size, Ljung-Box.
+"""Dependence of successive gradients: autocorrelation, effective sample size, Ljung-Box test.
 
 The conservation law (docs/theory/conservation.md (2.4)) fixes the sum of staleness. Its autocorrelations add up to
 about -1/2 over a few cycles of every worker: the mean is known far better than from as many independent gradients, and
@@ -37,8 +37,9 @@ class Dependence:
     """Autocorrelation of the staleness of consecutive gradients, and of one worker's consecutive gradients.
 
     ``autocorrelation[k]`` and its 95 % ``half_widths[k]`` (Bartlett: as if all correlations from lag k on were zero)
-    are those of lag k. ``correlation_time`` is 1 + 2 (sum of autocorrelations): the variance of a mean is as many times
-    that of independent rows, and ``effective_rows`` = ``rows`` over it; both are None where the rows kept are too few.
+    are those of lag k. ``correlation_time`` is 1 + 2 (sum of autocorrelations), the factor by which the variance of a
+    mean exceeds that of independent rows, and ``effective_rows`` = ``rows`` over it; both are None where too few rows
+    were kept.
     ``own`` is the lag-one autocorrelation of one worker's own gradients, over all workers, with its interval.
     ``ljung_box`` is the p-value of "the first 20 autocorrelations are all zero". ``seen`` are the rows it is based on.
     """
@@ -101,7 +102,7 @@ def correlation_time(values: ArrayLike) -> float:
 
 
 def effective_sample_size(values: ArrayLike) -> float:
-    """How many independent values would tell the mean as well; raises as :func:`correlation_time` does."""
+    """The number of independent values that give the mean as precisely; raises as :func:`correlation_time` does."""
     return np.asarray(values).size / correlation_time(values)
 
 
@@ -114,7 +115,7 @@ def _windowed(found: Floats) -> tuple[float, int | None]:
 
 
 def dependence(collected: Collected) -> Dependence:
-    """How the rows of a run depend on each other, from the blocks that were kept."""
+    """The dependence of the rows of a run, from the blocks kept."""
     from scipy.special import chdtrc
 
     longest = max((staleness.size for staleness, _ in collected.blocks), default=1)
@@ -164,8 +165,8 @@ def _own(collected: Collected) -> tuple[float | None, tuple[float, float] | None
 
 
 def stride(collected: Collected, *, fewest_rows: int = FEWEST_ROWS) -> int:
-    """j, so that every 2^j-th row is as good as independent: from 8 on, the first with a negligible autocorrelation at
-    that lag and at twice it, or the largest that leaves ``fewest_rows``.
+    """The j for which every 2^j-th row is as good as independent: from lag 8 on, the first with a negligible
+    autocorrelation there and at twice the lag, or the largest that leaves ``fewest_rows``.
 
     At lags below 8 two workers' rows reject a true geometric law too often (12 % at lag 1 instead of 5 %)."""
     stretches = [np.asarray(staleness, dtype=np.float64) for staleness, _ in collected.blocks]

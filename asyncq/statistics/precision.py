@@ -1,4 +1,4 @@
-"""Running until the intervals are narrow enough: sequential stopping, with a cap on the number of updates."""
+"""Sequential stopping: run until the intervals are narrow enough, with a cap on the number of updates."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from asyncq.statistics.steady_state import warm_up
 
 __all__ = ["PrecisionRule", "watched"]
 
-GROWTH = 1.25  # of the run between two looks: few looks keep the coverage of the last one
+GROWTH = 1.25  # of the run between two looks: with few looks the intervals keep their coverage
 FEWEST_CYCLES = 50  # of every worker, before the first look
 
 
 def watched(collected: Collected, unit: str) -> dict[str, Estimate]:
-    """The estimates whose relative half-widths the precision is about. The mean staleness is not among them: the
-    conservation law knows it beforehand."""
+    """The estimates whose relative half-widths the rule bounds. The mean staleness is not among them: the conservation
+    law fixes it."""
     b, smallest = collected.batches, collected.cycle
     variance = variance_of_batches(b.rows, b.staleness, b.squares, unit=f"{unit} squared", smallest=smallest)
     found = {
@@ -34,17 +34,16 @@ def watched(collected: Collected, unit: str) -> dict[str, Estimate]:
 class PrecisionRule:
     """Stop once every watched estimate has a relative half-width (95 %) of at most ``goal``.
 
-    ``now`` is the widest at the last look: infinite before there is an interval. What is constant
-    has none to narrow."""
+    ``now`` is the widest at the last look, infinite before there is an interval. A constant has width zero."""
 
     goal: float
     unit: str
-    warmup: int | None  # rows that are left out already; None: they are looked for
+    warmup: int | None  # updates left out already; None: the warm-up is searched for
     now: float = field(default=float("inf"))
     _next: int = field(default=0)
 
     def reached(self, accumulators: Sequence[Accumulator]) -> bool:
-        """Look, if it is time to: at every shard of a server, of which the worst counts."""
+        """Look, if the run has grown enough since the last look; of several shards the widest interval counts."""
         rows = min(accumulator.rows for accumulator in accumulators)
         if rows < max(self._next, FEWEST_CYCLES * accumulators[0].workers):
             return False

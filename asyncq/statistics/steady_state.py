@@ -1,4 +1,4 @@
-"""How much of a run's beginning to leave out: MSER-5 (White 1997), and no less than ten cycles of every worker."""
+"""The warm-up to leave out: MSER-5 (White 1997), and at least ten cycles of every worker."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from asyncq.statistics.collect.accumulate import Accumulator, Collected
 
 __all__ = ["CYCLES", "WarmUp", "mser", "truncation", "warm_up"]
 
-CYCLES = 10  # all workers start at once, and most laws forget that within as many cycles
+CYCLES = 10  # most laws forget within these that all workers started at once
 GROUP = 5
 FEWEST_GROUPS = 10
-NEAR = 0.02  # of the minimum: chance alone moves it as much, and to leave out nothing is better then
+NEAR = 0.02  # of the minimum, within chance: the shortest truncation this near is taken
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """Which rows to leave out: the first ``rows``, a boundary of the accumulator that is at least ``needed`` unless
-    the run is too short for that, in which case ``enough`` rows would do. ``series`` asked for the most; ``asked``
-    are the rows that every series wants left out."""
+    """The warm-up: leave out the first ``rows``, a boundary of the accumulator, at least ``needed`` unless the run is
+    too short; then ``enough`` rows would do. ``asked`` are the rows to leave out by series, of which ``series`` asks
+    for the most."""
 
     rows: int
     needed: int
@@ -32,8 +32,8 @@ class WarmUp:
 
 
 def mser(values: ArrayLike) -> NDArray[np.float64]:
-    """MSER's criterion for leaving out the first 0, 1, 2, ... values, at most half of them: the variance of the rest
-    over its number, whose minimum is the truncation. Shape (n // 2 + 1,)."""
+    """The MSER criterion for leaving out the first 0, 1, 2, ... values, at most half: the variance of the rest over its
+    size. Its minimum is the truncation. Shape (n // 2 + 1,)."""
     series = np.asarray(values, dtype=np.float64)
     n = series.size
     left = np.arange(n, n - n // 2 - 1, -1)
@@ -44,10 +44,10 @@ def mser(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def truncation(values: ArrayLike) -> int:
-    """How many of the first values to leave out, by MSER-5.
+    """The number of values to leave out at the start, by MSER-5.
 
-    Raises ``TooShortError``, which carries the estimate, if the minimum is in the last tenth of the first half: then
-    the series has not settled, and no truncation within it can be trusted."""
+    Raises ``TooShortError``, which carries the estimate, if the minimum is in the last tenth of the first half: the
+    series has not settled."""
     series = np.asarray(values, dtype=np.float64)
     found = _groups_to_drop(series)
     if found is None:
@@ -82,7 +82,7 @@ def series_of(collected: Collected) -> dict[str, NDArray[np.float64]]:
 
 
 def warm_up(accumulator: Accumulator) -> WarmUp:
-    """The warm-up of a run that was accumulated from its start."""
+    """Search for the warm-up of a run accumulated from its start."""
     collected = accumulator.collected()
     asked = {
         name: (_groups_to_drop(values) or 0) * GROUP * collected.batch_rows

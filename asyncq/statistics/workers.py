@@ -1,4 +1,4 @@
-"""Who is stale: the mean staleness of every worker, a test for equality, and the names of those who stand out."""
+"""Staleness by worker: means, a test for equality, and the workers that stand out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asyncq.statistics.collect.accumulate import Collected
 
 __all__ = ["LEVEL", "Stale", "WhoIsStale", "who_is_stale"]
 
-LEVEL = 0.01  # chance that anybody is named where all are alike
+LEVEL = 0.01  # probability that any worker is named although all are alike
 FEWEST_ROWS = 30  # of every worker
 FEWEST_SEEN = 100  # of a pool, in the blocks that were kept
 
@@ -22,8 +22,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Stale:
-    """A worker whose gradients are staler than the others': its pool and its number there, its mean staleness over
-    that of a typical worker, and the p-value of that difference by itself."""
+    """A worker whose gradients are staler than others: its pool and ``number`` there, its mean ``staleness``, the
+    ``ratio`` to a typical worker's, and the p-value of that difference alone."""
 
     pool: str
     number: int
@@ -42,8 +42,8 @@ class Stale:
 class WhoIsStale:
     """Mean staleness per worker, shape (workers,), with standard errors; ``p_value`` of "all are equally stale".
 
-    ``named`` are the workers who are staler than the rest, the worst first; the chance that anybody is named although
-    all are alike is at most ``level`` (Holm's correction). ``p_value`` is None when some worker has too few rows.
+    ``named`` are the workers staler than the rest, the worst first; the probability of naming any although all are
+    alike is at most ``level`` (Holm's correction). ``p_value`` is None where a worker has too few rows.
     """
 
     means: Floats
@@ -53,7 +53,7 @@ class WhoIsStale:
     level: float = LEVEL
 
     def to_dict(self) -> dict[str, Any]:
-        """As the JSON report has it: the test, and at most 20 of those who are named."""
+        """As the JSON report has it: the test, and at most 20 of the named workers."""
         named = [record(stale, name=stale.name) for stale in self.named[:20]]
         return {"p_value": self.p_value, "level": self.level, "count": len(self.named), "named": named}
 
@@ -63,8 +63,8 @@ def who_is_stale(
 ) -> WhoIsStale:
     """Compare the workers' mean staleness with each other.
 
-    A worker's gradients do not overlap, so they are nearly independent of each other; the standard error takes in
-    what correlation there is between neighbours. Means are compared on a log scale, where they are less skew."""
+    The gradients of a worker do not overlap, so they are nearly independent; the standard error includes the
+    correlation of neighbours. Means are compared on a log scale, where they are less skew."""
     from scipy.special import chdtrc, ndtr
 
     rows = collected.per_worker.rows.astype(np.float64)
@@ -94,8 +94,8 @@ def who_is_stale(
 
 
 def _errors(collected: Collected, pool_of: NDArray[np.int64], rows: Floats, means: Floats) -> Floats:
-    """Standard errors of the means: the spread of a pool's gradients about their workers' means, relative to the mean,
-    and the correlation between neighbours, both from the blocks that were kept."""
+    """Standard errors of the means, from the blocks: the relative spread of a pool's gradients about the means of their
+    workers, and the correlation of neighbours."""
     pools = int(pool_of.max()) + 1
     squares, products, count, pairs = np.zeros((4, pools))
     relative = 1 / (1 + means)
@@ -109,9 +109,9 @@ def _errors(collected: Collected, pool_of: NDArray[np.int64], rows: Floats, mean
         same = who[1:] == who[:-1]
         products += np.bincount(pool[1:][same], weights=(centred[1:] * centred[:-1])[same], minlength=pools)
         pairs += np.bincount(pool[1:][same], minlength=pools)
-    # the spread of a pool with few rows is that of all
+    # a pool with few rows takes the spread of all
     variance = np.where(count >= FEWEST_SEEN, squares / np.maximum(1, count), squares.sum() / max(1.0, count.sum()))
-    # one pool may have too few neighbours in the blocks to tell; none is taken to be better than independent
+    # a pool with few pairs counts as independent, and so does a negative correlation
     own = np.where(variance > 0, products / np.maximum(1, pairs) / np.where(variance > 0, variance, 1), 0.0)
     own = np.clip(np.where(pairs >= FEWEST_SEEN, own, 0.0), 0.0, 0.9)
     spread = np.sqrt(variance * (1 + own) / (1 - own))

@@ -1,4 +1,4 @@
-"""Pearson's test of a law against rows that depend on each other, from histograms of consecutive parts of a run."""
+"""Pearson's test of a law against dependent rows, from histograms of consecutive parts of a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def chi_square(parts: ArrayLike, law: StalenessLaw) -> tuple[float, float]:
     cells = np.column_stack([counts[:, kept], counts[:, ~kept].sum(axis=1)])
     shares = np.append(pmf[kept], max(0.0, 1 - pmf[kept].sum()))
     if size * shares[-1] < FEWEST_EXPECTED:
-        if cells[:, -1].sum() > 4 * FEWEST_EXPECTED:  # what should hardly be there, and is
+        if cells[:, -1].sum() > 4 * FEWEST_EXPECTED:  # many rows in cells that the law leaves nearly empty
             return 0.0, float("inf")
         cells, shares = cells[:, :-1], shares[:-1]
     off = (cells - rows[:, None] * shares) / np.sqrt(size * shares)  # sums over parts to (O - E) / sqrt(E)

@@ -26,7 +26,7 @@ class Family:
     parameters: tuple[str, ...]
     pmf: Callable[[Floats, int], Floats]
     estimate: Callable[[Counts], Floats]
-    smooth: bool = True  # in its parameters, so that they have standard errors
+    smooth: bool = True  # in its parameters, which then have standard errors
 
 
 def _mean(counts: Counts) -> float:
@@ -44,7 +44,7 @@ def _log_likelihood(counts: Counts, pmf: Floats) -> float:
 
 
 def _climb(counts: Counts, pmf: Callable[[Floats, int], Floats], starts: list[Floats]) -> Floats:
-    """The best of the maxima that Nelder and Mead's method finds from ``starts``."""
+    """The best maximum of the Nelder-Mead method from ``starts``."""
     from scipy import optimize
 
     minimize: Any = optimize.minimize

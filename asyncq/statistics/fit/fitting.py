@@ -1,4 +1,4 @@
-"""Which law is the staleness? Families fitted by maximum likelihood, ranked, each with its verdict."""
+"""Families of laws fitted to the staleness by maximum likelihood and ranked, each with its verdict."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from asyncq.statistics.intervals import FEWEST_BATCHES
 __all__ = ["Fitted", "dispersion", "rank"]
 
 FEWEST_ROWS = 100
-MOST_ROWS = 20_000  # that statsmodels is given
+MOST_ROWS = 20_000  # for statsmodels
 
 Floats = NDArray[np.float64]
 
@@ -48,8 +48,8 @@ def rank(
 ) -> tuple[Fitted, ...]:
     """Fit ``families`` (all of :data:`FAMILIES` unless given) to the staleness of a run, the best first, by BIC.
 
-    The likelihood is that of independent rows: where rows depend on each other it still ranks laws by how near they
-    are to the pooled histogram, but differences of a few units between neighbours mean nothing."""
+    The likelihood is that of independent rows: for dependent rows it still ranks laws by their distance from the pooled
+    histogram, but differences of a few units mean nothing."""
     counts = collected.histogram
     if collected.rows < FEWEST_ROWS:
         raise TooShortError(f"{collected.rows} rows are too few to rank laws; simulate at least {FEWEST_ROWS}")
@@ -89,7 +89,7 @@ def _fit(family: Family, collected: Collected, counts: NDArray[np.int64], j: int
 
 
 def _standard_errors(family: Family, at: Floats, collected: Collected, counts: NDArray[np.int64]) -> Floats | None:
-    """Sandwich: the information inside, outside the variance of the score over consecutive parts of the run."""
+    """Sandwich estimate: the information, and the variance of the score over consecutive parts of the run."""
     parts = collected.parts
     if len(parts) < FEWEST_BATCHES:
         return None

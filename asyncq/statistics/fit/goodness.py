@@ -1,4 +1,4 @@
-"""Does a law fit? A p-value from cell counts, and beside it how large the misfit is."""
+"""Goodness of fit of a law: a p-value from cell counts, and the size of the misfit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["LEVEL", "PRACTICAL", "GoodnessOfFit", "StalenessFit", "fit_geometric
 LEVEL = 0.05
 PRACTICAL = 0.01  # total variation below which a rejected law is as good as right
 REPLICATES = 399
-CELLS = 20  # equally likely ones, and more in the tail
+CELLS = 20  # equally likely, and more in the tail
 FEWEST_EXPECTED = 5.0
 FEWEST_ROWS = 100
 
@@ -75,7 +75,7 @@ def fit_geometric(collected: Collected, *, practical: float = PRACTICAL) -> Stal
 
 
 def verdict_of(gof: GoodnessOfFit, family: str, *, practical: float = PRACTICAL) -> str:
-    """What the test and the size of the misfit say together."""
+    """The verdict by the test and the size of the misfit."""
     if gof.p_value is None:
         return "untested"
     if gof.p_value >= LEVEL:
