@@ -104,7 +104,7 @@ class MomentumLine:
     def of(cls, mean: float, target: float | None, *, geometric: bool, is_delay: bool | None) -> MomentumLine:
         """The additive rule of [AbM], explicit = target - implicit, with implicit = 1 - 1/(1 + mean staleness): Theorem
         5 for the ``geometric`` law, else correct to first order in the step size only (docs/theory/conservation.md,
-        section "2.6 What survives of momentum when the law is not geometric")."""
+        section "2.6 Momentum where the law is not geometric")."""
         implicit = mean / (1.0 + mean)
         explicit = None if target is None else target - implicit
         return cls(target, implicit, explicit, "geometric law" if geometric else "first order only", is_delay)

@@ -22,9 +22,9 @@ RELATIONS = {"=": "", "<=": "at most ", ">=": "at least "}
 HEAD = """\
 # Reproduced
 
-What the three papers show and what asyncq finds in its place. `docs/generate/reproduced.py` writes this page from what
-`asyncq reproduce` computes, seed 1; no number and no verdict on it is written by hand. Figures that need the papers'
-own clusters or networks are left out, or an analogue on a small problem stands in, and the section says so.
+This page compares the results of the three papers with those of asyncq. `docs/generate/reproduced.py` writes it from
+the output of `asyncq reproduce`, seed 1; no number and no verdict is written by hand. Figures that need the papers'
+clusters or networks are left out, or an analogue on a small problem replaces them; the section then says so.
 
 ```console
 $ asyncq reproduce

@@ -1,6 +1,6 @@
 """Lattice cycles: workers that have them never forget the phases they start with.
 
-Source: docs/theory/renewal.md, section "What has no such law".
+Source: docs/theory/renewal.md, section "Where no law is known".
 """
 
 from __future__ import annotations
