@@ -1,0 +1,18 @@
+"""Claims about whatever commands answer: 10,000 random scenarios."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_commands import COMMANDS, answer, scenarios
+
+
+@pytest.mark.verification
+class TestNoCommandPrintsNanInfinityOrATraceback:
+    @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(command=st.sampled_from(COMMANDS), tables=scenarios())
+    def test_whatever_the_scenario(self, command: tuple[str, ...], tables: dict[str, Any]) -> None:
+        answer(command, tables)
