@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from warnings import warn
 
+from asyncq.formats import printable
+
 __all__ = [
     "MOST_TOLD",
     "AsyncqError",
@@ -24,7 +26,6 @@ __all__ = [
     "NoExactLaw",
     "ScenarioError",
     "TooShortError",
-    "escaped",
     "old_attributes",
     "old_name",
     "old_names",
@@ -46,7 +47,7 @@ class InputError(AsyncqError, ValueError):
         lines = [problems] if isinstance(problems, str) else [*problems]
         more += max(len(lines) - MOST_TOLD, 0)
         last = [f"{more:,} more mistakes are not told; correct these first"] if more else []
-        self.problems: tuple[str, ...] = (*map(escaped, lines[:MOST_TOLD]), *last)
+        self.problems: tuple[str, ...] = (*map(printable, lines[:MOST_TOLD]), *last)
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -61,13 +62,6 @@ class InputError(AsyncqError, ValueError):
 
 class ScenarioError(InputError):
     """A scenario that is wrong, or does not go with what is asked of it."""
-
-
-def escaped(text: str) -> str:
-    """``text`` with what is not printable (control characters, line ends, changes of direction) as in ``\\x1b``."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class DeadlockError(AsyncqError):

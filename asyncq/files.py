@@ -202,7 +202,7 @@ def write_recommendation(
 
     folder.json("recommendation.json", summary)
     folder.figure("stability-map", plots.stability_map(near, found))
-    folder.figure("momentum-budget", plots.momentum_budget(against_workers, workers))
+    folder.figure("momentum-by-workers", plots.momentum_budget(against_workers, workers))
 
 
 def write_stability(dense: StepSizes, summary: dict[str, Any], folder: Folder) -> None:

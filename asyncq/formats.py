@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -72,8 +71,10 @@ def estimate(value: Estimate, digits: int = 4) -> str:
     return "none" if math.isnan(value.mean) else number(value.mean, digits) + interval(value.ci95, digits)
 
 
-def printable(text: str) -> str:
-    """The text with control characters, but for ends of lines, replaced by "?": none reaches a terminal or a figure."""
-    return "".join(
-        "?" if unicodedata.category(letter) in ("Cc", "Cf", "Cs") and letter != "\n" else letter for letter in text
-    )
+def printable(text: str, *, lines: bool = False) -> str:
+    """The text with control characters, changes of direction and ends of lines escaped, as in ``\\x1b``; the last are
+    kept if it has several ``lines``."""
+    if text.isprintable():
+        return text
+    keep = "\n" if lines else ""
+    return "".join(c if c.isprintable() or c == keep else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -236,7 +236,7 @@ def test_recommend_as_json_has_no_infinity(tmp_path):
     assert report.keys() >= KEYS
     assert "Infinity" not in json.dumps(report)
     assert None in [rule["updates"] for rule in report["rules"]]  # one of them diverges
-    figures = {f"{name}.{suffix}" for name in ("stability-map", "momentum-budget") for suffix in ("png", "svg")}
+    figures = {f"{name}.{suffix}" for name in ("stability-map", "momentum-by-workers") for suffix in ("png", "svg")}
     assert {path.name for path in tmp_path.iterdir()} == {"recommendation.json", *figures}
     assert json.loads((tmp_path / "recommendation.json").read_text()) == report
 

@@ -242,11 +242,11 @@ def test_bad_replications_are_refused(options, words, tmp_path, monkeypatch):
 # -- the progress bar -------------------------------------------------------------------------------------------------
 
 
-def on_terminal(*arguments: str) -> str:
-    """What a simulation writes to standard error when that is a terminal."""
+def written_to_terminal(*arguments: str, **more: str) -> str:
+    """What a simulation writes to standard error when that is a terminal, with ``more`` in its environment."""
     pty = pytest.importorskip("pty")
     primary, secondary = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "140"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "140", **more}
     command = [sys.executable, "-m", "asyncq", "simulate", QUICK, *arguments]
     written = b""
     with subprocess.Popen(
@@ -258,7 +258,20 @@ def on_terminal(*arguments: str) -> str:
                 written += more
     os.close(primary)
     assert process.returncode == 0, written
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
+    return written.decode()
+
+
+def on_terminal(*arguments: str) -> str:
+    """The same without colours and movements."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written_to_terminal(*arguments))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="terminals of POSIX")
+def test_no_color_is_respected():
+    """See no-color.org: bold and movements are no colours."""
+    colour = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
+    assert not colour.search(written_to_terminal("--updates", "2000", NO_COLOR="1"))
+    assert colour.search(written_to_terminal("--updates", "2000", NO_COLOR=""))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="terminals of POSIX")

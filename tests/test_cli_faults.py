@@ -10,11 +10,14 @@ import signal
 import stat
 import subprocess
 import sys
+from glob import glob
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from asyncq import Scenario
 from asyncq.cli import main
 from asyncq.errors import ScenarioError
 from asyncq.files import Folder
@@ -142,6 +145,16 @@ def test_a_program_told_to_end_leaves_no_temporary_files(tmp_path):
     assert (code, err) == (143, "")
     assert "throughput" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recommendation_and_a_plan_share_a_folder(tmp_path):
+    from asyncq.plots.plan import FIGURES
+
+    today = ("--momentum", 0.5, "--learning-rate", 1)
+    assert call("recommend", "--law", "constant:1", *today, "--out", tmp_path).exit_code == 0
+    written = {path.stem for path in tmp_path.iterdir()}
+    assert written
+    assert written.isdisjoint({"plan", *(name.replace("_", "-") for name in FIGURES)})
 
 
 # -- standard output --------------------------------------------------------------------------------------------------
@@ -282,8 +295,22 @@ def test_help_has_examples_that_name_real_options_and_fits_80_columns(name):
     known = {option for parameter in main.commands[name].params for option in parameter.opts}
     for example in examples:
         assert set(re.findall(r"--[\w-]+", example)) <= known
-        for path in re.findall(r"scenarios/[\w/-]+\.toml", example):
-            assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_the_files_of_examples_in_help_exist_by_then(name, tmp_path, monkeypatch):
+    """A wheel has no folder of scenarios: what an example reads, one above it writes; what it overrides is there."""
+    monkeypatch.chdir(tmp_path)
+    shown = call(name, "--help").output
+    for arguments, out in re.findall(r"^ +asyncq (.*?)(?: (?:>|--out) (\S+\.toml))?$", shown, re.MULTILINE):
+        command, *words = arguments.split()
+        if out:
+            result = call(command, *words)
+            assert result.exit_code == 0, result.output
+            Path(out).write_text(result.stdout, encoding="utf-8")
+        for file in (word for word in words if word.endswith(".toml")):
+            overrides = [after for word, after in pairwise(words) if word == "--set"]
+            assert [Scenario.from_toml(path, overrides=overrides) for path in glob(file)], arguments
 
 
 def test_options_that_commands_share_come_in_one_order():

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import HealthCheck, given, settings
-from random_commands import COMMANDS, answer, scenarios
+from random_commands import SHARES, answer, scenarios
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(tables=scenarios())
-def test_whatever_the_scenario(command: tuple[str, ...], tables: dict[str, Any]) -> None:
-    answer(command, tables)
+@pytest.mark.parametrize(("command", "share"), SHARES.items(), ids=map(" ".join, SHARES))
+def test_whatever_the_scenario(command: tuple[str, ...], share: int) -> None:
+    quick = settings(max_examples=2 * share, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    quick(given(tables=scenarios())(lambda tables: answer(command, tables)))()

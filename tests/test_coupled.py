@@ -331,6 +331,15 @@ def test_very_soft_modes_under_a_large_momentum_keep_their_digits():
     assert time_to_target(law, soft, rates, 0.99, target=0.1) == pytest.approx(exact, rel=0.02)
 
 
+def test_without_noise_along_the_sharpest_mode_the_threshold_is_its_edge():
+    """The search for where the loop is 1 then ends at the edge itself, where linear systems are singular: for 4 of
+    these sharpnesses to the last bit."""
+    edge = (1 + 33**0.5) / 8  # for M workers (1 + sqrt(1 + 8 M)) / 2M
+    for sharpness in np.arange(2.5, 2.52, 0.0005).tolist():
+        problem = TrainingProblem.of(sharpness, proportional_noise=19.47, batch_size=32)
+        assert threshold(exponential_workers(4), problem) == pytest.approx(edge / sharpness, rel=1e-8)
+
+
 def test_what_is_no_problem_is_refused():
     with pytest.raises(ValueError, match="noise_at_sharpness"):
         TrainingProblem.of(1.0, proportional_noise=1.0, noise_at_sharpness=2.0)

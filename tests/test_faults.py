@@ -138,10 +138,13 @@ def test_a_limit_before_the_first_update_is_a_mistake():
         simulate(three(run={"until": 1.5}), seed=0)
 
 
-def test_work_that_never_outlasts_a_failure_is_told():
-    case = three(failure={name: {"after": 1.0, "repair": 1.0} for name in "ABC"})
-    with pytest.raises(DeadlockError, match="no work outlasts a failure"):
-        simulate(case, seed=0, engine="simpy")
+@pytest.mark.parametrize(
+    ("kind", "engine"), [("asynchronous", "simpy"), ("synchronous", "simpy"), ("asynchronous", "compiled")]
+)
+def test_work_that_never_outlasts_a_failure_is_told(kind, engine):
+    case = three(kind, failure={name: {"after": 1.0, "repair": 1.0} for name in "ABC"})
+    with pytest.raises(DeadlockError, match=r"no work outlasts a failure .*; make failure.after, or stays, longer"):
+        simulate(case, seed=0, engine=engine)
 
 
 def test_a_drawing_shows_repairs():

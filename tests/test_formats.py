@@ -56,5 +56,8 @@ def test_estimates() -> None:
     assert estimate(Estimate(2.0, None, "s", exact=True)) == "2"
 
 
-def test_control_characters_are_replaced() -> None:
-    assert printable("a\x1b[31mb\x9b\u202ec\x00\x7f\nd é █") == "a?[31mb??c??\nd é █"
+def test_control_characters_are_escaped() -> None:
+    text = "a\x1b[31mb\x9b\u202ec\x00\x7f\ud800\nd é █"
+    escaped = "a\\x1b[31mb\\x9b\\u202ec\\x00\\x7f\\ud800"
+    assert printable(text) == escaped + "\\nd é █"
+    assert printable(text, lines=True) == escaped + "\nd é █"

@@ -496,3 +496,11 @@ def test_overrides_reach_into_a_class():
     assert made.pool[0].population[1].clients == 7
     assert made.pool[0].population[0].work_time.mean == 9
     assert Scenario.from_dict(made.to_dict()) == made
+
+
+def test_the_rarest_client_beside_the_most_others_has_a_share_of_the_work():
+    rare = {"name": "rare", "clients": 1, "work_time": 2.0, "availability": 1e-12}
+    many = [{"name": f"c{one}", "clients": 10**12, "work_time": 3.0} for one in range(3)]
+    tables = {"name": "phones", "concurrency": 2, "population": [rare, *many]}
+    pool = Scenario.from_dict({"schema": 1, "pool": [tables], "protocol": {"kind": "asynchronous"}}).pool[0]
+    assert pool.work_time.mean == pytest.approx(3.0)

@@ -57,7 +57,7 @@ class _Group(click.Group):
                 click.echo(printable(f"error: {problem}"), err=True)
             ctx.exit(BAD_INPUT)
         except AsyncqError as error:
-            click.echo(printable(f"error: {error}"), err=True)
+            click.echo(printable(f"error: {error}", lines=True), err=True)
             ctx.exit(FAILED)
         except KeyboardInterrupt:
             click.echo("interrupted; no file was written", err=True)

@@ -24,9 +24,10 @@ __all__ = ["plan"]
     short_help="Which workers, groups, protocol and momentum to use.",
     epilog="""\b
 Examples:
-  asyncq plan scenarios/plans/cluster.toml
-  asyncq plan scenarios/plans/language-model.toml --out results
-  asyncq plan scenarios/plans/cluster.toml --set plan.gradient_noise=0.5
+  asyncq init --example plans/cluster > cluster.toml
+  asyncq plan cluster.toml
+  asyncq plan cluster.toml --out results
+  asyncq plan cluster.toml --set plan.gradient_noise=0.5
 """,
 )
 @options.file

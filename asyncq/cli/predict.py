@@ -15,9 +15,10 @@ __all__ = ["predict"]
     short_help="What theory knows of a scenario, without a simulation.",
     epilog="""\b
 Examples:
-  asyncq predict scenarios/quickstart.toml
-  asyncq predict scenarios/language-model.toml --set replicas.workers=64
-  asyncq predict scenarios/k-async.toml --json --out results
+  asyncq init --example quickstart > quickstart.toml
+  asyncq predict quickstart.toml
+  asyncq predict quickstart.toml --set gpu.workers=64
+  asyncq predict quickstart.toml --json --out results
 """,
 )
 @options.file

@@ -93,12 +93,12 @@ def _title(scenario: Scenario) -> str:
     short_help="Which momentum and learning rate go with a staleness.",
     epilog="""\b
 Examples:
-  asyncq recommend scenarios/quickstart.toml
-  asyncq recommend scenarios/quickstart.toml --edge 0:0.6 --edge 0.9:0.11
-  asyncq recommend scenarios/quickstart.toml --sharpness 20
-  asyncq recommend scenarios/two-speeds.toml --learning-rate 0.01 --confirm
+  asyncq init --example quickstart > quickstart.toml
+  asyncq recommend quickstart.toml
+  asyncq recommend quickstart.toml --edge 0:0.6 --edge 0.9:0.11
+  asyncq recommend quickstart.toml --sharpness 20 --out results
+  asyncq recommend quickstart.toml --learning-rate 0.01 --confirm
   asyncq recommend --law constant:32 --momentum 0.9 --learning-rate 0.1
-  asyncq recommend scenarios/two-speeds.toml --sharpness 20 --out results
 """,
 )
 @click.argument("file", required=False)

@@ -25,11 +25,12 @@ REPLICATIONS = options.Number(1, 10_000, "give for instance --replications 16", 
     short_help="Throughput, staleness and momentum of a scenario.",
     epilog="""\b
 Examples:
-  asyncq simulate scenarios/quickstart.toml
-  asyncq simulate scenarios/quickstart.toml --seed 7 --json > run.json
-  asyncq simulate scenarios/parameter-server.toml --set near.workers=12
-  asyncq simulate scenarios/quickstart.toml --out results --trace
-  asyncq simulate scenarios/quickstart.toml --replications 16
+  asyncq init --example quickstart > quickstart.toml
+  asyncq simulate quickstart.toml
+  asyncq simulate quickstart.toml --seed 7 --json > run.json
+  asyncq simulate quickstart.toml --set gpu.workers=12
+  asyncq simulate quickstart.toml --out results --trace
+  asyncq simulate quickstart.toml --replications 16
 """,
 )
 @options.file

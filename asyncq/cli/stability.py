@@ -20,7 +20,8 @@ STEP = options.Number(0, 1e12, "give for instance --step 0.01")
     short_help="Which step sizes a staleness allows.",
     epilog="""\b
 Examples:
-  asyncq stability scenarios/quickstart.toml --momentum 0.5
+  asyncq init --example quickstart > quickstart.toml
+  asyncq stability quickstart.toml --momentum 0.5
   asyncq stability --law constant:32 --variant dampened --momentum 0.9
   asyncq stability --law poisson:31 --step 0.01 --step 0.05 --json
 """,

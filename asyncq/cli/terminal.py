@@ -45,7 +45,7 @@ def ascii_only() -> bool:
 
 def say(text: str) -> None:
     """Print a text on standard output, free of control characters; raises ``OSError`` if it cannot be written."""
-    click.echo(printable(text).removesuffix("\n"))
+    click.echo(printable(text, lines=True).removesuffix("\n"))
 
 
 @contextlib.contextmanager

@@ -16,9 +16,10 @@ MOST_DRAWN = 10_000  # updates
     short_help="Draw the first updates of a scenario.",
     epilog="""\b
 Examples:
-  asyncq timeline scenarios/k-async.toml
-  asyncq timeline scenarios/stale-synchronous.toml --set protocol.bound=0
-  asyncq timeline scenarios/parameter-server.toml --seed 7 --out results
+  asyncq init --example stale-synchronous > my.toml
+  asyncq timeline my.toml
+  asyncq timeline my.toml --set protocol.bound=0
+  asyncq timeline my.toml --seed 7 --out results
 """,
 )
 @options.file

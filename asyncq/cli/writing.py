@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from asyncq.cli.terminal import say
-from asyncq.errors import InputError, ScenarioError, escaped
+from asyncq.errors import InputError, ScenarioError
+from asyncq.formats import printable
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario
@@ -20,8 +21,9 @@ __all__ = ["check", "init", "protocols", "schema"]
     short_help="Validate scenario files and their plans.",
     epilog="""\b
 Examples:
-  asyncq check scenarios/quickstart.toml
-  asyncq check scenarios/*.toml
+  asyncq init --example quickstart > quickstart.toml
+  asyncq check quickstart.toml
+  asyncq check *.toml
 """,
 )
 @click.argument("files", nargs=-1, required=True)
@@ -37,7 +39,7 @@ def check(files: tuple[str, ...]) -> None:
         except ScenarioError as error:
             problems.extend(error.problems)
         else:
-            say(f"{escaped(file)}: ok ({scenario.crew}, {scenario.protocol.kind}{planned})")
+            say(f"{printable(file)}: ok ({scenario.crew}, {scenario.protocol.kind}{planned})")
     if problems:
         raise ScenarioError(problems)
 
@@ -79,7 +81,7 @@ def init(kind: str | None, name: str | None, out: str | None) -> None:
         return
     write_new(text, out)
     command = "plan" if name is not None and name.startswith("plans/") else "simulate"
-    click.echo(escaped(f"wrote {out}; next: asyncq {command} {out}"), err=True)
+    click.echo(printable(f"wrote {out}; next: asyncq {command} {out}"), err=True)
 
 
 @click.command(

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from asyncq.declaration import broken_rule, nearest, read_text
 from asyncq.distributions.law import FloatArray, Law, Seconds, bounded
-from asyncq.errors import escaped
+from asyncq.formats import printable
 
 __all__ = ["Empirical"]
 
@@ -83,7 +83,7 @@ class Empirical(Law):
         return self.times[rng.integers(self.times.size, size=size)]
 
     def __str__(self) -> str:
-        origin = escaped(f" from {Path(self.file).name}, column {self.column}") if self.file else ""
+        origin = printable(f" from {Path(self.file).name}, column {self.column}") if self.file else ""
         return self._shown(f"{self.times.size} times{origin}, mean {self.mean:.4g} s, cv {self.cv:.3g}")
 
 

@@ -26,7 +26,7 @@ SERIES = (KNOWN, MODEL, RATE, "#cc79a7", OTHER, "#56b4e9", "#5b4a3f", "#b8a800")
 
 def label(text: str) -> str:
     """A name as the label of a tick: without control characters, and dollars are no mathematics."""
-    return printable(text).replace("$", r"\$")
+    return printable(text, lines=True).replace("$", r"\$")
 
 
 def literal(figure: Figure) -> None:
@@ -38,4 +38,4 @@ def literal(figure: Figure) -> None:
         words = text.get_text()
         if "$" in words and "mathdefault" not in words and r"\$" not in words:  # matplotlib's numbers, and labels
             text.set_parse_math(False)
-        text.set_text(printable(words))
+        text.set_text(printable(words, lines=True))

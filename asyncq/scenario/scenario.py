@@ -16,7 +16,8 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model
 
 from asyncq.declaration import Declaration, broken_rule, items, mistakes, read_text, shown, tables_of
 from asyncq.distributions import Law
-from asyncq.errors import ScenarioError, escaped
+from asyncq.errors import ScenarioError
+from asyncq.formats import printable
 from asyncq.scenario.checks import between_pools, fits_together
 from asyncq.scenario.overrides import override, put
 from asyncq.scenario.plan import PlanTable
@@ -79,7 +80,7 @@ class Scenario(Declaration):
 
         def __init__(self, *, name: str = "scenario", **tables: Any) -> None:
             self._declare({"schema": 1, **tables}, name)
-            self._name = escaped(name)
+            self._name = printable(name)
 
         __init__.__pydantic_base_init__ = True  # as in Declaration
 
@@ -202,7 +203,7 @@ class Scenario(Declaration):
         if not data:
             raise ScenarioError(f"{path}: is empty; write schema = 1 and at least one [[pool]]")
         scenario = cls._validated(data, str(path), Path(path).parent, _puts(overrides))
-        scenario._name, scenario._source = escaped(Path(path).stem), Path(path)
+        scenario._name, scenario._source = printable(Path(path).stem), Path(path)
         return scenario
 
     @classmethod
@@ -218,7 +219,7 @@ class Scenario(Declaration):
 
         Raises :class:`~asyncq.errors.ScenarioError` with every mistake in it."""
         scenario = cls._validated(data, name, Path(folder or "."), _puts(overrides))
-        scenario._name = escaped(name)
+        scenario._name = printable(name)
         return scenario
 
     def with_(self, changes: Mapping[str, Any]) -> Scenario:

@@ -51,6 +51,7 @@ __all__ = [
 
 MAX_WORKERS = 1_000_000
 MAX_CLIENTS = 10**12
+RAREST = 1e-12  # availability of a client: shares of calls keep their digits
 MAX_CLASSES = 1000  # a call looks through all
 MAX_SHARDS = 256
 CAP = 100_000_000  # updates, where a precision is asked for and no number of updates
@@ -114,7 +115,7 @@ class Client(Declaration):
     work_time: PositiveLaw
     pull: AnyLaw | None = None
     push: AnyLaw | None = None
-    availability: Annotated[float, Field(gt=0, le=1), BeforeValidator(as_number)] = 1.0
+    availability: Annotated[float, Field(ge=RAREST, le=1), BeforeValidator(as_number)] = 1.0
     stays: PositiveLaw | None = None
 
 
