@@ -8,6 +8,7 @@ from cases import scenario
 
 from asyncq import simulate
 from asyncq.theory.descent.exponential import exponential_workers
+from asyncq.theory.recommendation.recommendation import recommend
 
 
 def true_process(rates, contributors, step, momentum, *, updates, runs, noise, seed):
@@ -140,6 +141,59 @@ class TestClosedForms:
             law = exponential_workers(6).law()
             found = threshold(law, momentum=mu, criterion="expectation")
             assert exponential_workers(6).expectation_threshold(mu) == pytest.approx(found, rel=1e-9)
+
+
+def dense(rates, steps, momentum):
+    """The mean Kronecker product of the maps of (w, v, u_1 .. u_M), at each step."""
+    p, size = np.array(rates) / np.sum(rates), len(rates) + 2
+    whole = np.zeros((len(steps), size**2, size**2))
+    for m, share in enumerate(p):
+        update = np.tile(np.eye(size), (len(steps), 1, 1))
+        update[:, 0, 0], update[:, 0, 1], update[:, 0, 2 + m] = 1 + momentum, -momentum, -np.array(steps)
+        update[:, 1] = np.eye(size)[0]
+        update[:, 2 + m] = update[:, 0]
+        whole += share * np.einsum("sij,skl->sikjl", update, update).reshape(whole.shape)
+    return np.abs(np.linalg.eigvals(whole)).max(axis=1)
+
+
+@pytest.mark.parametrize("rates", [[1.0, 4.0], [1, 1, 2, 5], [1, 2, 3.5, 6], [0.1, 1, 1.5, 2, 7]])
+@pytest.mark.parametrize("momentum", [-0.5, 0.3, 0.9])
+def test_speeds_against_dense_matrices(rates, momentum):
+    pool = exponential_workers(rates)
+    edge = pool.threshold(momentum)
+    assert dense(rates, [edge], momentum)[0] == pytest.approx(1.0, abs=1e-9)
+    steps = edge * np.array([0.01, 0.2, 0.7, 0.99, 1.2])
+    assert pool.rates(steps, momentum) == pytest.approx(dense(rates, steps, momentum), rel=1e-9)
+
+
+def test_the_best_pair_of_many_speeds_against_dense_matrices():
+    """By a grid of momenta and steps, without the merged pool that the search is guided by."""
+    rates, condition = [1.0, 1.6, 2.7, 5.0], 30.0
+    best = recommend(exponential_workers(rates), condition_number=condition, sharpness=1.0, momenta=()).best
+    told = np.inf
+    for momentum in np.linspace(-0.4, 0.7, 23):
+        steps = np.geomspace(0.1, 1.6, 40)
+        ends = np.maximum(dense(rates, steps, momentum), dense(rates, steps / condition, momentum))
+        told = min(told, float(ends.min()))
+    assert -1 / np.log(best.contraction) < -1.005 / np.log(told)
+
+
+def test_the_expectation_edge_of_many_speeds():
+    """By the eigenvalues of the means of w, v, u_1 .. u_M."""
+    rates = np.geomspace(1, 20, 12)
+    p = rates / rates.sum()
+    for momentum in (-0.6, 0.0, 0.9):
+
+        def radius(c, momentum=momentum):
+            mean = np.zeros((14, 14))
+            mean[0, 0], mean[0, 1], mean[0, 2:], mean[1, 0] = 1 + momentum, -momentum, -c * p, 1.0
+            mean[2:, 0], mean[2:, 1] = p * (1 + momentum), -p * momentum
+            mean[2:, 2:] = np.diag(1 - p - c * p)
+            return np.abs(np.linalg.eigvals(mean)).max()
+
+        edge = exponential_workers(rates).expectation_threshold(momentum)
+        assert radius(edge * (1 - 1e-6)) < 1 < radius(edge * (1 + 1e-6))
+        assert all(radius(edge * share) < 1 for share in np.geomspace(1e-3, 0.999, 60))
 
 
 class TestUnequalWorkers:

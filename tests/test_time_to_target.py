@@ -13,7 +13,7 @@ from asyncq.planner.tuning import shortened
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.descent.exact_loss import ExactLoss
 from asyncq.theory.descent.exponential import exponential_workers
-from asyncq.theory.descent.law_loss import LawLoss
+from asyncq.theory.descent.law_loss import LawLoss, UnequalLoss
 from asyncq.theory.descent.power_series import reciprocal
 from asyncq.theory.descent.time_to_target import Quadratic
 from asyncq.theory.stability import noise_floor, threshold
@@ -33,8 +33,9 @@ def for_good(curve: list[float], target: float) -> float:
     return float(i + np.log(curve[i] / target) / np.log(curve[i] / curve[i + 1]))
 
 
-def by_versions(workers: int, quadratic: Quadratic, step: float, mu: float) -> float:
-    """The covariance of (w, v, u_1 .. u_M): the mean over who is next of A Y A'."""
+def by_versions(workers: int, quadratic: Quadratic, step: float, mu: float, shares: Real | None = None) -> float:
+    """The covariance of (w, v, u_1 .. u_M): the mean over who is next, with these chances or equal ones, of A Y A'."""
+    chances = np.full(workers, 1.0 / workers) if shares is None else shares
     c = step * quadratic.curvature / quadratic.sharpness
     noise = (step / quadratic.sharpness) ** 2 * quadratic.noise / quadratic.start**2
     size, share = workers + 2, quadratic.loss / quadratic.loss.sum()
@@ -51,7 +52,8 @@ def by_versions(workers: int, quadratic: Quadratic, step: float, mu: float) -> f
     y, curve = np.ones((c.size, size, size)), []
     for _ in range(MOST):
         curve.append(float(y[:, 0, 0] @ share))
-        y = (maps @ y @ maps.swapaxes(-1, -2)).mean(axis=0) + noise[:, None, None] * hit.mean(axis=0)
+        fed = noise[:, None, None] * np.tensordot(chances, hit, 1)
+        y = np.tensordot(chances, maps @ y @ maps.swapaxes(-1, -2), 1) + fed
     return for_good(curve, quadratic.target)
 
 
@@ -138,6 +140,15 @@ def test_soft_modes_under_a_large_momentum() -> None:
     told = by_positions(law, 2, quadratic, step, mu)
     assert 4000 < told < 4800
     assert model.updates(np.array([step]), mu)[0] == pytest.approx(told, rel=1e-6)
+
+
+def test_speeds_time_to_target() -> None:
+    rates, mu = np.array([1.0, 1.0, 3.0, 6.0]), 0.8
+    quadratic = Quadratic(np.array([0.1, 1.0]), np.array([1.0, 0.5]), np.array([0.01, 0.02]), 0.05)
+    model = UnequalLoss(exponential_workers(rates), quadratic)
+    step = 0.3 * model.threshold(mu)
+    told = by_versions(4, quadratic, step, mu, rates / rates.sum())
+    assert model.exact(step, mu, most=100) == pytest.approx(told, rel=1e-6)
 
 
 def test_reciprocal_of_a_series_term_by_term() -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["bracketed_root"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["bracketed_root", "certified_edges"]
+
+Real = NDArray[np.float64]
+
+FIRST = 1e-4  # of a bracket: the second point
 
 
 def bracketed_root(function: Callable[[float], float], left: float, right: float, *, rtol: float = 1e-14) -> float:
@@ -38,3 +45,31 @@ def bracketed_root(function: Callable[[float], float], left: float, right: float
             share = 0.5
         share = min(max(share, tolerance), 1 - tolerance)
     return best
+
+
+def certified_edges(
+    look: Callable[[Real, NDArray[np.intp]], tuple[Real, NDArray[np.bool_]]], inside: Real, outside: Real, within: Real
+) -> Real:
+    """Points (S,) at most ``within`` on the inner side of the edges between ``inside`` and ``outside``, the ends of
+    each bracket. ``look(points, which)`` tells of each point a value that passes zero smoothly at the edge, which
+    suggests the next point, and whether it lies inside, which alone decides."""
+    inside, outside = inside.copy(), outside.copy()
+    left = np.flatnonzero(np.abs(outside - inside) > within)
+    x0, f0 = inside.copy(), np.full(inside.size, np.nan)
+    f0[left] = look(inside[left], left)[0]
+    x1, f1 = inside.copy(), f0.copy()
+    for turn in range(100):
+        a, b = inside[left], outside[left]
+        with np.errstate(all="ignore"):
+            guess = x1[left] - f1[left] * (x1[left] - x0[left]) / (f1[left] - f0[left])
+            share = (guess - a) / (b - a)
+        share = np.where((share > -0.5) & (share < 1.5) & (turn % 5 != 4), share, 0.5 if turn else FIRST)
+        least = np.minimum(0.5 * within[left] / np.abs(b - a), 0.5)
+        point = a + np.clip(share, least, 1.0 - least) * (b - a)
+        value, good = look(point, left)
+        inside[left], outside[left] = np.where(good, point, a), np.where(good, b, point)
+        x0[left], f0[left], x1[left], f1[left] = x1[left], f1[left], point, value
+        left = left[np.abs(outside[left] - inside[left]) > within[left]]
+        if not left.size:
+            break
+    return inside

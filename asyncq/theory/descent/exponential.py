@@ -17,11 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from asyncq.jsonable import record
 from asyncq.staleness import StalenessLaw
-from asyncq.theory.descent.bracketing import bracketed_root
+from asyncq.theory.descent.bracketing import bracketed_root, certified_edges
+from asyncq.theory.descent.exponential_classes import class_moments
 
 __all__ = ["ExponentialWorkers", "exponential_workers"]
 
 Real = NDArray[np.float64]
+
+FEW = 3  # classes of speed; with more, answers are sought around those of a merged pool
 
 
 def exponential_workers(workers_or_rates: int | Sequence[float] | Real, *, contributors: int = 1) -> ExponentialWorkers:
@@ -68,6 +71,17 @@ class ExponentialWorkers:
     def homogeneous(self) -> bool:
         """Whether all workers are equally fast."""
         return len(self.counts) == 1
+
+    def merged(self, classes: int = FEW) -> ExponentialWorkers:
+        """A similar pool of at most so many classes, neighbours in speed together, each at its mean rate: where to
+        look, not an answer."""
+        if len(self.counts) <= classes:
+            return self
+        counts, shares = np.array(self.counts), np.array(self.shares)
+        logs = np.log(shares)
+        group = np.minimum((logs - logs.min()) / (np.ptp(logs) / classes), classes - 1).astype(int)
+        sums = [(int(counts[group == g].sum()), float((counts * shares)[group == g].sum())) for g in np.unique(group)]
+        return ExponentialWorkers(tuple(n for n, _ in sums), tuple(p / n for n, p in sums), self.contributors)
 
     def law(self, *, tail: float = 1e-15) -> StalenessLaw:
         """The staleness law: q_l = sum_i p_i^2 (1 - p_i)^l; K-async: geometric with q_0 = K/M
@@ -195,15 +209,19 @@ class ExponentialWorkers:
         if self.homogeneous:
             values = np.linalg.eigvals(self.matrix(c, momentum, curvature_variance=curvature_variance))
             return np.asarray(np.abs(values).max(axis=-1))
+        if len(self.counts) <= FEW:
+            matrix = class_moments(self.counts, self.shares, c, momentum, curvature_variance)[0]
+            return np.asarray(np.abs(np.linalg.eigvals(matrix)).max(axis=-1))
         low = np.full(c.size, max(momentum * momentum, 1.0 - min(self.shares)))
         high = np.ones(c.size)
         while np.any(wrong := ~self._resolvent(c, momentum, high, curvature_variance)[1]):
             low[wrong], high[wrong] = high[wrong], 2.0 * high[wrong]
-        for _ in range(44):
-            middle = 0.5 * (low + high)
-            above = self._resolvent(c, momentum, middle, curvature_variance)[1]
-            low, high = np.where(above, low, middle), np.where(above, middle, high)
-        return high
+
+        def look(rho: Real, which: NDArray[np.intp]) -> tuple[Real, NDArray[np.bool_]]:
+            level, valid = self._resolvent(c[which], momentum, rho, curvature_variance)
+            return 1.0 / level, valid
+
+        return certified_edges(look, high, low, np.full(c.size, 1e-13))
 
     def rate(self, step: float, momentum: float = 0.0, *, curvature_variance: float = 0.0) -> float:
         """Exact contraction of E[w^2] per update at alpha h = ``step``."""
@@ -249,6 +267,13 @@ class ExponentialWorkers:
         def radius(steps: Real) -> Real:
             return np.sqrt(self.expectation_rates(steps, mu))
 
+        if len(self.counts) > FEW:
+            middle = self.merged().expectation_threshold(mu)
+            below = middle * np.geomspace(0.05, 0.7, 4)
+            if np.all(radius(below) < 1.0) and radius(np.array([1.4 * middle]))[0] >= 1.0:
+                return bracketed_root(
+                    lambda c: float(np.log(radius(np.array([c]))[0])), 0.7 * middle, 1.4 * middle, rtol=1e-10
+                )
         # at the last step of the scan every class alone diverges, the first is far below any delay of 1 / share
         scan = np.geomspace(1e-4 * (1.0 - abs(mu)) ** 2 * min(self.shares), 4.0 * b / min(self.shares), 600)
         right = int(np.argmax(radius(scan) >= 1.0))
@@ -278,6 +303,11 @@ class ExponentialWorkers:
         """Smallest step with contraction 1: scanned upwards, then bisected."""
         most = 4.0  # above 2 (1 + mu), the edge of one worker, and every threshold met for more
         scan = most * np.geomspace(1e-3 * min(self.shares), 1.0, 200)
+        if len(self.counts) > FEW:
+            middle = self.merged()._first_unit(mu, v)
+            around = middle * np.append(np.geomspace(0.01, 0.8, 12), 1.25)
+            if np.all(self._resolvent(around, mu, np.ones(13), v)[1] == (around < middle)):
+                scan = around
 
         def stable(c: Real) -> NDArray[np.bool_]:
             if self.homogeneous:
@@ -289,10 +319,17 @@ class ExponentialWorkers:
         left = float(scan[bad[0] - 1]) if bad.size and bad[0] > 0 else 0.0 if bad.size else float(scan[-1])
         if self.homogeneous and left > 0.0:
             return bracketed_root(lambda c: float(np.log(self.rates(c, mu, curvature_variance=v)[0])), left, right)
-        while right - left > 1e-13 * right:
-            middle = 0.5 * (left + right)
-            left, right = (middle, right) if stable(np.array([middle]))[0] else (left, middle)
-        return 0.5 * (left + right)
+        if left == 0.0 or self.homogeneous:
+            while right - left > 1e-13 * right:
+                middle = 0.5 * (left + right)
+                left, right = (middle, right) if stable(np.array([middle]))[0] else (left, middle)
+            return 0.5 * (left + right)
+
+        def look(steps: Real, _: NDArray[np.intp]) -> tuple[Real, NDArray[np.bool_]]:
+            level, valid = self._resolvent(steps, mu, np.ones(1), v)
+            return steps**2 / level, valid
+
+        return float(certified_edges(look, np.array([left]), np.array([right]), np.array([1e-13 * right]))[0])
 
     def noise_floor(
         self,

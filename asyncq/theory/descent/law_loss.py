@@ -16,6 +16,7 @@ from asyncq.theory.descent.bracketing import bracketed_root
 from asyncq.theory.descent.characteristic import Characteristic
 from asyncq.theory.descent.envelope import Modes, last_above
 from asyncq.theory.descent.exponential import ExponentialWorkers
+from asyncq.theory.descent.exponential_classes import class_moments
 from asyncq.theory.descent.mean_square import Gain, gain, unit_gain
 from asyncq.theory.descent.power_series import BLOCK, reciprocal
 from asyncq.theory.descent.time_to_target import Quadratic, crossing, stable_steps
@@ -30,6 +31,7 @@ ONE_RATE = 2e-4  # largest relative difference of equal rates
 SWING = 8.0  # what may still come, over the largest of the last half: 45 degrees of a wave that began at rest
 GEOMETRIC = 1e-6  # the same of an impulse's
 DIED = 1e-7  # of an impulse's response: what is left does not matter
+SPEEDS = 8  # classes of speed whose moments are taken as a matrix
 STILL = 1e-6  # of the target: a mode that has settled
 LONGEST = 1 << 14  # terms of a power series; beyond, each mode falls to its floor at its last rate
 
@@ -225,8 +227,15 @@ class UnequalLoss(LawLoss):
         return self._edges[momentum]
 
     def exact(self, step: float, momentum: float, *, most: int) -> float:
-        """Updates to the target by the exact recursion; infinite beyond ``most``."""
-        q = self.quadratic
+        """Updates to the target by the exact recursion; with many classes of speed, infinite beyond ``most``."""
+        q, pool = self.quadratic, self.pool
+        if len(pool.counts) <= SPEEDS:
+            c = step * q.curvature / q.sharpness
+            matrix, drive = class_moments(pool.counts, pool.shares, c, momentum)
+            noise = (step / q.sharpness) ** 2 * q.noise / q.start**2
+            start = np.eye(drive.size)[0]
+            curves = Modes.of_recursions(matrix[None], start, (noise[:, None] * drive)[None], q.loss / q.loss.sum())
+            return float(last_above(curves, q.target)[0])
         curve = np.zeros(most + 1)
         for h, w, s2 in zip(q.curvature, q.start, q.noise, strict=True):
             moments = self.pool.moments(

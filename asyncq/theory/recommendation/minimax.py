@@ -57,10 +57,13 @@ def worst(decay: Decay, step: float, momentum: float, condition: float, *, modes
 
 
 class ExactDecay:
-    """The exact recursion for exponential work."""
+    """The exact recursion for exponential work. With many classes of speed, ``near`` is a pool of few, around whose
+    answers those of all are sought."""
 
     def __init__(self, pool: ExponentialWorkers, curvature_variance: float = 0.0) -> None:
         self.pool, self.variance = pool, curvature_variance
+        merged = pool.merged()
+        self.near = self if merged is pool else ExactDecay(merged, curvature_variance)
         self.rounds = 7 if pool.homogeneous else 4
         self._edges: dict[float, float] = {}
 
@@ -77,6 +80,8 @@ class ExactDecay:
     def best_step(self, momentum: float, condition: float) -> tuple[float, float]:
         """A grid on which the curvature range is a whole number of cells, then zooms on its best point."""
         edge = self.threshold(momentum) * (1.0 - 1e-9)
+        if self.near is not self:
+            return self._best_near(momentum, condition, edge)
         if condition < CELL:  # a range within a cell: its ends stand for it
             steps = edge * CELL ** -np.arange(np.ceil(np.log(BELOW) / np.log(CELL)) + 1.0)
             values = self.rates(np.concatenate([steps, steps / condition]), momentum)
@@ -101,6 +106,17 @@ class ExactDecay:
             if totals[j] < best[1]:
                 best = (float(tops[j]), float(totals[j]))
             low, high = tops[max(j - 1, 0)], tops[min(j + 1, 8)]
+        return best
+
+    def _best_near(self, momentum: float, condition: float, edge: float) -> tuple[float, float]:
+        """By the ends of the curvature range, around the best step of ``near``, to .1 %."""
+        middle = self.near.best_step(momentum, condition)[0] * edge / self.near.threshold(momentum)
+        best, width = (middle, np.inf), 0.1
+        for _ in range(3):
+            tops = np.minimum(best[0] * np.linspace(1.0 - width, 1.0 + width, 7), edge)
+            totals = self.rates(np.concatenate([tops, tops / condition]), momentum).reshape(2, -1).max(axis=0)
+            j = int(np.argmin(totals))
+            best, width = min(best, (float(tops[j]), float(totals[j])), key=lambda found: found[1]), width / 4.0
         return best
 
 

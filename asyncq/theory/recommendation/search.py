@@ -53,12 +53,14 @@ class Search:
         self.decay: ExactDecay | LawDecay
         if isinstance(staleness, ExponentialWorkers):
             self.decay, self.quick = ExactDecay(staleness, curvature_variance), staleness.homogeneous
+            self._guide: ExactDecay | LawDecay = self.decay.near
             fresh = staleness.workers == staleness.contributors == 1
         else:
             self.decay, self.quick, fresh = LawDecay(staleness, curvature_variance), False, False
+            self._guide = self.decay
         self.target, self._single = polyak(today.condition_number)
         self._is_polyak = fresh and curvature_variance == 0.0 and reserve == 0.0
-        self._modes = 25 if self.exact else 7  # each mode of a law costs milliseconds
+        self._modes = 25 if self.exact and self._guide is self.decay else 7  # others cost milliseconds each
         self._highest = min(HIGHEST, float(np.tanh(np.arctanh(max(self.target, 0.3)) + 0.5)))
         self._objective: dict[float, float] = {}
 
@@ -75,7 +77,7 @@ class Search:
 
     def best_learning_rate(self, momentum: float) -> float:
         """The learning rate with the fastest worst mode, outside the reserve."""
-        return self._best_step(momentum)[0] / self.unit(momentum)
+        return self._best_step(momentum, self.decay)[0] / self.unit(momentum)
 
     def best(self) -> Choice:
         """The best pair."""
@@ -91,15 +93,21 @@ class Search:
     def best_at(self, learning_rate: float) -> Choice | None:
         """The best momentum at a learning rate; None if none makes it safe."""
 
+        for decay in dict.fromkeys((self._guide, self.decay)):
+            mu, value = self._best_at(decay, learning_rate)
+            if np.isfinite(value) and learning_rate * self.unit(mu) < self.decay.threshold(mu) * (1.0 - self.reserve):
+                return self.rated(mu, learning_rate)
+        return None
+
+    def _best_at(self, decay: ExactDecay | LawDecay, learning_rate: float) -> tuple[float, float]:
         def slowness(mu: float) -> float:
             step = learning_rate * self.unit(mu)
-            if step >= self.decay.threshold(mu) * (1.0 - self.reserve):
+            if step >= decay.threshold(mu) * (1.0 - self.reserve):
                 return float("inf")
-            return _slowness(self._worst(step, mu, 9 if self.exact else 3))
+            return _slowness(worst(decay, step, mu, self.today.condition_number, modes=9 if self.exact else 3))
 
         grid = _momenta(LOWEST, self._highest, 41 if self.quick else 17)
-        mu, value = best_momentum(slowness, grid, rounds=3 if self.exact else 2)
-        return self.rated(mu, learning_rate) if np.isfinite(value) else None
+        return best_momentum(slowness, grid, rounds=3 if self.exact else 2)
 
     def _grid(self) -> NDArray[np.float64]:
         return _momenta(LOWEST, self._highest, 33 if self.quick else 17)
@@ -115,13 +123,14 @@ class Search:
 
     def _slowness_at(self, momentum: float) -> float:
         if momentum not in self._objective:
-            self._objective[momentum] = _slowness(self._best_step(momentum)[1])
+            self._objective[momentum] = _slowness(self._best_step(momentum, self._guide)[1])
         return self._objective[momentum]
 
-    def _best_step(self, momentum: float) -> tuple[float, float]:
-        step, rho = self.decay.best_step(momentum, self.today.condition_number)
-        limit = self.decay.threshold(momentum) * (1.0 - self.reserve)
-        return (step, rho) if step <= limit else (limit, self._worst(limit, momentum, self._modes))
+    def _best_step(self, momentum: float, decay: ExactDecay | LawDecay) -> tuple[float, float]:
+        condition = self.today.condition_number
+        step, rho = decay.best_step(momentum, condition)
+        limit = decay.threshold(momentum) * (1.0 - self.reserve)
+        return (step, rho) if step <= limit else (limit, worst(decay, limit, momentum, condition, modes=self._modes))
 
     def _worst(self, step: float, momentum: float, modes: int) -> float:
         return worst(self.decay, step, momentum, self.today.condition_number, modes=modes)
