@@ -1,4 +1,4 @@
-"""A number and how far it can be trusted."""
+"""Estimates with confidence intervals."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["Estimate"]
 class Estimate:
     """An exact result, or an estimate with its 95 % confidence interval.
 
-    ``ci95`` is None for an exact result, and for an estimate from too few data to have an interval. ``mean`` is nan
-    where there was nothing to estimate it from: null in JSON.
+    ``ci95`` is None for an exact result, and for an estimate from too few data for an interval. ``mean`` is nan without
+    data (null in JSON).
 
     ``float`` is the mean, and ``f"{estimate:.3g}"`` formats it; ``str`` has the interval and the unit as well.
     """
@@ -45,10 +45,10 @@ class Estimate:
         return "none" if isnan(self.mean) else f"{self.mean:.4g}{interval} {self.unit}"
 
     def scaled(self, factor: float, unit: str) -> Estimate:
-        """The estimate of a quantity ``factor`` times as large."""
+        """Estimate of the quantity multiplied by ``factor``."""
         ci95 = None if self.ci95 is None else (factor * self.ci95[0], factor * self.ci95[1])
         return Estimate(factor * self.mean, ci95, unit, self.exact)
 
     def to_dict(self) -> dict[str, object]:
-        """As the JSON report has it."""
+        """As in the JSON report."""
         return record(self)

@@ -1,4 +1,4 @@
-"""Results as files: a run's set is written aside and then put in place as a whole.
+"""Result files: the set of a run is written to a temporary place, then moved into the folder as a whole.
 
 So no file is ever half-written, nothing is left behind when a program is stopped, and a folder holds the files of one
 run only: those of an earlier run that the new one does not write are removed. Files of another kind of report
@@ -54,9 +54,9 @@ PROBE = 4096  # bytes
 
 
 class Folder:
-    """A folder for results, made if need be and tried out before anything is computed.
+    """Folder for results, made if needed and probed before anything is computed.
 
-    Raises ``ScenarioError`` where it cannot be made or written to.
+    Raises ``ScenarioError`` if it cannot be made or written to.
     """
 
     def __init__(self, out: str | Path) -> None:
@@ -132,7 +132,7 @@ class Folder:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Hold signals back while files are renamed, where the system can."""
+    """Hold back signals while files are renamed, if the system can."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

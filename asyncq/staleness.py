@@ -1,5 +1,5 @@
-"""The staleness law: the one currency that measurement, fitting and exact theory produce and that momentum,
-stability and planning consume. Staleness is a count of updates, never a time."""
+"""The staleness law: the common result of measurement, fitting and exact theory, and the input of momentum, stability
+and planning. Staleness is a count of updates, never a time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ __all__ = ["StalenessLaw"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StalenessLaw:
-    """The law of the staleness of a gradient, on 0, 1, 2, ... updates.
+    """Law of the staleness of a gradient, on 0, 1, 2, ... updates.
 
-    ``pmf[l]`` is P(staleness = l), shape (L+1,); what a cut tail leaves out is ``truncation``.
-    ``unit`` says which updates are counted; ``source`` says whether the law is exact, measured or assumed. ``error`` is
-    that of the computation of an exact law, in total variation.
+    ``pmf[l]`` is P(staleness = l), shape (L+1,); ``truncation`` is the weight of the cut tail. ``unit``: the updates
+    counted. ``source``: exact, measured or assumed. ``error``: numerical error of an exact law in total variation.
 
     Raises ``ValueError`` for a pmf that is empty, negative, not finite or does not sum to 1 (with ``truncation``).
     Source: docs/notation.md, section "Words and symbols".
@@ -47,7 +46,7 @@ class StalenessLaw:
 
     @classmethod
     def from_pmf(cls, pmf: ArrayLike, *, unit: str = "updates", source: str = "assumed") -> StalenessLaw:
-        """A law from its probabilities, trailing zeros dropped."""
+        """Law from its probabilities; trailing zeros are dropped."""
         cells = np.asarray(pmf, dtype=np.float64)
         if cells.ndim == 1 and cells.size:
             cells = cells[: max(1, np.flatnonzero(cells)[-1] + 1 if cells.any() else 1)]
@@ -55,9 +54,9 @@ class StalenessLaw:
 
     @classmethod
     def from_samples(cls, samples: ArrayLike, *, unit: str = "updates") -> StalenessLaw:
-        """The measured law of ``samples``, shape (n,): the staleness of n gradients, whole numbers from 0 on.
+        """Measured law of ``samples`` (n,): the staleness of n gradients, whole numbers from 0 on.
 
-        Raises ``ValueError`` for no samples and for anything else among them."""
+        Raises ``ValueError`` for no samples and for other values."""
         seen = np.asarray(samples)
         if seen.ndim != 1 or seen.size == 0:
             raise ValueError(f"samples must be a vector with at least one staleness (got shape {seen.shape})")
@@ -68,7 +67,7 @@ class StalenessLaw:
 
     @classmethod
     def constant(cls, staleness: int) -> StalenessLaw:
-        """Every gradient is exactly ``staleness`` updates old (round robin, synchronous: 0)."""
+        """Constant law: every gradient is ``staleness`` updates old (round robin; synchronous: 0)."""
         if staleness < 0 or staleness != int(staleness):
             raise ValueError(f"staleness must be a whole number, 0 or more (got {staleness!r})")
         pmf = np.zeros(int(staleness) + 1)
@@ -77,7 +76,7 @@ class StalenessLaw:
 
     @classmethod
     def geometric(cls, *, workers: float | None = None, mean: float | None = None, tail: float = 1e-15) -> StalenessLaw:
-        """The geometric law q_l = (1/M)(1 - 1/M)^l, cut where the rest weighs less than ``tail``
+        """Geometric law q_l = (1/M)(1 - 1/M)^l, cut where the tail weighs less than ``tail``
         ([AbM] Theorem 5; docs/theory/renewal.md (R.2)). ``workers`` = M, or ``mean`` = M - 1."""
         if (workers is None) == (mean is None):
             raise ValueError("give either workers or mean")
@@ -93,7 +92,7 @@ class StalenessLaw:
 
     @classmethod
     def uniform(cls, low: int, high: int) -> StalenessLaw:
-        """Every staleness in {low, ..., high} equally likely ([Edge] appendix C)."""
+        """Uniform law on {low, ..., high} ([Edge] appendix C)."""
         if low != int(low) or high != int(high) or not 0 <= low <= high:
             raise ValueError(f"uniform needs whole numbers 0 <= low <= high (got {low!r}, {high!r})")
         pmf = np.zeros(int(high) + 1)
@@ -102,8 +101,8 @@ class StalenessLaw:
 
     @classmethod
     def discrete_normal(cls, mean: float, sd: float = 1.0) -> StalenessLaw:
-        """[Edge] appendix C: P(k - 1/2 < N(mean, sd^2) < k + 1/2) on k = 1 .. 2 mean, renormalised. For a small
-        ``mean`` the renormalised law has another mean than the normal."""
+        """Discrete normal law of [Edge] appendix C: P(k - 1/2 < N(mean, sd^2) < k + 1/2) on k = 1 .. 2 mean,
+        renormalised. For a small ``mean`` its mean differs from that of the normal."""
         from scipy.special import ndtr
 
         if not (np.isfinite(mean) and mean >= 1 and np.isfinite(sd) and sd > 0):
@@ -114,7 +113,7 @@ class StalenessLaw:
 
     @classmethod
     def poisson(cls, mean: float, *, tail: float = 1e-15) -> StalenessLaw:
-        """The Poisson law, cut where the rest weighs less than ``tail``: a delay, not a momentum
+        """Poisson law, cut where the tail weighs less than ``tail``: a delay, not a momentum
         (docs/theory/momentum.md, section "Momentum or delay")."""
         from scipy.special import gammaln, pdtrc
 
@@ -130,7 +129,7 @@ class StalenessLaw:
 
     @classmethod
     def negative_binomial(cls, mean: float, r: float, *, tail: float = 1e-15) -> StalenessLaw:
-        """The negative binomial law of ``mean`` and shape ``r``, cut where the rest weighs less than ``tail``:
+        """Negative binomial law of ``mean`` and shape ``r``, cut where the tail weighs less than ``tail``:
         r = 1 is the geometric, r <= 1 is log-convex and hence a momentum (docs/theory/momentum.md, section
         "Momentum or delay")."""
         from scipy.special import betainc, gammaln
@@ -151,7 +150,7 @@ class StalenessLaw:
 
     @classmethod
     def mixture(cls, laws: Sequence[StalenessLaw], weights: ArrayLike) -> StalenessLaw:
-        """The law of a gradient drawn from ``laws`` with probabilities ``weights`` (normalised here)."""
+        """Mixture of ``laws`` with probabilities ``weights`` (normalised here)."""
         share = np.asarray(weights, dtype=np.float64)
         if not laws or share.shape != (len(laws),) or np.any(share < 0) or not share.sum() > 0:
             raise ValueError("mixture needs one weight, 0 or more, for each law, not all 0")
@@ -165,16 +164,16 @@ class StalenessLaw:
     def __repr__(self) -> str:
         return f"<StalenessLaw {self.name}: mean {self.mean:.4g}, sd {self.sd:.4g} {self.unit}, {self.source}>"
 
-    # -- what it says ---------------------------------------------------------------------------------------------
+    # -- moments, quantiles, transforms ---------------------------------------------------------------------------
 
     @property
     def mean(self) -> float:
-        """E[staleness], in updates (of the part that is kept)."""
+        """Mean staleness in updates (of the cells kept)."""
         return float((np.arange(self.pmf.size) * self.pmf).sum())  # BLAS would wake its threads for this
 
     @property
     def variance(self) -> float:
-        """Var[staleness], in updates squared (of the part that is kept)."""
+        """Variance of the staleness in updates squared (of the cells kept)."""
         return float(((np.arange(self.pmf.size) - self.mean) ** 2 * self.pmf).sum())
 
     @property
@@ -184,7 +183,7 @@ class StalenessLaw:
 
     @property
     def sd_is_lower_bound(self) -> bool:
-        """Whether the cells that are left out hold more than a thousandth of the variance for certain: a heavy tail."""
+        """Whether the cut tail certainly holds more than a thousandth of the variance: a heavy tail."""
         return self.truncation * self.pmf.size**2 > 1e-3 * self.variance
 
     @property
@@ -201,7 +200,7 @@ class StalenessLaw:
 
     def generating_function(self, points: int, *, radius: float = 1.0) -> NDArray[np.complex128]:
         """Q(x) = sum q_l x^l at x = radius * exp(-2 pi i k / points), k = 0 .. points // 2 (the rest are conjugates).
-        ``points`` may be fewer than the law is long: the values at the points are exact all the same."""
+        The values are exact even if ``points`` are fewer than the cells."""
         from scipy.fft import rfft
 
         cells = self.pmf if radius == 1.0 else self.pmf * np.exp(np.arange(self.pmf.size) * np.log(radius))
@@ -211,14 +210,14 @@ class StalenessLaw:
         return values
 
     def weighted(self, weights: ArrayLike) -> tuple[StalenessLaw, float]:
-        """The law that counts when a gradient of staleness l is applied with ``weights[l]``, and the mean weight:
-        pmf q_l w_l / E[w], with which updates are those of a step size E[w] times as large."""
+        """Effective law of gradients applied with ``weights[l]`` at staleness l, q_l w_l / E[w], and the mean weight
+        E[w]: updates are those of a step size E[w] times as large."""
         parts = self.pmf * np.asarray(weights, dtype=np.float64)
         mean = float(parts.sum())
         return StalenessLaw(parts / mean, unit=self.unit, source=self.source, name=f"{self.name}, weighted"), mean
 
     def cut(self, tail: float) -> StalenessLaw:
-        """The law without its last cells, as far as these weigh no more than ``tail`` with what is cut already."""
+        """Law without its last cells, whose weight with the tail already cut is at most ``tail``."""
         rest = self.survival
         kept = int(np.argmax(rest <= tail)) + 1 if rest[-1] <= tail else self.pmf.size
         return replace(self, pmf=self.pmf[:kept], truncation=max(0.0, 1.0 - float(self.pmf[:kept].sum())))

@@ -35,7 +35,7 @@ class _Group(click.Group):
     """Commands whose deliberate errors become one clear message and an exit code, without a traceback."""
 
     def main(self, *args: Any, **more: Any) -> Any:
-        """Whatever click does, and no traceback where standard output is closed or full."""
+        """Run the command; no traceback if standard output is closed or full."""
         try:
             return super().main(*args, **more)
         except OSError as error:
@@ -67,7 +67,7 @@ class _Group(click.Group):
 
 
 def _unwritable(error: OSError) -> NoReturn:
-    """End the program where standard output cannot be written: without a word where its reader has gone."""
+    """End the program if standard output cannot be written; silently if its reader has gone."""
     discard_output()
     if error.errno == errno.EPIPE:
         sys.exit(BROKEN_PIPE)
@@ -77,7 +77,7 @@ def _unwritable(error: OSError) -> NoReturn:
 
 @contextlib.contextmanager
 def _unwound() -> Iterator[None]:
-    """A program that is told to end (SIGTERM, SIGHUP) unwinds first, so that no temporary file is left behind."""
+    """Unwind on SIGTERM and SIGHUP, so that no temporary file is left behind."""
 
     def end(number: int, _: object) -> None:
         sys.exit(128 + number)

@@ -1,4 +1,4 @@
-"""The options that commands share, each spelt and explained once, and numbers that are checked as they are read."""
+"""Options shared by commands, and numbers that are checked when parsed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]  # generic in some versions only
-    """A finite number from ``low`` to ``high``, both open unless ``closed``; ``whole`` numbers are closed.
+    """Finite number between ``low`` and ``high``, both open unless ``closed``; for ``whole`` numbers closed.
 
     Anything else is a ``ScenarioError`` that names the option, the rule, the value and a ``remedy``."""
 
@@ -29,7 +29,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic in some vers
         self.name = "n" if whole else "x"  # in capitals, what --help shows
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | int:
-        """The number that a text spells."""
+        """Parse a number."""
         try:
             found: float | int = int(str(value).replace("_", "")) if self.whole else float(value)
         except ValueError:

@@ -33,8 +33,8 @@ LAW_HELP = "A staleness law instead of a scenario: constant:32, geometric:8, poi
 def source_of(
     file: str | None, law: str | None, overrides: tuple[str, ...], seed: int | None, updates: int | None
 ) -> tuple[Source, str, dict[str, Any]]:
-    """What advice is asked for: a law or a scenario, or its simulation where only that can tell; a title; and what the
-    JSON says of it."""
+    """Source of the advice (a law, a scenario, or its simulation if no law is known), its title, and its entry in the
+    JSON."""
     from asyncq.results.advice import basis_of
     from asyncq.results.run import simulate
     from asyncq.scenario import Scenario
@@ -69,7 +69,7 @@ def _confirmed(
     *,
     dampened: bool,
 ) -> Confirmation:
-    """The best pair, replayed on a trace of the scenario."""
+    """Replay the best pair on a trace of the scenario."""
     from asyncq.results.run import simulate
     from asyncq.scenario import Scenario
     from asyncq.sgd.confirm import confirm
@@ -173,7 +173,7 @@ def recommend(
     summary["confirmation"] = None if confirmation is None else confirmation.to_dict()
 
     def write(folder: Folder) -> None:
-        near, against = advice.surroundings(source, found, dampened=bool(problem["dampened"]))
+        near, against = advice.figure_data(source, found, dampened=bool(problem["dampened"]))
         workers = source.scenario.workers if isinstance(source, Run) else getattr(source, "workers", None)
         write_recommendation(found, near, against, workers, summary, folder)
 

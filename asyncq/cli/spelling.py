@@ -1,4 +1,4 @@
-"""Staleness laws as they are spelled on the command line: ``name:numbers`` or ``file:path``."""
+"""Staleness laws on the command line: ``name:numbers`` or ``file:path``."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ EXAMPLES = {
 
 
 def spelled_law(text: str) -> StalenessLaw:
-    """The law that a text such as ``constant:32``, ``uniform:0,15`` or ``file:results/staleness.csv`` spells.
+    """Parse a law such as ``constant:32``, ``uniform:0,15`` or ``file:results/staleness.csv``.
 
     Raises :class:`~asyncq.errors.ScenarioError`, in one line, for anything else."""
     name, colon, rest = (part.strip() for part in text.partition(":"))
@@ -87,7 +87,7 @@ def _number(word: str, text: str, name: str) -> float:
 
 
 def _from_file(path: str) -> StalenessLaw:
-    """The law in a CSV file with the columns ``staleness`` and ``share``; shares may be counts."""
+    """Read a law from a CSV file with columns ``staleness`` and ``share`` (or counts)."""
     try:
         reader = csv.DictReader(io.StringIO(read_text(path, MOST_BYTES), newline=""))
         rows = list(reader)

@@ -121,7 +121,7 @@ def simulation(
 
 
 def _foreseen(scenario: Scenario, engine: str, updates: int | None) -> tuple[int, bool]:
-    """About how many updates a simulation makes, and whether by the compiled engine."""
+    """Estimated number of updates of a simulation, and whether the compiled engine runs it."""
     from asyncq.engines.choice import foreseen, runs_compiled
     from asyncq.system.machines import NEVER
     from asyncq.system.network import Network

@@ -45,7 +45,7 @@ def check(files: tuple[str, ...]) -> None:
 
 
 def _planned(scenario: Scenario) -> str:
-    """How many candidates the scenario's plan compares; an empty text if it has none."""
+    """Number of candidates of the scenario's plan, in words; empty without a plan."""
     if scenario.plan is None:
         return ""
     from asyncq.planner.candidates import candidates

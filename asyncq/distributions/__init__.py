@@ -1,7 +1,7 @@
-"""Laws of a time: how long work, wire and service take.
+"""Laws of times: of work, wire and service.
 
 Every law is a frozen pydantic model with a ``law`` tag, so that its validation, its form in a scenario file and its
-JSON schema are one declaration; a new law is one new class. Times are in seconds. ``cv`` is the standard deviation over
+JSON schema are one declaration. A new law is a new class. Times are in seconds. ``cv`` is the standard deviation over
 the mean. All formulas are closed forms over numpy and scipy.special, except the moments of :class:`Maximum`.
 """
 

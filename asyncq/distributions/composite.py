@@ -1,4 +1,4 @@
-"""Laws made of other laws; and, since these need it, what any law is: every law by its tag."""
+"""Laws composed of other laws, and the registry of all laws by tag."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ class Maximum(Law):
 
     @property
     def members(self) -> tuple[Law, ...]:
-        """The different laws: one, drawn ``count`` times, or all of ``laws``."""
+        """The different laws: ``of``, drawn ``count`` times, or all of ``laws``."""
         return self.laws or (self.of,)  # type: ignore[return-value]
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""A law of a time: what every law has, and the numbers and times that its parameters are made of."""
+"""Base class of the laws of times, and the types of their parameters: numbers and times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The law of measured times: each as likely as the next, from a list or from a column of a CSV file."""
+"""Law of measured times, equally likely, from a list or a column of a CSV file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_BYTES = 10**8  # of a CSV file: some ten million times
 
 
 class Empirical(Law):
-    """Measured times, each as likely as the next: ``values`` in seconds, or a ``column`` of a CSV ``file``.
+    """Equally likely measured times: ``values`` in seconds, or a ``column`` of a CSV ``file``.
 
     A relative path starts at the folder in the validation context (a scenario's own folder), else at the working
     directory. The file is read once, on validation; its text is UTF-8, its first line names the columns.
@@ -88,7 +88,7 @@ class Empirical(Law):
 
 
 def _read_column(file: str, column: str | None) -> tuple[float, ...]:
-    """The times in a column of a CSV file, in seconds; a broken rule for everything that can be wrong with them."""
+    """Read the times in a column of a CSV file, in seconds. Raises a broken rule for any mistake in them."""
     try:
         text = read_text(file, MOST_BYTES)
     except FileNotFoundError:

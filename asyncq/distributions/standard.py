@@ -1,4 +1,4 @@
-"""The textbook's laws of a time, parameterised by what people measure: ``mean`` and ``cv`` where possible."""
+"""Textbook laws of times, parameterised by measurable figures: ``mean`` and ``cv`` where possible."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Exponential(Law):
 
 
 class Deterministic(Law):
-    """Always ``value`` seconds (0 or more). A bare number or time in place of a law means this."""
+    """Constant time, ``value`` seconds (0 or more). A bare number or time in place of a law means this law."""
 
     law: Literal["deterministic"] = "deterministic"
     value: Seconds
@@ -142,7 +142,7 @@ class Erlang(Law):
 
 
 class Lognormal(Law):
-    """exp of a normal: sigma^2 = log(1 + cv^2), mu = log(mean) - sigma^2 / 2. ``mean`` in seconds."""
+    """Lognormal times: sigma^2 = log(1 + cv^2), mu = log(mean) - sigma^2 / 2. ``mean`` in seconds."""
 
     law: Literal["lognormal"] = "lognormal"
     mean: PositiveSeconds
@@ -160,7 +160,7 @@ class Lognormal(Law):
 
 
 class Weibull(Law):
-    """P(X > x) = exp(-(x / scale)^shape); the shape is solved from
+    """Weibull times: P(X > x) = exp(-(x / scale)^shape); the shape is solved from
     1 + cv^2 = Gamma(1 + 2/shape) / Gamma(1 + 1/shape)^2. ``mean`` in seconds; cv 1 is exponential."""
 
     law: Literal["weibull"] = "weibull"
@@ -170,12 +170,12 @@ class Weibull(Law):
 
     @property
     def shape(self) -> float:
-        """The exponent."""
+        """Exponent of the survival function."""
         return 1 / _weibull_inverse_shape(self.cv)
 
     @property
     def scale(self) -> float:
-        """The time that a share exp(-1) of all times exceeds, in seconds."""
+        """Scale in seconds: the time exceeded with probability exp(-1)."""
         return self.mean * math.exp(-math.lgamma(1 + 1 / self.shape))
 
     def _survival(self, x: FloatArray) -> FloatArray:
@@ -288,7 +288,7 @@ class TruncatedNormal(Law):
 
     @property
     def _normal(self) -> tuple[float, float]:
-        """b and the spread."""
+        """Parameters b and spread of the normal."""
         b = _truncated_normal_ratio(self.cv)
         return b, self.mean / (b + _hazard(b))
 
@@ -318,7 +318,7 @@ def _weibull_inverse_shape(cv: float) -> float:
     series = special.zeta(orders) * (-1.0) ** orders * (2.0**orders - 2) / orders
 
     def log_second_moment(u: float) -> float:
-        if u < 0.1:  # by its Taylor series, for the difference of the two cancels
+        if u < 0.1:  # Taylor series: the difference would cancel
             return float(series @ u**orders)
         return math.lgamma(1 + 2 * u) - 2 * math.lgamma(1 + u)
 
@@ -327,7 +327,7 @@ def _weibull_inverse_shape(cv: float) -> float:
 
 
 def _hazard(b: float) -> float:
-    """phi(b) / Phi(b)."""
+    """Ratio phi(b) / Phi(b)."""
     return math.sqrt(2 / math.pi) / float(special.erfcx(-b / math.sqrt(2)))
 
 

@@ -1,1 +1,1 @@
-"""Calendars that know time and nothing else: one on SimPy, one compiled."""
+"""Engines: the SimPy engine and the compiled engine, both driven by the rules of the protocols."""

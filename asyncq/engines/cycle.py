@@ -12,10 +12,10 @@ NOT_YET = float("nan")
 
 
 class Cycle(NamedTuple):
-    """A worker's way from a read to the arrival of its gradient: when each leg ended (seconds), nan if it did not.
+    """Cycle of a worker from a read to the arrival of its gradient: end time of each leg (seconds), nan if unfinished.
 
-    The pull lasts from ``began`` to ``pulled``, then work, push (to ``joined``), queue (to ``seated``) and service. Of
-    several shards, queue and service are those of the last to be done.
+    The pull lasts from ``began`` to ``pulled``, then work, push (to ``joined``), queue (to ``seated``) and service.
+    With several shards, queue and service are those of the last shard to finish.
     """
 
     worker: int
@@ -31,7 +31,7 @@ class Cycle(NamedTuple):
 
 
 class Progress:
-    """When the legs of a worker's latest cycle ended (seconds); nan for a leg that has not."""
+    """End times (seconds) of the legs of a worker's latest cycle; nan if unfinished."""
 
     __slots__ = ("began", "joined", "pulled", "worked")
 

@@ -1,4 +1,4 @@
-"""Machine time: where the workers' seconds went. Both engines keep totals, with one entry for each of the constants."""
+"""Machine time: shares of the workers' seconds. Both engines keep totals, an entry for each of the constants."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENTRIES = 9
 
 
 class MachineTime(NamedTuple):
-    """Where the workers' time went, in machine-seconds since the start. The sum is workers times seconds."""
+    """Totals of machine time, in machine-seconds since the start. Their sum is workers times seconds."""
 
     pull: float
     work: float
@@ -53,9 +53,9 @@ class MachineTime(NamedTuple):
         *,
         in_repair: Sequence[bool] | NDArray[np.bool_],
     ) -> MachineTime:
-        """Close the totals ``spent`` at ``now``: add the cycles and repairs under way; the rest was spent blocked.
+        """Close the totals ``spent`` at ``now``: add the cycles and repairs under way; the remainder is blocked.
 
-        ``began`` says when each worker's cycle or repair began, ``read`` which version the worker holds.
+        ``began``: start of each worker's cycle or repair. ``read``: version that the worker holds.
         """
         pull, work, push, queue, service, cancelled, dropped, lost, repair = map(float, spent)
         since = now - np.asarray(began)

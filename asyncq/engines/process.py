@@ -36,7 +36,7 @@ Walk = Generator[simpy.Event, Any, None]
 
 
 class SimpyEngine:
-    """A network as SimPy processes; the engine to read first, and the one the compiled engine is held to."""
+    """A network as SimPy processes: the readable engine, and the reference of the compiled one."""
 
     name = "simpy"
 
@@ -91,7 +91,7 @@ class SimpyEngine:
             self.env.process(self._walk(slot, slot in starting)) for slot in range(network.slots)
         ]
 
-    # -- one slot: a worker, or an extra one -----------------------------------------------------------------------
+    # -- a slot: a worker, or an extra slot ------------------------------------------------------------------------
 
     def _walk(self, worker: int, starting: bool) -> Walk:
         """The process of a slot: cycles from read to arrival, for ever."""
@@ -143,12 +143,12 @@ class SimpyEngine:
                 yield env.event()  # until another's commit releases it
 
     def _legs(self, worker: int) -> list[Callable[[], float] | None]:
-        """Where the slot's work, pull and push times are drawn; None for a leg that its route lacks."""
+        """Draws of the slot's work, pull and push times; None for a missing leg."""
         streams = self._streams
         return [None if leg[worker] == NO_STREAM else streams[leg[worker]] for leg in self._routes]
 
     def _arrive(self, worker: int, cycle: Progress, seated: float) -> bool:
-        """Let the rule decide what becomes of the gradient; return whether the worker goes on at once."""
+        """Let the rule decide the fate of the gradient; return whether the worker goes on at once."""
         state, network, now = self.state, self.network, self.env.now
         sizes, clients, is_extra = state.sizes, self._clients, worker >= network.workers
         if self._record is not None:
@@ -191,14 +191,14 @@ class SimpyEngine:
             total[spent.SERVICE] += now - seated
 
     def _at(self, time: float) -> simpy.Event:
-        """An event at an instant, which "so much from now" would miss by a rounding."""
+        """Event at an exact time: a timeout from now would be off by rounding."""
         event = self.env.event()
         event._ok, event._value = True, None
         heappush(self.env._queue, (time, simpy.events.NORMAL, next(self.env._eid), event))
         return event
 
     def _until(self, worker: int, end: float) -> simpy.Event:
-        """An event at the ``end`` of a leg, or when the worker's client goes before that."""
+        """Event at the ``end`` of a leg, or when the worker's client leaves, if earlier."""
         if self._clients is None or self._clients.leaves[worker] >= end:
             return self._at(end)
         event = self._at(float(self._clients.leaves[worker]))
@@ -215,7 +215,7 @@ class SimpyEngine:
         return self._until(worker, self.env.now + seconds)
 
     def _call(self, worker: int) -> list[Callable[[], float] | None]:
-        """The worker's slot calls a client; where its work, pull and push come from."""
+        """Call a client for the worker's slot; return the draws of work, pull and push."""
         c, streams = self._clients, self._streams
         assert c is not None
         uniform = streams[self.network.choice]() if must_draw(c, worker) else 0.0
@@ -242,7 +242,7 @@ class SimpyEngine:
         return True
 
     def _times_of(self, m: Machines, worker: int) -> tuple[float, float]:
-        """When the work that begins now would end, and when a failure or an outage stops it."""
+        """End of the work that begins now, and time of the failure or outage that stops it."""
         now = float(self.env.now)
         end, failure = now, NEVER
         for machine in range(m.first[worker], m.first[worker + 1]):
@@ -269,7 +269,7 @@ class SimpyEngine:
         self._spent[spent.REPAIR] += self.env.now - now
 
     def _lose(self, worker: int) -> None:
-        """The worker's gradient is lost, with its machine or its client."""
+        """Lose the worker's gradient, with its machine or its client."""
         state, now = self.state, self.env.now
         if self._record is not None:
             self._record(self.latest(worker)._replace(cancelled=True, lost=True))
@@ -287,7 +287,7 @@ class SimpyEngine:
         self._spent[spent.LOST] += now - self.began_at[worker]
 
     def _book_rows(self, written: int) -> None:
-        """With extra slots: their time beside the new rows; and the work of what was dropped is work no more."""
+        """Book extra slots: their time in the new rows; the work of dropped samples becomes waste."""
         state = self.state
         for i in range(written, state.sizes[ROWS]):
             self._row_station[i] = (0, 0.0, self._extras_busy)
@@ -297,7 +297,7 @@ class SimpyEngine:
                 self._spent[spent.DROPPED] += lasted
 
     def _settle(self, finisher: int, written: int) -> bool:
-        """Carry out what a rule wrote to its outboxes; whether the finisher itself may go on."""
+        """Carry out the outboxes of a rule; return whether the finisher goes on at once."""
         state, sizes, station = self.state, self.state.sizes, self._station
         for i in range(sizes[CANCELLED_WORKERS]):
             worker = state.cancelled[i]
@@ -323,7 +323,7 @@ class SimpyEngine:
         return goes_on
 
     def redirect(self, worker: int, event: simpy.Event) -> None:
-        """Let the worker wait for ``event`` instead of what it waits for now.
+        """Let the worker wait for ``event`` instead of its current event.
 
         An interrupt would be scheduled ahead of everything else at this instant; moving the callback is not.
         """
@@ -334,18 +334,18 @@ class SimpyEngine:
         process._target = event
 
     def resume(self, worker: int, event: simpy.Event) -> None:
-        """Let the worker go on at once, in ``event``, which is happening."""
+        """Let the worker go on at once, in the current ``event``."""
         self._processes[worker]._resume(event)
 
     def part_served(self, worker: int, shard: Shard) -> bool:
-        """The shard applies its part of the worker's gradient; whether it is the last to do so."""
+        """Apply the shard's part of the worker's gradient; return whether it was the last part."""
         at = self.state.sizes[ROWS]
         self._row_time[at] = self.env.now
         self._row_station[at] = (shard.visits, shard.waited, shard.busy)
         return apply_part(self.state, worker, shard.number)
 
     def latest(self, worker: int) -> Cycle:
-        """What is known by now of the cycle that the worker began last."""
+        """The worker's latest cycle so far."""
         cycle = self.cycles[worker]
         if self._shards:
             seated = cycle.joined == cycle.joined and not any(worker in shard.queue for shard in self._shards)
@@ -356,7 +356,7 @@ class SimpyEngine:
         return Cycle(worker, *ends, False, client=self._class_of(worker))
 
     def _class_of(self, worker: int) -> int:
-        """That of the client that the worker called last."""
+        """Class of the client that the worker called last."""
         if self._clients is None or worker >= self.network.workers:
             return NOBODY
         return int(self._clients.serving[worker])
@@ -364,8 +364,8 @@ class SimpyEngine:
     # -- rows -----------------------------------------------------------------------------------------------------
 
     def chunks(self, updates: int, until: float = NEVER) -> Iterator[Chunk]:
-        """Advance until ``updates`` updates have been applied in all, or all that happens by ``until`` (seconds) has;
-        hand out rows as they fill a chunk."""
+        """Advance until ``updates`` updates have been applied in all, or until the time ``until`` (seconds); yield rows
+        in chunks."""
         version, sizes, env = self.state.version, self.state.sizes, self.env
         step = env.step if until == NEVER else lambda: self._step_until(until)
         full = self.network.chunk_rows
@@ -436,7 +436,7 @@ class SimpyEngine:
 
     @property
     def machine_time(self) -> MachineTime:
-        """Where the workers' time went."""
+        """Totals of machine time."""
         workers = self.network.workers
         return MachineTime.of(
             self._spent, self.began_at[:workers], self.state.read[:workers], self.now, in_repair=self._in_repair

@@ -1,4 +1,4 @@
-"""Rows: what an engine yields, and the errors of an engine that cannot go on."""
+"""Rows that engines yield, and errors of an engine that cannot go on."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Chunk(NamedTuple):
     ``waited`` and ``busy`` are the server's totals so far: services completed, seconds queued by them, seat-seconds
     spent; None without a server.
 
-    Where the server is sharded, a row is a gradient's part of one ``shard``, whose versions, staleness and totals it
-    gives; ``stalest`` is the largest staleness of the gradient's parts where this is the last of them, else -1.
+    With a sharded server, a row is the part of a gradient at a ``shard``, with that shard's versions, staleness and
+    totals; ``stalest`` is the largest staleness of the gradient's parts in the row of the last part, else -1.
 
-    In gossip, ``neighbour`` is whom the worker averaged with just before it applied the gradient, and ``averagings``
-    how often others had averaged with it since it read its copy.
+    In gossip, ``neighbour`` is the worker averaged with just before the gradient was applied, and ``averagings`` the
+    number of averagings by others since the worker read its copy.
 
-    With a population ``client`` is the number of the class that computed the gradient, through all pools.
+    With a population ``client`` is the number of the client class, counted through all pools.
 
-    With extra slots (a learner) ``busy`` are the seconds they worked. ``last_staleness`` counts the updates
-    since the last version that a sample was made with; None where that is the version read.
+    With extra slots (a learner) ``busy`` are the seconds they worked. ``last_staleness`` counts the updates since the
+    last version used in a sample; None if that is always the version read.
     """
 
     time: NDArray[np.float64]
@@ -67,12 +67,12 @@ class Chunk(NamedTuple):
         return pandas.DataFrame({**columns, "fate": fates, **self.topology()})
 
     def topology(self) -> dict[str, NDArray[np.int64]]:
-        """The columns that only some topologies have, by name."""
+        """Columns of particular topologies, by name."""
         columns = zip(self._fields[8:], self[8:], strict=True)
         return {name: column for name, column in columns if column is not None}
 
     def pick(self, rows: slice | NDArray[np.int64]) -> Chunk:
-        """Some of the rows."""
+        """A selection of rows."""
         if isinstance(rows, slice):
             columns: list[Any] = [None if column is None else column[rows] for column in self]
         else:  # twice as fast as indexing
@@ -85,7 +85,7 @@ class Chunk(NamedTuple):
         return Chunk(*columns)
 
     def counted_by(self, count: NDArray[np.int64] | None) -> Chunk:
-        """The rows with another count in place of the staleness, without the columns of topologies."""
+        """Rows with another count as staleness, without the columns of topologies."""
         assert count is not None
         read = self.read + self.staleness - count
         return Chunk(self.time, self.worker, count, read, self.fate, self.visits, self.waited, self.busy)
@@ -98,7 +98,7 @@ class Chunk(NamedTuple):
 
 
 def check_progress(rows: Chunk, updates: int, now: float) -> None:
-    """Raises DeadlockError where a whole chunk of gradients was lost with their machines, and no update made."""
+    """Raise ``DeadlockError`` if a whole chunk of gradients was lost and no update made."""
     if not updates and rows.fate.size >= HOPELESS and bool((rows.fate == LOST).all()):
         raise DeadlockError(
             f"no progress at {now:g} s: the last {rows.fate.size:,} gradients were all lost, no work outlasts a "
@@ -107,7 +107,7 @@ def check_progress(rows: Chunk, updates: int, now: float) -> None:
 
 
 def why_stuck(now: float, updates: int, finished: Sequence[int], queued: Collection[int]) -> str:
-    """A deadlock in one line: what each of the first twenty workers waits for."""
+    """Describe a deadlock in one line: the state of the first twenty workers."""
     waits = [
         f"worker {worker}: " + ("in the server's queue" if worker in queued else f"blocked, {count} gradients finished")
         for worker, count in enumerate(finished[:20])
@@ -116,13 +116,13 @@ def why_stuck(now: float, updates: int, finished: Sequence[int], queued: Collect
 
 
 class Engine(Protocol):
-    """A resumable simulation of one network. After ``chunks`` is exhausted the other members speak of its end."""
+    """A resumable simulation of a network. After ``chunks`` is exhausted the other members describe its end."""
 
     name: str
 
     def chunks(self, updates: int, until: float = NEVER) -> Iterator[Chunk]:
-        """Advance until ``updates`` updates have been applied in all, or all that happens by ``until`` (seconds) has;
-        raises DeadlockError if neither can happen."""
+        """Advance until ``updates`` updates have been applied in all, or until the time ``until`` (seconds). Raises
+        ``DeadlockError`` if neither can be reached."""
 
     @property
     def now(self) -> float:
@@ -138,8 +138,8 @@ class Engine(Protocol):
 
     @property
     def machine_time(self) -> MachineTime:
-        """Where the workers' time went."""
+        """Totals of machine time."""
 
     @property
     def machines(self) -> Machines | None:
-        """The machines' state; None without disturbances."""
+        """State of the machines; None without disturbances."""

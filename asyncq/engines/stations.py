@@ -1,4 +1,4 @@
-"""The server's queues in the SimPy engine: a station with seats, and the same for the shards of a sharded server."""
+"""Queues of the server in the SimPy engine: a station with seats, and the shards of a sharded server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Station:
         self.busy = 0.0
 
     def join(self, worker: int) -> simpy.Event:
-        """Return the event that ends the worker's service; while it queues, an event that never happens."""
+        """Return the event that ends the worker's service, or a placeholder while the worker queues."""
         if not self.free:
             self.queue.append(worker)
             return self.engine.env.event()

@@ -1,4 +1,4 @@
-"""Figures of results; computes nothing. Drawn on canvases of their own, without pyplot and its global state."""
+"""Figures of results, drawn without pyplot and its global state. Nothing is computed here."""
 
 from asyncq.plots.runs import autocorrelation, schedule, staleness, survival, timeline, warmup, workers
 from asyncq.plots.stability import contraction, momentum_budget, stability_map

@@ -1,4 +1,4 @@
-"""A result on axes of the reader's choice: what ``plot`` of a result draws."""
+"""Drawings of results on given axes, for their ``plot`` methods."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def replications(result: Replications, axes: Axes) -> None:
 
 
 def prediction(result: Prediction, axes: Axes) -> None:
-    """The exact law with the geometric law of its mean over it; raises ``ValueError`` where no law is known."""
+    """The exact law with the geometric law of its mean over it; raises ``ValueError`` without a law."""
     if result.law is None:
         raise ValueError(f"no law is known, so that there is nothing to draw: {result.no_law}")
     _law(axes, result.law, "exact")
@@ -59,7 +59,7 @@ def recommendation(result: Recommendation, axes: Axes) -> None:
 
 
 def plan(result: Plan, axes: Axes) -> None:
-    """The time to the target of every candidate that reaches it, relative to one worker's; the winner stands out."""
+    """Time to the target of every candidate that reaches it, relative to one worker's; the winner is highlighted."""
     rows = [row for row in result.ranked if isfinite(row.relative.mean)]
     for place, row in enumerate(rows):
         low, high = row.relative.ci95 or (row.relative.mean, row.relative.mean)

@@ -1,4 +1,4 @@
-"""The figure of a reproduced claim: its axes side by side, the paper's numbers marked. Computes nothing."""
+"""Figure of a reproduced claim: its panels side by side, the paper's numbers marked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAPER = "#6b6b6b"
 
 
 def draw(seen: Reproduction) -> Figure:
-    """All panels of a claim, at most three beside each other."""
+    """Draw all panels of a claim, at most three in a row."""
     from matplotlib.figure import Figure
 
     panels = seen.findings.panels
@@ -67,7 +67,7 @@ def _panel(axes: Axes, panel: Panel) -> None:
 
 
 def _plain_numbers(axis: Axis) -> None:
-    """Less than two decades of a logarithmic axis are labelled at 1, 2 and 5, in plain numbers."""
+    """Label a logarithmic axis of less than two decades at 1, 2 and 5, in plain numbers."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     low, high = axis.get_view_interval()

@@ -1,4 +1,4 @@
-"""Figures of a plan; computes nothing. Drawn on canvases of their own, without pyplot and its global state."""
+"""Figures of a plan, drawn without pyplot and its global state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STYLES = ("-", "--", "-.", ":")
 
 def efficiency(plan: Plan) -> Figure:
     """Hardware, statistical and total efficiency against workers in flight, as in Figure 1 of [AbM]: lower is
-    better. Candidates that all have as many in flight stand below each other, the fastest first."""
+    better. Candidates with equally many in flight are listed, the fastest first."""
     panels: tuple[tuple[str, str, Callable[[PlanRow], float]], ...] = (
         ("hardware: T_m / T_1", KNOWN, lambda row: row.hardware_efficiency),
         ("statistical: I_m / I_1", MODEL, lambda row: row.statistical_efficiency),
@@ -55,7 +55,7 @@ def efficiency(plan: Plan) -> Figure:
 
 
 def momentum_budget(plan: Plan) -> Figure:
-    """The best explicit momentum against the additive rule's, as in Figures 2 and 3 of [AbM]."""
+    """Best explicit momentum against that of the additive rule, as in Figures 2 and 3 of [AbM]."""
     figure = _figure(1, height=5.4)
     axes = figure.axes[0]
     bend = plan.regimes
@@ -93,8 +93,8 @@ def time_to_target(plan: Plan) -> Figure:
 
 
 def trade_off(plan: Plan) -> Figure:
-    """Batches per second against the 99 % staleness, the disc as large as the share of time waited or wasted; the
-    numbers are those of the list beside it, the fastest candidate first."""
+    """Batches per second against the 99 % staleness; the size of a disc is the share of time waited or wasted, its
+    number that in the list, the fastest candidate first."""
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     figure = _figure(1, width=9.0, height=max(4.2, 1.4 + 0.22 * len(plan.rows)))
@@ -122,7 +122,7 @@ def trade_off(plan: Plan) -> Figure:
 
 
 def regimes(plan: Plan) -> Figure:
-    """Updates to the target against asynchronous workers: flat where noise dominates, rising where curvature does."""
+    """Updates to the target against the number of asynchronous workers: flat in noise, rising in curvature."""
     figure = _figure(1)
     axes = figure.axes[0]
     bend = plan.regimes
@@ -170,7 +170,7 @@ def _flight(plan: Plan) -> str:
 
 
 def _by_sort(plan: Plan, axes: Axes, value: Callable[[PlanRow], float], colour: str) -> None:
-    """One series for every protocol, named by what sets it apart."""
+    """A series for every protocol, with its name."""
     spelled = [
         [row.candidate.scenario.protocol.kind]
         + [f"{key}={part}" for key, part in row.candidate.scenario.protocol.parameters.items()]
@@ -198,7 +198,7 @@ def _powers_of_two(axes: Axes) -> None:
 
 
 def _logarithmic(axis: Axis) -> None:
-    """With figures that read as numbers, at 1, 2 and 5, or closer together where that would be fewer than two."""
+    """Label with plain numbers at 1, 2 and 5, or closer if these would be fewer than two."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     (axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale)("log")
@@ -210,6 +210,6 @@ def _logarithmic(axis: Axis) -> None:
 
 
 def _legend(figure: Figure, axes: Axes, *, columns: int) -> None:
-    """Below the figure, where it covers nothing."""
+    """Place the legend below the figure."""
     lines, names = axes.get_legend_handles_labels()
     figure.legend(lines, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)

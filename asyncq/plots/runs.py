@@ -30,7 +30,7 @@ __all__ = [
     "workers",
 ]
 
-LOOKS = {  # of what a worker does: colour, hatch, words
+LOOKS = {  # of a worker's activities: colour, hatch, words
     "pull": ("#d9c7e8", "", "pull"),
     "work": (PALE, "", "work"),
     "push": ("#b79ad1", "", "push"),
@@ -92,7 +92,7 @@ def staleness(run: Run, laws: Sequence[Fitted] = ()) -> Figure:
 
 
 def _others(laws: Sequence[Fitted]) -> list[Fitted]:
-    """The three best laws that are not the geometric."""
+    """The three best laws other than the geometric."""
     return [law for law in laws if law.family != "geometric" and law.bic < float("inf")][:3]
 
 
@@ -121,7 +121,7 @@ def survival(run: Run, laws: Sequence[Fitted] = ()) -> Figure:
 
 
 def autocorrelation(run: Run) -> Figure:
-    """The autocorrelation of the staleness of consecutive gradients, with the band within which it may be chance."""
+    """Autocorrelation of the staleness of consecutive gradients, with the band of independence."""
     from matplotlib.figure import Figure
 
     seen = run.dependence
@@ -141,7 +141,7 @@ def autocorrelation(run: Run) -> Figure:
 
 
 def warmup(run: Run) -> Figure:
-    """What was kept of the run, batch by batch, with the part that every series wanted left out."""
+    """Series of the run by batch, with the warm-up that each suggests."""
     from matplotlib.figure import Figure
 
     batches = run._collected.batches
@@ -164,7 +164,7 @@ def warmup(run: Run) -> Figure:
 
 
 def workers(run: Run) -> Figure:
-    """The mean staleness of every worker with its 95 % interval; those who are named stand out."""
+    """Mean staleness of every worker with its 95 % interval; named workers are highlighted."""
     from matplotlib.figure import Figure
 
     seen = run.who_is_stale
@@ -293,7 +293,7 @@ def _disc(axes: Axes, time: float, line: int, staleness: int, colour: str, ink: 
 
 
 def _version_scale(axes: Axes, updates: tuple[float, ...], seconds: float) -> None:
-    """Above the bars: the version that each update made; of those too close together, the last."""
+    """Label each update with its version above the bars; of crowded labels only the last."""
     shown: list[tuple[float, int]] = []
     for version, time in reversed(list(enumerate(updates, start=1))):
         if not shown or shown[-1][0] - time > 0.035 * seconds:

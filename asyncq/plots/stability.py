@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["contraction", "momentum_budget", "stability_map"]
 
-WORST = 20.0  # times the best pair's updates: what is slower is drawn alike
+WORST = 20.0  # times the updates of the best pair: slower pairs have the same colour
 
 
 def momentum_budget(found: Budget, workers: int | None = None) -> Figure:
     """Implicit and explicit momentum against the number of workers, with the mean-square optimum over them; ``workers``
-    marks a number of them."""
+    marks a number of workers."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4.4), layout="constrained")
@@ -64,7 +64,7 @@ def stability_map(near: Landscape, found: Recommendation) -> Figure:
     heights = np.broadcast_to(near.momenta[:, None], ratio.shape)
     look: dict[str, Any] = {"levels": np.geomspace(1.0, WORST, 13), "norm": LogNorm(1, WORST), "cmap": "viridis_r"}
     filled = axes.contourf(near.learning_rates, heights, ratio, **look)
-    axes.set_facecolor(filled.cmap(1.0))  # slower than what was computed
+    axes.set_facecolor(filled.cmap(1.0))  # slower than computed
     words = "updates to a target, times the best pair's"
     bar = figure.colorbar(filled, ax=axes, label=words, ticks=[1, 2, 3, 5, 10, 20])
     bar.ax.set_yticklabels(["1", "2", "3", "5", "10", "20 or more"])

@@ -1,4 +1,4 @@
-"""Figures of what is known without a simulation: laws, momentum, stability."""
+"""Figures of theory: law and momentum without a simulation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def law(found: Prediction) -> Figure:
 
 
 def momentum(name: str, line: MomentumLine) -> Figure:
-    """The momentum budget: what is wanted, what asynchrony contributes, what is left to set by hand."""
+    """Momentum budget: target, implicit and explicit part."""
     from matplotlib.figure import Figure
 
     parts = [("target", line.target, AGAINST), ("implicit", line.implicit, KNOWN), ("explicit", line.explicit, MODEL)]
@@ -68,7 +68,7 @@ def momentum(name: str, line: MomentumLine) -> Figure:
 
 
 def framed(axes: Axes) -> None:
-    """A frame of two lines, and a faint grid behind."""
+    """Frame the axes with two lines and a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)

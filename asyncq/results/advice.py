@@ -30,7 +30,7 @@ from asyncq.theory.recommendation.setting import Measured, Setting, setting
 from asyncq.theory.recommendation.worlds import Edge
 from asyncq.theory.stability import StepSizes
 
-__all__ = ["Basis", "Source", "basis_of", "recommend", "stability", "surroundings"]
+__all__ = ["Basis", "Source", "basis_of", "figure_data", "recommend", "stability"]
 
 Source = Scenario | Run | StalenessLaw | ExponentialWorkers
 TAIL = 1e-9  # what is cut off a law: thresholds then move by as much, relatively
@@ -212,8 +212,8 @@ def _scenario_of(source: Source) -> Scenario | None:
     return source.scenario if isinstance(source, Run) else source if isinstance(source, Scenario) else None
 
 
-def surroundings(source: Source, found: Recommendation, *, dampened: bool = False) -> tuple[Landscape, Budget]:
-    """What is drawn of a recommendation: the map of all pairs, and the momentum budget against the number of workers;
+def figure_data(source: Source, found: Recommendation, *, dampened: bool = False) -> tuple[Landscape, Budget]:
+    """Data of the figures of a recommendation: the map of all pairs, and the momentum budget by number of workers;
     takes seconds."""
     basis = basis_of(source)
     assert basis is not None

@@ -1,4 +1,4 @@
-"""Overrides: one value of a scenario changed by a ``PATH=VALUE`` text, pools addressed by name."""
+"""Overrides of scenario values by texts ``PATH=VALUE``, with pools addressed by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["override", "put"]
 
 
 def override(data: dict[str, Any], text: str, root: type[BaseModel]) -> str:
-    """Set one ``PATH=VALUE`` in ``data``, the tables of a ``root``; what is wrong with it, or an empty text."""
+    """Set a ``PATH=VALUE`` in ``data``, the tables of a ``root``. Return the mistake in words, or an empty text."""
     path, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not all(path.split(".")):
         return f"override {shown(text)} must have the form PATH=VALUE; write for instance run.updates=1000"
@@ -23,7 +23,7 @@ def override(data: dict[str, Any], text: str, root: type[BaseModel]) -> str:
 
 
 def put(data: dict[str, Any], path: str, value: Any, root: type[BaseModel], *, source: str = "override") -> str:
-    """Set the value at one dotted path of ``data``, the tables of a ``root``; what is wrong with the path, or an empty
+    """Set the value at a dotted path of ``data``, the tables of a ``root``. Return the mistake in words, or an empty
     text."""
     steps = path.split(".")
     if steps[:2] == ["plan", "vary"] and len(steps) > 2:
@@ -73,7 +73,7 @@ def _by_name(tables: Any) -> dict[str, Any]:
 
 
 def _is_table(root: type[BaseModel], table: str, steps: Sequence[str]) -> bool:
-    """Whether the last of ``steps`` below a top-level ``table`` is a table of one kind, so that it may begin empty."""
+    """Whether the last of ``steps`` below a top-level ``table`` is a table of a single kind, which may start empty."""
     return table_at(root, [table, *steps]) is not table_at(root, [table, *steps[:-1]])
 
 

@@ -1,4 +1,4 @@
-"""A first scenario file of every protocol kind, to be edited; and what an editor or a person must know to edit it."""
+"""Starter scenario files for every protocol kind, shipped examples, the JSON schema and the list of protocols."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ _EXCHANGE = """\
 #batch = "replicated"  # every member computes a whole batch; if left out: the batch is split
 #all_reduce = "10ms"
 """
-_TABLES = {  # of the kinds that need one, with what they have of a route
+_TABLES = {  # tables and route legs of the kinds that need them
     "learner": """
 [learner]
 work_time = "100ms"  # a law or a time, for a batch of samples
@@ -170,8 +170,8 @@ seed = 1  # the same seed gives the same run
 
 
 def starter(kind: str = "asynchronous") -> str:
-    """The text of a commented scenario file of a protocol ``kind``, or of a "population" of clients under buffered
-    updates, valid as it is and with every key in use.
+    """Text of a commented, valid scenario file of a protocol ``kind``, or of a "population" of clients under buffered
+    updates, with every key.
 
     Raises :class:`~asyncq.errors.ScenarioError` for an unknown kind, with the nearest known one."""
     from pydantic_core import PydanticCustomError
@@ -196,7 +196,7 @@ def starter(kind: str = "asynchronous") -> str:
         kind=kind, summary=summary[0].upper() + summary[1:], workers=WORKERS, commands=commands
     )
     protocol = f'\n[protocol]\nkind = "{kind}"\n' + "".join(f"{line}\n" for line in _parameters(kind))
-    if kind in EXACT_KINDS:  # no route to go, nothing to run
+    if kind in EXACT_KINDS:  # no route, no simulation
         return head + protocol + _OPTIMIZER
     route = _EXCHANGE if KINDS[kind].peers else _TABLES.get(ALL_KINDS[kind].table, _ROUTE)
     return head + (_FAILURE + route + _BEFALLS if not KINDS[kind].peers else route) + protocol + _OPTIMIZER + _RUN
@@ -205,7 +205,7 @@ def starter(kind: str = "asynchronous") -> str:
 def _parameters(kind: str) -> Iterator[str]:
     for key in ALL_KINDS[kind].parameters:
         parameter = PARAMETERS[key]
-        if parameter.choices:  # the last, for the first is what is meant if the key is left out
+        if parameter.choices:  # the last: the first is the default
             value, allowed = f'"{parameter.choices[-1]}"', f"; if left out: {parameter.choices[0]}"
         else:
             example = _EXAMPLES.get(key, 4)
@@ -223,7 +223,7 @@ def examples() -> dict[str, Path]:
 
 
 def example(name: str) -> str:
-    """The text of an example; raises :class:`~asyncq.errors.ScenarioError` with the names there are for another."""
+    """Text of an example. Raises :class:`~asyncq.errors.ScenarioError` for an unknown name, with the known ones."""
     from asyncq.declaration import shown
 
     known = examples()

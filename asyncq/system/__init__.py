@@ -1,1 +1,1 @@
-"""What a scenario lowers to: workers and their routes, machines, clients, random streams."""
+"""Lowered scenario: workers and their routes, machines, clients, random streams."""

@@ -1,4 +1,4 @@
-"""Populations: a slot that reads calls a client, computes at its pace, and calls another for the next gradient.
+"""Populations of clients: at each read a slot calls a client, which computes one gradient.
 
 A pool with a population has a fixed number of jobs in progress, its slots. At every read a slot calls a client, drawn
 from the idle clients; a client that is not available is passed over. A client is busy from its call until its gradient
@@ -32,7 +32,7 @@ NOBODY = -1
 
 
 class Clients(NamedTuple):
-    """The classes of all pools, one after the other; a pool without a population is one class, always available.
+    """Client classes of all pools in order; a pool without a population is a single class, always available.
 
     ``work``, ``pull``, ``push`` and ``stays`` are streams by class, ``NO_STREAM`` where there is no such law."""
 
@@ -49,7 +49,7 @@ class Clients(NamedTuple):
     serving: Any  # [workers] the class of the client that a slot called last
     leaves: Any  # [workers] when that client leaves (seconds)
     oldest: Any  # [workers] place of the slot's first gradient whose fate is open, or NOBODY
-    newest: Any  # [workers] place of its last
+    newest: Any  # [workers] place of the last such gradient
     following: Any  # [places] place of the slot's next gradient, or the next free place
     waiting: Any  # [places] the class of the gradient
     free: Any  # [1] the first place that is free

@@ -57,7 +57,7 @@ class Machines(NamedTuple):
 
     @property
     def horizon(self) -> float:
-        """Time (seconds) at which further factors of slow intervals must be drawn."""
+        """Time (seconds) at which more factors of slow intervals must be drawn."""
         return NEVER if self.every == 0 else (self.factors_from[0] + BLOCK) * self.every
 
     def draw_ahead(self, block: Callable[[int], Any], now: float) -> None:
@@ -70,7 +70,7 @@ class Machines(NamedTuple):
     def copy(self, block: Callable[[int], Any]) -> Machines:
         """Return the machines at time 0."""
         fresh = self._replace(
-            work=self.work.copy(),  # of a slot that calls clients it changes
+            work=self.work.copy(),  # changes with the client of a slot
             left=np.full(len(self.work), -1.0),
             fails=np.full(len(self.work), NEVER),
             factors=np.ones(2 * BLOCK if self.every else 1),
@@ -81,7 +81,7 @@ class Machines(NamedTuple):
 
     @property
     def met_again(self) -> bool:
-        """Whether some work lasted more slow intervals than are drawn ahead, and met factors again."""
+        """Whether work outlasted the slow intervals drawn ahead, and reused factors."""
         return bool(self.factors_from[1])
 
     @property
@@ -94,7 +94,7 @@ class Machines(NamedTuple):
 
 
 def ends(m: Machines, machine: int, now: float, work: float) -> float:
-    """When ``work`` seconds of computing, begun ``now``, are done without a failure or an outage."""
+    """End time of ``work`` seconds of computing begun ``now``, without a failure or an outage."""
     time, left = now, work
     window, last = m.slow_first[machine], m.slow_first[machine + 1]
     while window < last and m.slow_until[window] <= time:
@@ -113,7 +113,7 @@ def ends(m: Machines, machine: int, now: float, work: float) -> float:
             while (interval + 1) * m.every <= time:
                 interval += 1
             ahead = interval - m.factors_from[0]
-            if ahead >= len(m.factors):  # longer than all that is drawn ahead: it meets the same factors again
+            if ahead >= len(m.factors):  # beyond the factors drawn ahead: reuse them
                 m.factors_from[1] = 1
                 if lap == 0.0:
                     for i in range(len(m.factors)):
@@ -135,7 +135,7 @@ def ends(m: Machines, machine: int, now: float, work: float) -> float:
 
 
 def struck(m: Machines, machine: int, now: float) -> float:
-    """When the machine, computing from ``now`` on, fails or has an outage; ``NEVER`` if neither."""
+    """Time of the next failure or outage of a machine computing from ``now`` on; ``NEVER`` if none."""
     time = NEVER
     if m.after[machine] != NO_STREAM:
         time = now + m.left[machine]
@@ -212,7 +212,7 @@ def lower(scenario: Scenario, stream: Callable[[Any], int], workers: int, work: 
 
 
 def _products(windows: Sequence[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
-    """Disjoint windows; where several overlap, their factors are multiplied."""
+    """Disjoint windows with the products of the factors of overlapping ones."""
     edges = sorted({edge for begins, until, _ in windows for edge in (begins, until)})
     pieces = []
     for begins, until in pairwise(edges):

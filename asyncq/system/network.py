@@ -1,4 +1,4 @@
-"""Where gradients travel: what a scenario lowers to, and all that an engine needs to know."""
+"""Network of workers, routes and stations: the lowered scenario, all that an engine needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["NO_STREAM", "Network"]
 
 CHUNK_ROWS = 16_384
-_LOWERED: dict[int, Network] = {}  # what living scenarios lower to, by identity
+_LOWERED: dict[int, Network] = {}  # networks of living scenarios, by identity
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Network:
 
     A route is pull -> work -> push -> station; ``work``, ``pull`` and ``push`` have shape (workers,) and hold stream
     numbers, ``NO_STREAM`` where a route has no such leg. ``service`` is one stream, or ``NO_STREAM`` without a server.
-    Of several ``shards``, each with ``seats`` of its own, it is that of the first; shard j draws from ``service + j``.
+    With several ``shards``, each with ``seats`` seats, it is that of the first; shard j draws from ``service + j``.
     ``extras`` names the slots besides the workers (a learner, the links of a tree), and ``extra_work`` the streams of
     their work.
     """
@@ -50,7 +50,7 @@ class Network:
     kind: Kind
     parameters: dict[str, Any]
     group_size: int = 1  # machines behind each worker: more than one in compute groups
-    group_efficiency: float = 1.0  # a machine's own work as a share of its group's, on average
+    group_efficiency: float = 1.0  # mean work of a machine over that of its group
     shards: int = 1
     choice: int = NO_STREAM  # of uniform variates on [0, 1), by which gossip picks neighbours and slots call clients
     neighbours: Neighbours | None = None
@@ -62,17 +62,17 @@ class Network:
 
     @property
     def workers(self) -> int:
-        """How many workers there are."""
+        """Number of workers."""
         return int(self.pool_of.size)
 
     @property
     def slots(self) -> int:
-        """Workers, and the extra slots after them."""
+        """Number of workers and extra slots."""
         return self.workers + len(self.extras)
 
     @property
     def routes(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Work, pull and push of every slot; an extra one has work only."""
+        """Streams of work, pull and push of every slot; an extra slot has work only."""
         nothing = np.full(len(self.extras), NO_STREAM)
         work = np.array(self.extra_work, dtype=np.int64)
         legs = (self.work, work), (self.pull, nothing), (self.push, nothing)
@@ -80,12 +80,12 @@ class Network:
 
     @property
     def reads_on(self) -> bool:
-        """Whether generators take up new weights in the middle of a sample, which has a last version as well then."""
+        """Whether generators take up new weights during a sample, which then has a last version as well."""
         return self.parameters.get("read") == "continuous"
 
     @property
     def weight(self) -> Callable[[Any], Any] | None:
-        """The weight of a downweighted gradient by its staleness; None where no gradient is downweighted."""
+        """Weight of a downweighted gradient by staleness; None if the protocol downweights none."""
         if self.parameters.get("policy") != "downweight":
             return None
         return WEIGHTS[self.parameters.get("weight", next(iter(WEIGHTS)))]
@@ -97,12 +97,12 @@ class Network:
 
     @property
     def chunk_rows(self) -> int:
-        """How many rows engines hand out at a time: more where they are dealt to several shards."""
+        """Rows of a chunk: more if they are dealt to several shards."""
         return CHUNK_ROWS * min(self.shards, 4)
 
     @property
     def unit(self) -> str:
-        """What staleness counts."""
+        """Unit of staleness."""
         k = self.rows_per_update
         return "updates" if k == 1 else f"updates of {k} gradients"
 
@@ -119,13 +119,13 @@ class Network:
 
     @property
     def is_sharded(self) -> bool:
-        """Whether that station is several, each with a part of the model and a version of its own."""
+        """Whether the server has several shards, each with a part of the model and a version."""
         return self.shards > 1
 
     @classmethod
     def of(cls, scenario: Scenario) -> Network:
-        """Lower a scenario: one stream for every leg of every pool (compute group, class of clients), every shard,
-        and for choices. A scenario is lowered once, whoever asks: both are frozen, and engines copy what they change.
+        """Lower a scenario: a stream for every leg of every pool (compute group, class of clients), for every shard,
+        and for choices. A scenario is lowered once and cached: both are frozen, and engines copy mutable state.
 
         Raises ``ScenarioError`` for a protocol that no engine runs."""
         if (known := _LOWERED.get(id(scenario))) is None:
@@ -208,7 +208,7 @@ class _Part(NamedTuple):
     work: Law
     pull: Law | None
     push: Law | None
-    member_work: float  # mean seconds of a machine's own work
+    member_work: float  # mean work of a machine (seconds)
 
 
 def _pools(scenario: Scenario) -> list[_Part]:
@@ -219,8 +219,8 @@ def _pools(scenario: Scenario) -> list[_Part]:
 
 
 def _groups(scenario: Scenario) -> list[_Part]:
-    """Machines in the order of the pools, cut into groups of equal size: a group works as long as its slowest member
-    and its all-reduce; it pulls and pushes as its first machine's pool does. Equal neighbours are one part."""
+    """Cut the machines, in pool order, into groups of equal size. A group works as long as its slowest member plus the
+    all-reduce; its pull and push are those of its first machine's pool. Equal neighbouring groups form a part."""
     groups = scenario.groups
     assert groups is not None
     size = scenario.workers // groups.count
@@ -252,7 +252,7 @@ def _groups(scenario: Scenario) -> list[_Part]:
 
 
 def _machines(scenario: Scenario, stream: Callable[[Law | None], int], work: Sequence[int]) -> Machines:
-    """The machines, which in compute groups draw their work one by one."""
+    """Machines of the network; in compute groups each machine draws its work."""
     if scenario.groups is None:
         return lower(scenario, stream, scenario.workers, work)
     size = scenario.workers // scenario.groups.count
@@ -261,7 +261,7 @@ def _machines(scenario: Scenario, stream: Callable[[Law | None], int], work: Seq
 
 
 def _own_work(scenario: Scenario, pool: Pool, size: int) -> Law:
-    """The law of a machine's own work in a compute group of ``size``."""
+    """Law of the work of a machine in a compute group of ``size``."""
     split = scenario.groups is not None and scenario.groups.batch == "split" and size > 1
     return Scaled(factor=1 / size, of=pool.work_time) if split else pool.work_time
 

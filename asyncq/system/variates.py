@@ -1,4 +1,4 @@
-"""Random variates, drawn outside the engines, so that every engine is handed the same ones in the same order."""
+"""Random variates, drawn outside the engines, so that all engines get the same variates in the same order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCK = 16_384
 
 
 def chosen_seed(*seeds: int | None) -> int:
-    """The first seed that is given, or a fresh one; raises ``ScenarioError`` if it is not a whole number from 0 on."""
+    """First given seed, or a fresh one. Raises ``ScenarioError`` unless it is a whole number from 0 on."""
     seed = next((seed for seed in seeds if seed is not None), None)
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
@@ -29,9 +29,9 @@ def chosen_seed(*seeds: int | None) -> int:
 
 
 class Variates:
-    """One stream per law, each with a generator of its own, drawn in blocks of ``BLOCK``.
+    """One stream per law, each with an independent generator, drawn in blocks of ``BLOCK``.
 
-    A stream depends on the seed, the replication and its number, not on what other streams or engines do.
+    A stream depends on the seed, the replication and its number, not on other streams or the engine.
     """
 
     def __init__(self, laws: Sequence[Law], *, seed: int, replication: int = 0) -> None:
@@ -46,7 +46,7 @@ class Variates:
         return self._laws[stream].sample(self._generators[stream], BLOCK)
 
     def hand_out(self) -> list[Callable[[], float]]:
-        """For every stream a function that returns its next variate."""
+        """Functions that return the next variate, one for each stream."""
 
         def values(stream: int) -> Iterator[float]:
             while True:

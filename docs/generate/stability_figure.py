@@ -49,11 +49,11 @@ def draw(*_: object) -> None:
 def _of_a_recommendation() -> None:
     """The pictures that ``asyncq recommend --out`` draws, for eight exponential workers."""
     from asyncq import plots
-    from asyncq.results.advice import recommend, surroundings
+    from asyncq.results.advice import figure_data, recommend
 
     pool = exponential_workers(8)
     found = recommend(pool, momentum=0.9, learning_rate=0.01, condition_number=100.0, sharpness=20.0)
-    near, against_workers = surroundings(pool, found)
+    near, against_workers = figure_data(pool, found)
     figures = {
         "stability-map": plots.stability_map(near, found),
         "momentum-budget": plots.momentum_budget(against_workers, 8),

@@ -1,1 +1,1 @@
-"""The compiled engine (numba): the rules of the protocols in machine code, bit for bit as on SimPy."""
+"""Compiled engine (numba): the rules of the protocols in machine code, with the rows of the SimPy engine."""

@@ -1,4 +1,4 @@
-"""The compiled engine: the same protocol rules and the same variates, through a kernel and a calendar of its own."""
+"""Compiled engine: the same protocol rules and variates as the SimPy engine, run by a kernel with its calendar."""
 
 from __future__ import annotations
 
@@ -93,11 +93,11 @@ class CompiledEngine:
         limits = 0, self._rows, NEVER, NEVER
         kinds_of = tuple(map(numba.typeof, self._parts + limits))
         compiled = kernel(number, fingerprint_of(rule), _shape(network))
-        self._advance = compiled.compile(kinds_of)  # the entry point, which looks at types no more
+        self._advance = compiled.compile(kinds_of)  # entry point without type checks
 
     def chunks(self, updates: int, until: float = NEVER) -> Iterator[Chunk]:
-        """Advance until ``updates`` updates have been applied in all, or all that happens by ``until`` (seconds) has;
-        hand out rows as they fill a chunk, whose arrays are reused by the next."""
+        """Advance until ``updates`` updates have been applied in all, or until the time ``until`` (seconds); yield rows
+        in chunks, whose arrays the next chunk reuses."""
         sizes, machines = self.state.sizes, self.machines
         before = self.version
         while self.version < updates and self._ended is None:
@@ -162,7 +162,7 @@ class CompiledEngine:
 
     @property
     def machine_time(self) -> MachineTime:
-        """Where the workers' time went."""
+        """Totals of machine time."""
         workers = slice(self.network.workers)
         own = self._workers
         in_repair = own.stage[workers] == REPAIR
@@ -170,7 +170,7 @@ class CompiledEngine:
 
 
 def _shape(network: Network) -> Shape:
-    """What the network's kernel must do."""
+    """Shape of the network's kernel."""
     routes, called = network.clients or network, network.clients is not None
     pulls = bool((routes.pull != NO_STREAM).any())
     return Shape(
