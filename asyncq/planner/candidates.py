@@ -1,4 +1,4 @@
-"""What a plan compares: one scenario for every combination of the values that vary."""
+"""Candidates of a plan: one scenario for every combination of the values that vary."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ MOST = 500
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One way to run: ``scenario`` as simulated, ``values`` by path (empty: added for comparison), and its ``name``.
-
-    ``gradients`` are averaged in an update; each is computed on ``batches`` of today's batches.
+    """Candidate of a plan: its ``name``, the ``scenario`` to simulate and the varied ``values`` by path (empty if
+    ``added`` for comparison). An update averages ``gradients``, each computed on ``batches`` of today's batches.
     """
 
     name: str
@@ -46,15 +45,15 @@ class Candidate:
 
     @property
     def samples(self) -> float:
-        """Batches in an update."""
+        """Batches per update."""
         return self.gradients * self.batches
 
 
 def candidates(scenario: Scenario) -> tuple[list[Candidate], list[str]]:
-    """All combinations of ``[plan.vary]``, and one line for each that is impossible and left out. If none is
-    synchronous, the synchronous protocol on the same machines is added for comparison.
+    """All valid combinations of ``[plan.vary]``, and a line for each invalid one. If none is synchronous, the
+    synchronous protocol on the same machines is added for comparison.
 
-    Raises ``ScenarioError`` for a path or a value that makes no possible scenario, and for more than 500 candidates.
+    Raises ``ScenarioError`` for a path or value without any valid combination, and for more than 500 candidates.
     """
     assert scenario.plan is not None
     where = str(scenario.source or scenario.name)
@@ -93,7 +92,7 @@ def candidates(scenario: Scenario) -> tuple[list[Candidate], list[str]]:
 
 
 def _synchronous(scenario: Scenario, base: dict[str, Any], found: list[Candidate]) -> Candidate:
-    """Everybody behind a barrier, on the most machines that any candidate has."""
+    """The synchronous protocol on the largest number of machines of any candidate."""
     most = max(found, key=lambda candidate: candidate.workers)
     many = ".workers", ".concurrency"
     picked: dict[str, Any] = {path: value for path, value in most.values.items() if path.endswith(many)}
@@ -137,7 +136,7 @@ def _reason(error: ScenarioError, where: str) -> str:
 
 
 def _words(path: str, value: Any) -> str:
-    """A value as a person says it."""
+    """A varied value in words."""
     if path == "protocol" and isinstance(value, dict):
         rest = " ".join(f"{key}={_plain(part)}" for key, part in value.items() if key != "kind")
         return f"{value.get('kind', 'asynchronous')} {rest}".strip()
@@ -157,7 +156,7 @@ def _plain(value: Any) -> str:
 
 
 def lone_cycles(scenario: Scenario) -> Iterator[float]:
-    """Mean cycle of a lone worker of each pool, in seconds: pull, work, push and service."""
+    """Mean cycle of a single worker of each pool, in seconds: pull, work, push and service."""
     service = scenario.server.service_time.mean if scenario.server else 0.0
     for pool in scenario.pool:
         wires = (scenario.pull_of(pool), scenario.push_of(pool))

@@ -1,4 +1,4 @@
-"""The planner: every candidate's machines, its best momentum and learning rate, its time to the target, and the winner.
+"""Compare candidates: their machines, best momentum and learning rate, time to the target, and the winner.
 
 Source: docs/theory/planning.md.
 """
@@ -17,7 +17,7 @@ from asyncq.estimate import Estimate
 from asyncq.jsonable import record
 from asyncq.planner import decision
 from asyncq.planner.candidates import Candidate, candidates, lone_cycles
-from asyncq.planner.confirmation import LONGEST, ConfirmedUpdates, confirm, horizon, quantile
+from asyncq.planner.confirmation import LONGEST, ConfirmedUpdates, confirm, horizon, student_quantile
 from asyncq.planner.hardware import Hardware, hardware, relative_error, to_dict
 from asyncq.planner.problem import Problem
 from asyncq.planner.regimes import Regimes, regimes
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "PlanRow", "plan"]
 
-CANNOT_WIN = 2.0  # times the best so far: not replayed
-REPLAYED = 2_400_000  # updates to the target of all that is replayed: the fastest by theory come first
-MOST_GRADIENTS = 4_000_000  # to the target of one that is replayed: its trace holds over twice as many rows
-KEPT_ROWS = 200_000  # of a trace, while other candidates are looked at
+CANNOT_WIN = 2.0  # times the best time so far: candidates beyond are not replayed
+REPLAYED = 2_400_000  # budget of updates to the target for all replays: the fastest by theory come first
+MOST_GRADIENTS = 4_000_000  # to the target for one replay; its trace has over twice as many rows
+KEPT_ROWS = 200_000  # of a trace while other candidates are compared
 
 
 @dataclass(frozen=True, eq=False)
 class PlanRow:
-    """One candidate and all that is known of it; times in seconds.
+    """Result for a candidate; times in seconds.
 
-    ``tuned`` is what to set. ``updates`` to the target: exact for an exact basis, else the replay's, else theory's
-    (``source``: "exact", "replay", "model"). ``time`` to the target; ``relative`` to one worker's.
+    ``tuned``: the best setting. ``updates`` to the target are exact, from the replay, or from theory (``source``:
+    "exact", "replay", "model"). ``time``: seconds to the target; ``relative``: the same over the time of one worker.
     ``hardware_efficiency`` is T_m / T_1 and ``statistical_efficiency`` I_m / I_1, as in [AbM] section 1: lower is
     better.
     """
@@ -68,16 +68,16 @@ class PlanRow:
 
     @property
     def name(self) -> str:
-        """What sets the candidate apart."""
+        """Name of the candidate: its varied values."""
         return self.candidate.name
 
     @property
     def agrees(self) -> bool | None:
-        """Whether replay and theory agree; None if it was not replayed."""
+        """Whether replay and theory agree; None without a replay."""
         return None if self.confirmation is None else self.confirmation.agrees
 
     def to_dict(self, batch: float | None = None) -> dict[str, Any]:
-        """As JSON: infinite times are null."""
+        """As JSON; infinite times are null."""
         seen = self.confirmation
         c = self.candidate
         return record({
@@ -116,8 +116,8 @@ class PlanRow:
 @old_attributes(frame="to_frame")
 @dataclass(frozen=True, eq=False, repr=False)
 class Plan(Shown, text="plan.render", figure="axes.plan"):
-    """The answer: ``rows`` in the order of the file, the ``winner`` (fastest), the ``choice`` (the best synchronous
-    candidate, where going asynchronous is not worth it), ``answers`` in words, and what they rest on."""
+    """Result of a plan: ``rows`` in file order, the ``winner`` (fastest), the ``choice`` (the winner, or the best
+    synchronous candidate if asynchrony is not worth it), ``answers`` in words, and their evidence."""
 
     scenario: Scenario
     problem: Problem
@@ -135,7 +135,7 @@ class Plan(Shown, text="plan.render", figure="axes.plan"):
     interrupted: bool
 
     def facts(self) -> dict[str, str]:
-        """The plan in a few words."""
+        """The few facts of a plan's short representation."""
         return {
             "scenario": self.scenario.name,
             "candidates": str(len(self.rows)),
@@ -146,7 +146,7 @@ class Plan(Shown, text="plan.render", figure="axes.plan"):
 
     @property
     def ranked(self) -> tuple[PlanRow, ...]:
-        """The rows, the fastest first."""
+        """Rows sorted by time, the fastest first."""
         return tuple(sorted(self.rows, key=lambda row: row.time.mean))
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class Plan(Shown, text="plan.render", figure="axes.plan"):
         })  # fmt: skip
 
     def to_frame(self) -> DataFrame:
-        """The candidates as a pandas frame (pandas comes with statsmodels), nested keys joined with dots."""
+        """Candidates as a pandas frame; nested keys are joined by dots."""
         import pandas
 
         return pandas.json_normalize([row.to_dict(self.problem.batch) for row in self.rows])
@@ -185,13 +185,13 @@ def plan(
     confirm_by_replay: bool = True,
     on_progress: Callable[[int, int, str], bool | None] | None = None,
 ) -> Plan:
-    """Compare the candidates of a scenario with a ``[plan]`` (or of such a file).
+    """Compare the candidates of a scenario, or of a scenario file, with a ``[plan]``.
 
-    The same seed gives the same plan; candidates share it. ``confirm_by_replay=False`` leaves the replay out: the
-    updates to the target are then theory's. ``on_progress(done, total, what)`` is called before each step; if it
-    returns True, what is left is not replayed and the plan says that it was interrupted.
+    Equal seeds give equal plans; candidates share the seed. ``confirm_by_replay=False`` leaves out the replay: updates
+    to the target are then from theory. ``on_progress(done, total, what)`` is called before each step; if it returns
+    True, the remaining candidates are not replayed and the plan is marked as interrupted.
 
-    Raises ``ScenarioError`` for a scenario without a plan, candidates that cannot be, and an undetermined problem.
+    Raises ``ScenarioError`` for a scenario without a plan, invalid candidates, and an undetermined problem.
     """
     scenario = as_scenario(scenario)
     if scenario.plan is None:
@@ -230,20 +230,20 @@ def plan(
 
 
 class _Progress:
-    """How far a plan is, told to a listener, who may stop it."""
+    """Progress of a plan, reported to a callback that may stop it."""
 
     def __init__(self, steps: int, listener: Callable[[int, int, str], bool | None] | None) -> None:
         self.steps, self.listener, self.stopped = steps, listener, False
 
     def tell(self, done: int, what: str) -> None:
-        """Before each step."""
+        """Report a step before it begins."""
         if self.listener is not None and self.listener(done, self.steps, what):
             self.stopped = True
 
 
 @dataclass(frozen=True, eq=False)
 class _Given:
-    """What all candidates are judged with. ``one_worker`` is the best of one worker, under the keys of the report."""
+    """Settings shared by all candidates. ``one_worker``: the best result of one worker, by key of the report."""
 
     scenario: Scenario
     problem: Problem
@@ -273,17 +273,17 @@ Judged = tuple[Candidate, Hardware, Tuned]
 
 
 def _judged(found: list[Candidate], given: _Given, progress: _Progress) -> list[Judged]:
-    """The machines and the setting of each candidate, by theory."""
+    """Machines and best setting of each candidate, by theory."""
     judged = []
     for i, candidate in enumerate(found):
         progress.tell(i, f"tuning {candidate.name}")
         seen = hardware(candidate, seed=given.seed, engine=given.engine)
-        judged.append((candidate, _light(seen), given.tuner.tuned(candidate, seen.law)))
+        judged.append((candidate, _drop_long_trace(seen), given.tuner.tuned(candidate, seen.law)))
     return judged
 
 
 def _rows(judged: list[Judged], given: _Given, progress: _Progress, replays: bool) -> list[PlanRow]:
-    """The rows, in the order of ``judged``; the fastest by theory are replayed first, while the updates last."""
+    """Rows in the order of ``judged``. The fastest by theory are replayed first, within the budget of updates."""
     best, left = math.inf, REPLAYED  # the least time to the target so far
     by_theory = [tuned.updates / seen.throughput.mean for _, seen, tuned in judged]
     made: dict[int, PlanRow] = {}
@@ -298,13 +298,13 @@ def _rows(judged: list[Judged], given: _Given, progress: _Progress, replays: boo
         if not why:
             left -= int(tuned.updates)
             seen, confirmation = _confirmed(candidate, seen, tuned, given)
-        row = _row(candidate, _light(seen, rows=0), tuned, confirmation, why, given)
+        row = _row(candidate, _drop_long_trace(seen, rows=0), tuned, confirmation, why, given)
         made[place], best = row, min(best, row.time.mean)
     return [made[place] for place in range(len(judged))]
 
 
 def _why_not(candidate: Candidate, tuned: Tuned, behind: float, left: int) -> str:
-    """Why a candidate is not replayed, or nothing: its time by theory is ``behind`` times the best so far."""
+    """Reason not to replay a candidate (empty: replay it). ``behind``: its time by theory over the best so far."""
     if candidate.fresh:
         return "not replayed: nothing is stale, theory is exact"
     if not math.isfinite(tuned.updates):
@@ -319,7 +319,7 @@ def _why_not(candidate: Candidate, tuned: Tuned, behind: float, left: int) -> st
 def _confirmed(
     candidate: Candidate, seen: Hardware, tuned: Tuned, given: _Given
 ) -> tuple[Hardware, ConfirmedUpdates]:
-    """The replay on a trace that is long enough."""
+    """Replay a candidate on a trace that is long enough."""
     wanted = 16 * horizon(tuned.updates)
     if seen.run is None or seen.run.trace is None or seen.run.updates < wanted:
         most = max(8 * horizon(tuned.updates), 1_000_000) // candidate.gradients
@@ -353,7 +353,7 @@ def _row(
     def estimate(value: float, unit: str) -> Estimate:
         known = not exact and source == "replay" and math.isfinite(value) and math.isfinite(error)
         known = known or (source == "exact" and not pace.exact and math.isfinite(error))
-        half = quantile(0.975, degrees) * error if known else math.nan
+        half = student_quantile(0.975, degrees) * error if known else math.nan
         ends = (value * math.exp(-half), value * math.exp(half)) if known else None
         return Estimate(value, ends, unit, exact=exact)
 
@@ -376,7 +376,7 @@ def _row(
 
 
 def _price(candidate: Candidate, scenario: Scenario) -> tuple[float, str]:
-    """Per second of the whole system, and the unit of the cost."""
+    """Price of the whole system per second, and the unit of the cost."""
     assert scenario.plan is not None
     prices = scenario.plan.prices
     if not prices:
@@ -385,8 +385,8 @@ def _price(candidate: Candidate, scenario: Scenario) -> tuple[float, str]:
     return total + (prices.get("server", 0.0) if candidate.scenario.server else 0.0), "in your prices"
 
 
-def _light(seen: Hardware, *, rows: int = KEPT_ROWS) -> Hardware:
-    """Without its trace, where that is longer: it is simulated again if it is replayed."""
+def _drop_long_trace(seen: Hardware, *, rows: int = KEPT_ROWS) -> Hardware:
+    """Drop a trace of more than ``rows`` rows: a replay simulates it again."""
     run = seen.run
     if run is None or run.trace is None or run.trace.time.size <= rows:
         return seen
@@ -394,7 +394,7 @@ def _light(seen: Hardware, *, rows: int = KEPT_ROWS) -> Hardware:
 
 
 def _engine(engine: EngineName) -> EngineName:
-    """Candidates are short runs, but many: together they pay for compiling."""
+    """"auto" means compiled here: many short runs share one compilation."""
     return "compiled" if engine == "auto" else engine
 
 

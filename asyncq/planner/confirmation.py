@@ -1,8 +1,7 @@
-"""Theory confirmed: the tuned setting replayed on the simulated trace, with an interval for its updates to the target.
+"""Confirm theory by replay: updates to the target at the tuned setting on the simulated trace, with an interval.
 
-The trace has what theory may leave out: staleness that depends on the staleness before it, and workers that differ.
-Candidates are replayed with the same seeds (window r of each trace with noise r), so that their differences are known
-better than their levels; how much better is measured, not assumed.
+The trace contains what theory may leave out: dependent staleness and unequal workers. Candidates share seeds (window r
+of each trace with noise r), so that their differences have smaller errors than their levels; the gain is measured.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ from asyncq.staleness import StalenessLaw
 from asyncq.theory.descent.exact_loss import fresh_loss
 from asyncq.theory.descent.time_to_target import Quadratic
 
-__all__ = ["LONGEST", "ConfirmedUpdates", "confirm", "horizon", "quantile"]
+__all__ = ["LONGEST", "ConfirmedUpdates", "confirm", "horizon", "student_quantile"]
 
 Real = NDArray[np.float64]
 
 WORK = 1_000_000  # updates replayed for one candidate, all replications together
-MOST = 8  # replications of a group
-LONGEST = 600_000  # updates to a target that are still replayed
-GROUPS = 24  # of replications, for intervals; no two of them share a window of the trace
+MOST = 8  # largest number of replications in a group
+LONGEST = 600_000  # most updates to a target that are replayed
+GROUPS = 24  # of replications, for intervals; no two groups share a window of the trace
 POINTS = 240
-NEAR = 0.15  # of the updates to the target, either side, over which the curve is smoothed
+NEAR = 0.15  # half-width of the smoothed part of the curve, relative to the updates to the target
 AGREE = 0.05
-SMALLER = (0.7, 0.5, 0.35, 0.25)  # of the step, where the trace does not bear it
+SMALLER = (0.7, 0.5, 0.35, 0.25)  # factors of the step, tried if the replay diverges
 
 
 @dataclass(frozen=True, eq=False)
 class ConfirmedUpdates:
-    """What the replay showed: ``updates`` to the target (infinite: not reached), the 95 % interval, and ``by_group``
-    its logarithm as each group of replications would have it (jackknife; a single one: no interval). ``tuned`` is the
-    setting that was replayed: with a smaller step than theory's if ``lowered``."""
+    """Result of a replay: ``updates`` to the target (infinite: not reached), the 95 % interval, and ``by_group`` the
+    jackknife pseudo-values of its logarithm (a single group: no interval). ``tuned`` is the replayed setting; its step
+    is below theory's if ``lowered``."""
 
     updates: float
     ci95: tuple[float, float] | None
@@ -51,7 +50,7 @@ class ConfirmedUpdates:
 
     @property
     def agrees(self) -> bool:
-        """Whether theory lies within the interval, or within 5 % of the replay."""
+        """Whether theory lies in the interval or within 5 % of the replay."""
         theory = self.tuned.updates
         if not np.isfinite(self.updates):
             return not np.isfinite(theory)
@@ -60,12 +59,12 @@ class ConfirmedUpdates:
 
 
 def horizon(updates: float) -> int:
-    """Updates that a replay needs to see the target reached."""
+    """Length of a replay in updates, enough to reach the target."""
     return int(1.25 * updates) + 32
 
 
 def confirm(run: Run, tuned: Tuned, quadratic: Quadratic, *, seed: int, threads: int | None = None) -> ConfirmedUpdates:
-    """Replay the trace of ``run`` at the tuned setting on ``quadratic`` (noise of one gradient as it is computed)."""
+    """Replay the trace of ``run`` at the tuned setting on ``quadratic``, whose noise is that of a single gradient."""
     objective = NoisyQuadratic(quadratic.curvature, quadratic.noise, start=quadratic.start)
     level = quadratic.target * float(quadratic.loss.sum())
 
@@ -102,31 +101,31 @@ def confirm(run: Run, tuned: Tuned, quadratic: Quadratic, *, seed: int, threads:
     value, by_group = _reached(used, at, level, group)
     ci95 = None
     if by_group.size > 1 and np.all(np.isfinite(by_group)):
-        half = quantile(0.975, by_group.size - 1) * float(np.std(by_group, ddof=1)) / by_group.size**0.5
+        half = student_quantile(0.975, by_group.size - 1) * float(np.std(by_group, ddof=1)) / by_group.size**0.5
         ci95 = (value * float(np.exp(-half)), value * float(np.exp(half)))
     return ConfirmedUpdates(value, ci95, by_group, used.shape[0], tuned, lowered)
 
 
 def _cut(run: Run, updates: int) -> Run:
-    """The run with the first ``updates`` of its trace."""
+    """The run with its trace cut after ``updates``."""
     assert run.trace is not None
     rows = run.trace.pick(np.flatnonzero(run.trace.fate <= DOWNWEIGHTED))  # applied
     version = rows.read + rows.staleness
     return replace(run, trace=rows.pick(np.flatnonzero(version < version[0] + updates)))
 
 
-def quantile(probability: float, degrees: float) -> float:
-    """Of Student's t; with infinite degrees of freedom, of the normal law."""
+def student_quantile(probability: float, degrees: float) -> float:
+    """Quantile of Student's t with ``degrees`` of freedom; of the normal law if they are infinite."""
     from scipy.special import ndtri, stdtrit
 
     return float(ndtri(probability) if np.isinf(degrees) else stdtrit(degrees, probability))
 
 
 def _controlled(loss: Real, fresh: Real, expected: Real) -> Real:
-    """The curves (R, P), less what the same noise did to SGD without staleness beyond what it does on average."""
+    """Curves (R, P) with a control variate: the deviation of fresh SGD on the same noise from its expectation."""
     if not (np.all(np.isfinite(loss)) and np.all(np.isfinite(fresh))):
         return loss
-    late = slice(loss.shape[1] // 2, None)  # where the target is met
+    late = slice(loss.shape[1] // 2, None)  # the half in which the target is reached
     a, b = (part[:, late] - part[:, late].mean(axis=0) for part in (loss, fresh))
     square = float((b * b).sum())
     weight = float((a * b).sum()) / square if square > 0 else 0.0
@@ -134,8 +133,8 @@ def _controlled(loss: Real, fresh: Real, expected: Real) -> Real:
 
 
 def _reached(loss: Real, at: NDArray[np.int64], level: float, group: NDArray[np.int64]) -> tuple[float, Real]:
-    """Updates to the target from all replications, and its logarithm as each group of them would have it: the
-    pseudo-values of the jackknife, because the curve bends where the target lies near the noise floor."""
+    """Updates to the target from all replications, and the jackknife pseudo-values of its logarithm by group (jackknife
+    because the curve bends if the target is near the noise floor)."""
     groups = int(group.max()) + 1
     value = _smoothed(loss.mean(axis=0), at, level)
     if groups == 1 or value == 0:
@@ -145,7 +144,7 @@ def _reached(loss: Real, at: NDArray[np.int64], level: float, group: NDArray[np.
 
 
 def _smoothed(mean: Real, at: NDArray[np.int64], level: float) -> float:
-    """When the curve reaches the level: isotonic regression says about when, a parabola there exactly."""
+    """Crossing time: bracketed by isotonic regression, refined by a quadratic fit."""
     value = _reaches(mean, at, level)
     if not np.isfinite(value) or value == 0:
         return value
@@ -157,12 +156,12 @@ def _smoothed(mean: Real, at: NDArray[np.int64], level: float) -> float:
     inside = slope * slope - 4.0 * square * offset
     if slope >= 0 or inside < 0:
         return value
-    root = 2.0 * offset / (-slope + inside**0.5)  # the one where the parabola falls
+    root = 2.0 * offset / (-slope + inside**0.5)  # the root on the falling branch
     return value * (1.0 + root) if abs(root) <= NEAR else value
 
 
 def _reaches(mean: Real, at: NDArray[np.int64], level: float) -> float:
-    """When the best falling curve through ``mean`` (isotonic regression) reaches the level."""
+    """Crossing time of the isotonic (falling) regression of ``mean``."""
     from scipy.optimize import isotonic_regression
 
     if not np.all(np.isfinite(mean)):

@@ -1,4 +1,4 @@
-"""Who wins, how sure that is, and what to do, in words. Everything said here follows from the numbers of the rows."""
+"""Winner, its certainty, and the decision in words, all computed from the numbers of the rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from asyncq.formats import seconds
 from asyncq.jsonable import record
-from asyncq.planner.confirmation import ConfirmedUpdates, quantile
+from asyncq.planner.confirmation import ConfirmedUpdates, student_quantile
 from asyncq.planner.hardware import relative_error
 from asyncq.planner.problem import Problem
 from asyncq.planner.regimes import WORKERS, Regimes
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Contest", "Rival", "Verdict", "answers", "choice", "contest", "standard_error", "verdict"]
 
-AS_GOOD = 1.01  # times the winner's: by convention no difference; steps and momenta are found to 0.5 %, two make 1 %
-MODEL_ERROR = 1.25  # times the winner's, where one is not replayed: in 148 random cases the model was 11 % off at most
+AS_GOOD = 1.01  # times the winner's time: no difference by convention (each setting is found to 0.5 %)
+MODEL_ERROR = 1.25  # the same without a replay: in 148 random cases the model was off by at most 11 %
 SMALL_SWING = 0.02
-WORTHWHILE = 0.05  # by convention: less time than this saved is no reason to go asynchronous
+WORTHWHILE = 0.05  # share of time that asynchrony must save, by convention
 
 
 @dataclass(frozen=True)
 class Rival:
-    """Another candidate's time over the winner's, with its interval (95 % for all rivals together; None if both are
-    exact, or if one was not replayed). ``variance_left``: the variance of the difference of log updates with shared
-    seeds, over that with separate ones."""
+    """Rival of the winner: the ratio of their times with its interval (95 % for all rivals jointly; None if both are
+    exact or one was not replayed). ``variance_left``: variance of the difference of log updates with shared seeds, over
+    that with separate seeds."""
 
     name: str
     factor: float
@@ -44,13 +44,13 @@ class Rival:
 
 @dataclass(frozen=True)
 class Contest:
-    """The winner against every rival that reaches the target."""
+    """The winner compared with every rival that reaches the target."""
 
     rivals: tuple[Rival, ...]
 
     @property
     def level(self) -> tuple[str, ...]:
-        """The rivals that cannot be told from the winner."""
+        """Rivals that cannot be distinguished from the winner."""
         return tuple(rival.name for rival in self.rivals if not rival.distinguishable)
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,9 +65,9 @@ class Contest:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The best synchronous against the best asynchronous candidate. ``gradients`` is the ratio of their samples per
-    second, ``updates`` that of their updates to the target, ``time`` that of their times, asynchronous over
-    synchronous each. ``decision``: "go asynchronous", "stay synchronous", or "no comparison"."""
+    """The best asynchronous candidate over the best synchronous one: ratios of samples per second (``gradients``), of
+    ``updates`` to the target, and of ``time``. ``decision``: "go asynchronous", "stay synchronous", or
+    "no comparison"."""
 
     decision: str
     synchronous: str | None
@@ -83,24 +83,24 @@ class Verdict:
 
 
 def standard_error(seen: ConfirmedUpdates) -> float:
-    """Of the logarithm of the replay's updates to the target."""
+    """Standard error of the logarithm of the replay's updates to the target."""
     if seen.by_group.size < 2 or not np.all(np.isfinite(seen.by_group)):
         return math.inf
     return float(np.std(seen.by_group, ddof=1) / np.sqrt(seen.by_group.size))
 
 
 def contest(rows: list[PlanRow]) -> tuple[PlanRow | None, Contest]:
-    """The fastest candidate, and how surely it is the fastest."""
+    """The fastest candidate, and its contest with the others."""
     able = sorted((row for row in rows if math.isfinite(row.time.mean)), key=lambda row: row.time.mean)
     if not able:
         return None, Contest(())
     sampled = sum(row.source != "model" for row in able)
-    pairs = max(1, sampled * (sampled - 1) // 2)  # any of them could have been the winner and its rival
+    pairs = max(1, sampled * (sampled - 1) // 2)  # any pair could have been winner and rival
     return able[0], Contest(tuple(_rival(able[0], row, pairs) for row in able[1:]))
 
 
 def _rival(winner: PlanRow, row: PlanRow, pairs: int) -> Rival:
-    """One of ``pairs`` comparisons: Bonferroni's share of 5 %."""
+    """Compare a row with the winner, at 5 % over ``pairs`` comparisons (Bonferroni)."""
     factor = row.time.mean / winner.time.mean
     left = None
     pace = math.hypot(*(relative_error(r.hardware.throughput) for r in (winner, row)))
@@ -117,13 +117,13 @@ def _rival(winner: PlanRow, row: PlanRow, pairs: int) -> Rival:
     if error == 0.0:
         return Rival(row.name, factor, None, factor > AS_GOOD, left)
     degrees = min((seen.by_group.size - 1 for seen in sampled), default=math.inf)
-    half = quantile(1.0 - 0.025 / pairs, degrees) * error
+    half = student_quantile(1.0 - 0.025 / pairs, degrees) * error
     ends = (factor * math.exp(-half), factor * math.exp(half)) if math.isfinite(half) else None
     return Rival(row.name, factor, ends, ends is not None and ends[0] > 1.0 and factor > AS_GOOD, left)
 
 
 def verdict(rows: list[PlanRow]) -> Verdict:
-    """Whether asynchrony is worth it: the best of both sorts."""
+    """Decide whether asynchrony is worth it, from the best candidate of each sort."""
     able = sorted((row for row in rows if math.isfinite(row.time.mean)), key=lambda row: row.time.mean)
     fresh = next((row for row in able if row.candidate.fresh), None)
     stale = next((row for row in able if not row.candidate.fresh), None)
@@ -146,7 +146,7 @@ def verdict(rows: list[PlanRow]) -> Verdict:
 
 
 def choice(rows: list[PlanRow], winner: PlanRow | None, seen: Verdict) -> PlanRow | None:
-    """The candidate to use: the fastest, but the best synchronous one where asynchrony is not worth it."""
+    """The candidate to use: the fastest, or the best synchronous one if asynchrony is not worth it."""
     if seen.decision != "stay synchronous":
         return winner
     return next(row for row in rows if row.name == seen.synchronous)
@@ -215,7 +215,7 @@ def _rate(problem: Problem, learning_rate: float, one_worker: float) -> str:
 
 
 def _at_an_end(chosen: PlanRow) -> Iterator[str]:
-    """The smallest or largest values tried that the chosen candidate has, of those that it could go beyond."""
+    """Values of the chosen candidate at an end of their range, where a value beyond might be better."""
     scenario = chosen.candidate.scenario
     tried = {} if scenario.plan is None else dict(varied(scenario.plan.vary))
     for path, value in chosen.candidate.values.items():

@@ -1,4 +1,4 @@
-"""What a candidate's machines do: updates per second, staleness, and where the machines' time goes."""
+"""Machines of a candidate: updates per second, staleness, and shares of machine time."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from asyncq.theory.queueing.throughput import throughput
 
 __all__ = ["PRECISION", "Hardware", "hardware", "known", "pace", "relative_error", "to_dict"]
 
-ROWS = 40_000  # simulated at first
+ROWS = 40_000  # of the first simulation
 MOST_ROWS = 1_600_000
-PRECISION = 0.01  # half-width of a simulated throughput, relative
+PRECISION = 0.01  # relative half-width of a simulated throughput
 BUSY = 0.9
 
 
 @dataclass(frozen=True, eq=False)
 class Hardware:
-    """One candidate's machines.
+    """Machines of a candidate.
 
-    ``throughput`` (updates per second) is exact where theory knows it, else simulated; so is ``law``. ``waiting`` is
-    the share of all machine time spent in queues, behind barriers and for slower members of a group, ``wasted`` that
-    of work cancelled, dropped or lost; ``dropped`` and ``cancelled`` are shares of the gradients. ``stations`` are
-    shares of machine time by station; ``bottleneck`` names one, ``busy`` is how busy it is. Where everything follows
-    from the throughput (``shares_are_exact``) nothing was simulated and ``run`` is None, unless a replay wants it.
+    ``throughput`` (updates per second) and ``law`` are exact if theory has them, else simulated. ``waiting``: share of
+    machine time in queues, behind barriers and for slower members of a group; ``wasted``: share in work cancelled,
+    dropped or lost. ``dropped`` and ``cancelled`` are shares of the gradients. ``stations`` are shares of machine time
+    by station; ``bottleneck`` names a station and ``busy`` is its utilisation. If all shares follow from the throughput
+    (``shares_are_exact``), nothing is simulated and ``run`` is None, unless a replay needs it.
     """
 
     throughput: Estimate
@@ -51,13 +51,13 @@ class Hardware:
 
     @property
     def stale99(self) -> int:
-        """The staleness that 99 % of the gradients do not exceed, in updates."""
+        """99 % quantile of the staleness, in updates."""
         return int(self.law.quantile(0.99)[0])
 
 
 def hardware(candidate: Candidate, *, seed: int, engine: EngineName, updates: int | None = None) -> Hardware:
-    """Exact throughput and law where they are known; the rest from one simulation, made longer until its throughput is
-    known to ``PRECISION`` or ``MOST_ROWS`` are simulated. ``updates``: simulate, at least so many."""
+    """Exact throughput and law if known; the rest from a simulation, prolonged until the throughput has ``PRECISION``
+    or ``MOST_ROWS`` are reached. ``updates``: simulate at least this many."""
     scenario = candidate.scenario
     rate, law = known(candidate)
     if updates is None and rate is not None and law is not None and (shares := _shares(candidate, rate)) is not None:
@@ -75,7 +75,7 @@ def hardware(candidate: Candidate, *, seed: int, engine: EngineName, updates: in
 
 
 def pace(candidate: Candidate, *, seed: int, engine: EngineName) -> tuple[float, StalenessLaw]:
-    """Updates per second and the staleness law alone: simulated only where theory does not know them."""
+    """Updates per second and staleness law only, simulated if theory does not have them."""
     rate, law = known(candidate)
     if rate is not None and law is not None:
         return rate.mean, law
@@ -84,7 +84,7 @@ def pace(candidate: Candidate, *, seed: int, engine: EngineName) -> tuple[float,
 
 
 def known(candidate: Candidate) -> tuple[Estimate | None, StalenessLaw | None]:
-    """The exact throughput and the exact law, None where theory does not know them."""
+    """Exact throughput and exact law; None if theory does not have them."""
     rate: Estimate | None = None
     law: StalenessLaw | None = None
     try:
@@ -100,8 +100,8 @@ def known(candidate: Candidate) -> tuple[Estimate | None, StalenessLaw | None]:
 
 
 def _shares(candidate: Candidate, rate: Estimate) -> dict[str, float] | None:
-    """Shares of the machine time by the utilisation law (throughput times mean time), as in ``MachineTime``; None where
-    gradients are thrown away, workers differ in how often they come, or barrier and queue cannot be told apart."""
+    """Shares of machine time by the utilisation law (throughput times mean time), as in ``MachineTime``. None if
+    gradients are discarded, workers have unequal rates, or waits at barrier and queue cannot be separated."""
     network, kind = candidate.network, candidate.network.kind
     if not kind.keeps_all or network.is_sharded or network.clients is not None or network.machines is not None:
         return None
@@ -151,7 +151,7 @@ def _by_utilisation(candidate: Candidate, share: dict[str, float], rate: Estimat
 
 
 def _stations(share: dict[str, float], own: float) -> dict[str, float]:
-    """Shares of the machine time by station; ``own`` is a machine's work as a share of its group's."""
+    """Shares of machine time by station. ``own``: a machine's work over that of its group."""
     return {
         "workers": share["work"] * own,
         "network": share["pull"] + share["push"],
@@ -195,8 +195,7 @@ def _seen(candidate: Candidate, run: Run, rate: Estimate, law: StalenessLaw | No
 
 
 def to_dict(seen: Hardware, candidate: Candidate, batch: float | None) -> dict[str, Any]:
-    """As the JSON report has it; staleness in updates, in samples (batches if their size is not said) and in
-    seconds."""
+    """As in the JSON report. Staleness is in updates, in samples (batches if ``batch`` is None), and in seconds."""
     mean, late = seen.law.mean, seen.stale99
     samples = candidate.samples * (batch or 1.0)
     seconds = 1.0 / seen.throughput.mean
@@ -223,5 +222,5 @@ def to_dict(seen: Hardware, candidate: Candidate, batch: float | None) -> dict[s
 
 
 def relative_error(estimate: Estimate) -> float:
-    """Standard error over the mean: 0 if exact, infinite where there is no interval."""
+    """Standard error over the mean: 0 if exact, infinite without an interval."""
     return 0.0 if estimate.exact else float(np.divide(estimate.half_width, 1.96 * estimate.mean))

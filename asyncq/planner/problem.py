@@ -1,4 +1,4 @@
-"""What is trained, in the user's words: curvatures, gradient noise and a target, from a ``[plan]`` table."""
+"""The training problem of a ``[plan]`` table: curvatures, gradient noise and a target."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MODES = 6
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """The quadratic that every candidate is judged on, and where its figures come from.
+    """The quadratic on which every candidate is tuned, and the sources of its figures.
 
-    ``quadratic`` has the noise of one worker's gradient on a whole batch. ``momentum`` is the best of one worker
-    without noise. ``batch`` is in samples (None: not said, samples are then counted in batches). ``unit`` says what
-    learning rates are in; ``inferred`` what was not said but taken from ``[optimizer]``.
+    ``quadratic`` has the noise of a gradient on a whole batch. ``momentum`` is the optimum of one worker without noise.
+    ``batch`` is in samples (None: unknown, samples are counted in batches). ``unit``: the unit of learning rates.
+    ``inferred``: values taken from ``[optimizer]``.
     """
 
     quadratic: Quadratic
@@ -41,7 +41,7 @@ class Problem:
 
     @classmethod
     def of(cls, scenario: Scenario) -> Problem:
-        """From a scenario's ``[plan]`` and ``[optimizer]``. Raises ``ScenarioError`` where they do not determine it."""
+        """Problem of a scenario's ``[plan]`` and ``[optimizer]``. Raises ``ScenarioError`` if it is undetermined."""
         plan, today = scenario.plan, scenario.optimizer
         assert plan is not None
         momentum = None if today is None else today.momentum
@@ -92,8 +92,8 @@ class Problem:
         )
 
     def with_(self, *, noise: float = 1.0, condition: float = 1.0, reduction: float = 1.0) -> Problem:
-        """The same with its gradient noise and its condition number multiplied by factors, and its loss reduction
-        raised to the power ``reduction``."""
+        """Copy with gradient noise and condition number multiplied by factors, and loss reduction raised to the
+        power ``reduction``."""
         h = self.quadratic.curvature
         stretch = 0.0 if self.condition_number == 1 else -np.log(condition) / np.log(self.condition_number)
         modes = h * (h.max() / h) ** stretch
@@ -106,7 +106,7 @@ class Problem:
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
-        """As the JSON report has it."""
+        """As in the JSON report."""
         q = self.quadratic
         return record({
             "curvatures": q.curvature,
@@ -121,7 +121,7 @@ class Problem:
 
 
 def _implied(momentum: float, where: str) -> float:
-    """The condition number of which ``momentum`` is the optimum of one worker without noise."""
+    """Condition number for which ``momentum`` is optimal with one worker and no noise."""
     root = momentum**0.5
     kappa = ((1.0 + root) / (1.0 - root)) ** 2 if root < 1.0 else math.inf
     if not kappa <= HUGE:
@@ -133,8 +133,8 @@ def _implied(momentum: float, where: str) -> float:
 
 
 def _quadratic(modes: np.ndarray[Any, np.dtype[np.float64]], noise: float, reduction: float) -> Quadratic:
-    """Every mode starts at the same loss, so that the whole range of curvatures matters to the target; the noise is
-    equal in all modes, its total ``noise`` times the squared length of the gradient at the start."""
+    """Quadratic with equal initial loss in all modes, so that all curvatures matter to the target. The noise is equal
+    in all modes; its total is ``noise`` times the squared length of the initial gradient."""
     start = np.sqrt(2.0 / (modes.size * modes))
     squared = float((modes**2 * start**2).sum())
     return Quadratic(modes, start, np.full(modes.size, noise * squared / modes.size), 1.0 / reduction)

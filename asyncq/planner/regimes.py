@@ -1,10 +1,9 @@
-"""Where asynchrony is nearly free and where it costs: updates to the target against the number of workers.
+"""Regimes of asynchrony, nearly free or costly: updates to the target against the number of workers.
 
-Noise-dominated, staleness changes the updates to a target only at second order of the step: workers speed training up
-in proportion. Curvature-dominated, every doubling of the workers halves the largest step. The number of workers at
-which the updates have doubled is the asynchronous cousin of the critical batch size. Exact for exponential work and no
-queue. Source: docs/theory/planning.md, section
-"Where asynchrony is free".
+Where noise dominates, staleness changes the updates to a target only at second order of the step: workers speed
+training up in proportion. Where curvature dominates, doubling the workers halves the largest step. The number of
+workers at which the updates have doubled corresponds to the critical batch size. Exact for exponential work and no
+queue. Source: docs/theory/planning.md, section "Where asynchrony is free".
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ Real = NDArray[np.float64]
 
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 DOUBLED = 2.0
-WORTH = 0.9  # the time after doubling the workers over the time before: above, doubling is hardly worth it
+WORTH = 0.9  # ratio of times after and before doubling the workers above which doubling is hardly worth it
 
 
 @dataclass(frozen=True)
 class Regimes:
     """Plain asynchrony of equal exponential workers on the plan's problem, one gradient to an update.
 
-    ``updates`` to the target over one worker's, with the plan's noise, without any, and with ten times as much;
-    ``time`` to the target over one worker's, with the queue at the server. ``critical`` is the number of workers at
-    which the updates have doubled, ``useful`` the one from which on no doubling saves a tenth of the time (None:
-    beyond the last that was tried; 1 where no number does); ``additive`` what mu_S = mu* says ([AbM] section 2.1).
-    Infinite where the target is never reached.
+    ``updates`` to the target over those of one worker, at the plan's noise, without noise, and at ten times the noise.
+    ``time`` to the target over that of one worker, with the queue at the server. ``critical``: number of workers at
+    which the updates have doubled. ``useful``: number from which no doubling saves a tenth of the time (None: beyond
+    the last tried; 1: none). ``additive``: number with mu_S = mu* ([AbM] section 2.1). Infinite if the target is never
+    reached.
     """
 
     workers: tuple[int, ...]
@@ -87,7 +86,7 @@ def regimes(scenario: Scenario, problem: Problem, reserve: float) -> Regimes:
 
 
 def _pace(scenario: Scenario) -> Real:
-    """Gradients per second of M workers like the fastest, with exponential work and service."""
+    """Gradients per second of M workers of the fastest pool, with exponential work and service."""
     server = scenario.server
     service = server.service_time.mean if server else 0.0
     think = min(lone_cycles(scenario)) - service
@@ -99,7 +98,7 @@ def _pace(scenario: Scenario) -> Real:
 
 
 def _crosses(values: Real, level: float) -> float | None:
-    """The number of workers at which ``values`` first exceed the level, interpolated in its logarithm."""
+    """Number of workers at which ``values`` first exceed the level, interpolated in the logarithm."""
     above = np.flatnonzero(values > level)
     if not above.size or not np.isfinite(values[0]):
         return None
@@ -111,8 +110,8 @@ def _crosses(values: Real, level: float) -> float | None:
 
 
 def _useful(time: Real) -> float | None:
-    """Where, on the way to the shortest time, the last doubling that saves a tenth ends; None if it is the last tried,
-    1 if none does."""
+    """Number of workers after the last doubling that saves a tenth, on the way to the shortest time. None if it is the
+    last tried, 1 if no doubling does."""
     if not np.isfinite(time[0]) or time.min() > WORTH * time[0]:
         return 1.0
     best = int(np.argmin(time))

@@ -1,5 +1,5 @@
-"""What would change the decision: each input halved and doubled (the loss reduction: in its logarithm), by theory, for
-the contenders."""
+"""Sensitivity of the decision: each input halved and doubled (loss reduction: in its logarithm), by theory, for the
+contenders."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 __all__ = ["Sensitivity", "sensitivity"]
 
 CONTENDERS = 3
-SHIFTS = (0.0, -0.25, 0.25)  # of the momentum (atanh), where the problem changes: its best moves with it
-FAR = (*SHIFTS, -1.0, -0.5, 0.5, 1.0)  # where the target does
-SPREAD_OF_NONE = 0.2  # cv to which work that never varies is raised
+SHIFTS = (0.0, -0.25, 0.25)  # of the momentum (in atanh) if the problem changes
+FAR = (*SHIFTS, -1.0, -0.5, 0.5, 1.0)  # if the target changes
+SPREAD_OF_NONE = 0.2  # raised cv of constant work
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One input changed: the ``winner`` then, and ``lead``, the best rival's time over the winner-as-planned's (below
-    1: another wins), where it was ``lead_before``. ``choice`` is what to use then, ``choice_before`` what to use now:
-    the winner, or the best synchronous candidate where asynchrony saves too little. By theory, between the contenders,
-    retuned."""
+    """Effect of changing an input, by theory, among the retuned contenders: the new ``winner``; ``lead``, the best
+    rival's time over that of the planned winner (below 1: another wins), previously ``lead_before``; the new
+    ``choice``, previously ``choice_before`` (the winner, or the best synchronous candidate if asynchrony saves too
+    little)."""
 
     input: str
     change: str
@@ -47,7 +47,7 @@ class Sensitivity:
 
     @property
     def swing(self) -> float:
-        """How far the lead moves, on a log scale."""
+        """Change of the lead, on a log scale."""
         return abs(math.log(self.lead / self.lead_before))
 
     @property
@@ -63,8 +63,8 @@ class Sensitivity:
 def sensitivity(
     scenario: Scenario, rows: list[PlanRow], problem: Problem, tuner: Tuner, *, seed: int, engine: EngineName
 ) -> tuple[Sensitivity, ...]:
-    """Halve and double gradient noise, condition number, the cv of the work, the service time, and the logarithm of the
-    loss reduction."""
+    """Halve and double gradient noise, condition number, cv of the work, service time, and the logarithm of the loss
+    reduction."""
     ranked = sorted((row for row in rows if math.isfinite(row.time.mean)), key=lambda row: row.time.mean)
     if len(ranked) < 2:
         return ()
@@ -87,7 +87,7 @@ def sensitivity(
     synchronous = {row.name for row in contenders if row.candidate.fresh}
 
     def judged(found: dict[str, float]) -> tuple[str, float, str]:
-        """The winner, the lead and the choice."""
+        """Winner, lead and choice."""
         best = min(value for name, value in found.items() if name != first.name)
         winner = min(found, key=lambda name: found[name])
         fresh = min(synchronous, key=lambda name: found[name], default=winner)
@@ -118,7 +118,7 @@ def sensitivity(
 
 
 def _machines(scenario: Scenario, factor: float) -> Iterator[tuple[str, Any]]:
-    """The changes of laws that make sense here: a name, and what it does to a candidate."""
+    """Applicable changes of laws: a name, and the change of a candidate."""
     cvs = [pool.work_time.cv for pool in scenario.pool]
     if all(math.isfinite(cv) for cv in cvs) and (factor > 1 or any(cvs)):
         yield "cv of the work time", lambda candidate: _with_work(candidate, factor)
@@ -143,7 +143,7 @@ def _changed(candidate: Candidate, scenario: Scenario) -> Candidate:
 
 
 def _spread(law: Law, factor: float) -> Law:
-    """A law of the same mean and another cv: of its own family where that has one, else a gamma."""
+    """Law with the same mean and a multiplied cv: of the same family if it has a cv, else a gamma."""
     if law.is_constant and factor < 1:
         return law
     cv = law.cv * factor or SPREAD_OF_NONE

@@ -1,7 +1,7 @@
-"""The momentum and learning rate that reach the target in the fewest updates: coarse grids, then certified zooms.
+"""Search for the momentum and learning rate with the fewest updates to the target.
 
-The updates to a target are piecewise smooth in the step and flat in the momentum; both searches are deterministic
-grids refined around their best points. Nothing is drawn at random.
+The updates to a target are piecewise smooth in the step and flat in the momentum. Both are searched on deterministic
+grids, refined around the best points. Nothing is random.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ Real = NDArray[np.float64]
 
 LOWEST, HIGHEST, COARSE = -0.8, 0.985, 11  # momenta, evenly in atanh
 COARSE_LAW = 7
-STEPS = np.geomspace(1.0, 1e-4, 9)  # of the largest allowed
+STEPS = np.geomspace(1.0, 1e-4, 9)  # factors of the largest allowed step
 FLAT = 1e-3  # relative gain below which a search ends
-CELLS, TAIL = 1 << 17, 1e-7  # of a law that is tuned on; its mean and its spread are kept to about the tail
+CELLS, TAIL = 1 << 17, 1e-7  # longest law, and largest tail cut from it
 AS_GOOD = 5e-3
-EXACT_MOMENTS = 20_000  # updates of unequal workers that are followed exactly
+EXACT_MOMENTS = 20_000  # largest number of updates of unequal workers computed exactly
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """The best setting and what theory says of it: ``updates`` to the target (infinite: never reached), ``step``
-    (learning rate times sharpness), ``margin`` (the largest stable step over it), and the ``basis``: "exact", or
+    """The best setting by theory: ``momentum``, ``step`` (learning rate times sharpness), ``updates`` to the target
+    (infinite: never reached), ``margin`` (the largest stable step over ``step``), and the ``basis``: "exact", or
     "model" (independent staleness)."""
 
     momentum: float
@@ -50,7 +50,7 @@ class Tuned:
 
 
 def model_of(candidate: Candidate, law: StalenessLaw, quadratic: Quadratic) -> tuple[LossModel, str]:
-    """The model that knows most about a candidate, and "exact" or "model"."""
+    """The most exact model of a candidate, and "exact" or "model"."""
     per_gradient = quadratic.averaged(candidate.batches)
     if candidate.fresh:
         return ExactLoss(exponential_workers(1), per_gradient.averaged(candidate.gradients)), "exact"
@@ -63,7 +63,7 @@ def model_of(candidate: Candidate, law: StalenessLaw, quadratic: Quadratic) -> t
 
 
 def shortened(law: StalenessLaw) -> StalenessLaw:
-    """The law with its far tail, less than ``TAIL`` or beyond ``CELLS``, moved to where it is cut."""
+    """Law with the tail below ``TAIL``, or beyond ``CELLS``, moved to its last cell."""
     far = np.flatnonzero(law.survival <= TAIL)
     length = min(law.pmf.size, CELLS, int(far[0]) + 1 if far.size else CELLS)
     pmf = law.pmf[:length].copy()
@@ -74,8 +74,8 @@ def shortened(law: StalenessLaw) -> StalenessLaw:
 def tune(
     model: LossModel, *, reserve: float, prefer: float = 0.0, near: tuple[float, float] | None = None
 ) -> tuple[float, float, float]:
-    """(momentum, step, updates) of the fewest updates, no step above (1 - reserve) of its threshold; of momenta that
-    are as good to 0.5 %, the one nearest to ``prefer``. With ``near``, a (momentum, step) of a similar problem, only
+    """Find (momentum, step, updates) with the fewest updates, the step at most (1 - reserve) of its threshold. Among
+    momenta equal to within 0.5 %, take the nearest to ``prefer``. ``near``: (momentum, step) of a similar problem; only
     its neighbourhood is searched. Infinite updates if no setting reaches the target."""
     if near is None and isinstance(model, LawLoss):
         rough = _search(model.coarse(), reserve, prefer, None)
@@ -109,7 +109,7 @@ def _search(
     if rough and near is None:
         last: tuple[float, float] | None = None
         for x in grid.tolist():
-            if last is not None:  # steps go about with the threshold
+            if last is not None:  # steps scale roughly with the threshold
                 guess = last[1] * model.threshold(float(np.tanh(x))) / model.threshold(float(np.tanh(last[0])))
             if np.isfinite(at(x, guess)):
                 last = (x, kept[x][0])
@@ -135,7 +135,7 @@ def _search(
         return float(np.tanh(best)), *kept[best]
     bar, wanted = kept[best][1] * (1.0 + AS_GOOD), float(np.clip(np.arctanh(prefer), low, high))
     as_good = min((x for x in kept if kept[x][1] <= bar), key=lambda x: abs(x - wanted))
-    for part in (1.0, 0.5, 0.25):  # the optimum is flat: go towards the preferred momentum while it stays so
+    for part in (1.0, 0.5, 0.25):  # flat optimum: move towards the preferred momentum
         x = as_good + part * (wanted - as_good)
         if at(x, kept[as_good][0]) <= bar:
             as_good = x
@@ -147,8 +147,7 @@ def _search(
 def best_steps(
     model: LossModel, momenta: Sequence[float], reserve: float, guess: float | None
 ) -> list[tuple[float, float]]:
-    """(step, updates) of the best step at each momentum; the searches go side by side, what they ask is answered at
-    once."""
+    """Best (step, updates) at each momentum. The searches run side by side; each round is one call of the model."""
     searches = {i: _search_steps(model, mu, reserve, guess) for i, mu in enumerate(momenta)}
     asked = {i: next(search) for i, search in searches.items()}
     found: dict[int, tuple[float, float]] = {}
@@ -165,13 +164,13 @@ def best_steps(
     return [found[i] for i in range(len(momenta))]
 
 
-Search = Generator[Real, Real, tuple[float, float]]  # asks for the updates at some steps; ends with the best of them
+Search = Generator[Real, Real, tuple[float, float]]  # yields steps, receives their updates, returns the best
 
 
 def _search_steps(model: LossModel, momentum: float, reserve: float, guess: float | None) -> Search:
     top = model.threshold(momentum) * (1.0 - reserve) * (1.0 - 1e-9)
     q = model.quadratic
-    # the floor at small steps is no more than the floor: no step above this can reach the target
+    # the small-step floor bounds the floor from below: no larger step can reach the target
     drift = float((0.25 * q.noise).sum() / (1.0 - momentum)) / q.sharpness / float(q.loss.sum())
     if drift > 0:
         top = min(top, model.averaged * q.target / drift)
@@ -205,7 +204,7 @@ def _least(steps: Real, updates: Real) -> tuple[float, float]:
 
 
 class Tuner:
-    """Tunes candidates on one problem; those with the same law, and as many gradients in an update, once."""
+    """Tunes candidates on a problem; candidates with equal law and gradients per update only once."""
 
     def __init__(self, problem: Problem, reserve: float) -> None:
         self.problem, self.reserve = problem, reserve
@@ -214,7 +213,7 @@ class Tuner:
     def tuned(
         self, candidate: Candidate, law: StalenessLaw, near: Tuned | None = None, shifts: tuple[float, ...] = (0.0,)
     ) -> Tuned:
-        """The best setting of a candidate; with a known one of a similar problem, the best step at its momentum
+        """Best setting of a candidate. With ``near``, the setting of a similar problem: the best step at its momentum,
         shifted by ``shifts`` in atanh."""
         model, basis = model_of(candidate, law, self.problem.quadratic)
         key = (

@@ -1,1 +1,1 @@
-"""Descent on a trace: what a schedule of stale gradients does to an objective."""
+"""Descent of an objective under a schedule of stale gradients."""

@@ -1,7 +1,7 @@
-"""A recommendation confirmed on the trace it is for: the step is reduced until the replay is stable with a margin.
+"""Confirm a recommendation on its trace: the step is reduced until the replay is stable with a margin.
 
-Recommendations from a law take successive staleness for independent. On a trace it is what it was: workers of unequal
-speed make the model optimistic (its ceiling 1.6 to 3.5 times too high), equal ones put it 10 % too low to 4 % too high.
+A recommendation from a law assumes independent successive staleness; a trace assumes nothing. For workers of unequal
+speed the law's ceiling is 1.6 to 3.5 times too high, for equal ones 10 % too low to 4 % too high.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from asyncq.theory.recommendation.recommendation import Choice, Recommendation
 
 __all__ = ["Confirmation", "confirm"]
 
-RATIO = 1.02  # of neighbouring steps tried
-DEEPEST = 64  # the recommended step is tried down to this fraction
-FEWEST = 50  # windows; the standard error of fewer is not to be trusted
-ERRORS = 2.0  # standard errors by which the squares must be seen to shrink
+RATIO = 1.02  # ratio of neighbouring steps
+DEEPEST = 64  # the smallest step tried is the recommended one over this
+FEWEST = 50  # windows; with fewer the standard error is unreliable
+ERRORS = 2.0  # standard errors by which the mean square must shrink
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What replay says of a recommended momentum and learning rate.
+    """Result of replaying a recommended momentum and learning rate.
 
-    ``learning_rate`` is the confirmed one, ``recommended`` what it was; ``edge`` the largest one tried at which the
-    mean square, over all ``windows`` of ``window`` updates of the trace, is seen to shrink (by two standard errors), as
-    it is at all smaller ones; learning_rate <= edge / (1 + ``margin``). ``open_ended``: even the largest is stable.
+    ``learning_rate`` is confirmed, ``recommended`` was asked for. ``edge`` is the largest rate below which all rates
+    tried are stable: the mean square over ``windows`` of ``window`` updates shrinks by two standard errors.
+    learning_rate <= edge / (1 + ``margin``). ``open_ended``: every rate tried is stable.
     """
 
     momentum: float
@@ -48,12 +48,12 @@ class Confirmation:
 
     @property
     def reduced(self) -> bool:
-        """Whether the recommended learning rate did not stand."""
+        """Whether the recommended learning rate was reduced."""
         return self.learning_rate < self.recommended
 
     @property
     def statement(self) -> str:
-        """In one sentence."""
+        """The result in one sentence."""
         least = "at least " if self.open_ended else ""
         tail = (
             f"in replay of the trace ({self.windows} windows of {self.window} updates) the mean square shrinks up to "
@@ -78,17 +78,16 @@ def confirm(
     margin: float = 0.1,
     dampened: bool = False,
 ) -> Confirmation:
-    """Reduce the recommended learning rate until replay of the run's own trace is stable at (1 + ``margin``) times it.
+    """Reduce the recommended learning rate until the replay of the trace is stable at (1 + ``margin``) times it.
 
-    ``choice`` is the recommendation's ``best`` unless another of its choices is given (``kept``, ``nonnegative``);
-    ``dampened`` as it was told to `recommend`. ``trace`` is the run (simulated with ``trace=True``) or its trace. The
-    trace is cut into windows; in each a mode of the largest curvature, and of all smaller ones, starts from 1 at rest;
-    a step is stable if the mean square over windows, in the last quarter of a window, is below that of the second
-    quarter by two standard errors. That is the criterion of the recommendation, mean square, with nothing assumed of
-    the staleness.
+    ``choice`` is a choice of the recommendation (default: its ``best``). ``dampened`` is as given to `recommend`.
+    ``trace`` is the run (simulated with ``trace=True``) or its trace. The trace is cut into windows. In each window
+    modes of the largest curvature and below start from 1 at rest. A step is stable if the mean square over windows in
+    the last quarter of a window is below that in the second quarter by two standard errors: the mean-square criterion
+    of the recommendation, without assumptions on the staleness.
 
-    The result's ``reduced`` and ``statement`` say what happened. Raises ``TooShortError`` for a trace of fewer than 50
-    windows and ``ValueError`` for a margin below 0, for a run without trace, and if no step down to a 64th is stable.
+    Raises ``TooShortError`` for a trace of fewer than 50 windows, ``ValueError`` for a margin below 0, for a run
+    without trace, and if no step down to a 64th is stable.
     """
     if not (np.isfinite(margin) and margin >= 0):
         raise ValueError(f"margin must be finite and not negative (got {margin!r})")
@@ -133,8 +132,8 @@ def confirm(
 
 
 def _window(schedule: TraceSchedule, momentum: float) -> int:
-    """Long enough for the slowest transient to have gone (long stalenesses count for more: slow workers hold old
-    versions), short enough that no few windows hold the mean."""
+    """Updates of a window: long enough for the slowest transient to fade (weighted by staleness: slow workers hold
+    old versions), short enough that many windows share the mean."""
     staleness = schedule.staleness.astype(np.float64)
     held = float(np.square(staleness).sum() / max(staleness.sum(), 1.0))
     return max(32, 5 * round(held + 1.0 + 1.0 / (1.0 - abs(momentum))))

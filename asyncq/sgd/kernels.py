@@ -1,7 +1,7 @@
-"""The update itself, compiled: every step size and momentum of a replication at once, a block of updates at a time.
+"""Compiled update: all step sizes and momenta of a replication together, a block of updates at a time.
 
-Without numba the same functions run as Python. `asyncq.sgd.plain` does the same in numpy, for gradients that are Python
-and as a check.
+Without numba the same functions run as Python. `asyncq.sgd.plain` is the numpy version, for Python gradients and as a
+check.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from asyncq.engines.choice import can_compile
 
 __all__ = ["LEAST_SQUARES", "LOGISTIC", "MODES", "PCA", "advance", "slots"]
 
-TINY = 1e-150  # smaller numbers count as 0: denormal ones, which descent without noise comes to, are slow
-MODES, LEAST_SQUARES, LOGISTIC, PCA = range(4)  # what a gradient is; see `advance`
+TINY = 1e-150  # smaller numbers become 0: denormal numbers, which noiseless descent reaches, are slow
+MODES, LEAST_SQUARES, LOGISTIC, PCA = range(4)  # kinds of gradient; see `advance`
 
 
 def _compiled(**options: Any) -> Callable[[Any], Any]:
-    """A decorator that compiles with numba, and leaves the function as it is without."""
+    """Decorator: compile with numba if it can be used, else return the function unchanged."""
     if not can_compile():
         return lambda function: function
     import numba
@@ -32,8 +32,8 @@ def _compiled(**options: Any) -> Callable[[Any], Any]:
 
 @_compiled()
 def slots(first, read):  # type: ignore[no-untyped-def]
-    """Where versions are kept until their last read: (slot of version t or -1 if nobody reads it, slot that each row
-    reads, slots in all). A version frees its slot with its last read, so no more are kept than are held at once."""
+    """Assign each version a slot until its last read: (slot of version t, -1 if nobody reads it; slot read by each
+    row; number of slots). A version frees its slot with its last read, so that as few as possible are kept."""
     updates = first.size - 1
     last = np.full(updates, -1, np.int64)
     for t in range(updates):
@@ -102,7 +102,7 @@ def _control(control, t, step, momentum, gradient, fresh, smooth, ratio):  # typ
     gain, goal, memory = control
     d = ratio.size
     for c in range(step.size // d):
-        for m in range(d):  # without the explicit part the step is -step times the stale gradient
+        for m in range(d):  # the step without explicit momentum: -step times the stale gradient
             j = c * d + m
             own, pull = -step[j] * gradient[j], step[j] * fresh[j]
             smooth[0, j] = memory * smooth[0, j] + (1.0 - memory) * (pull + own)
@@ -119,7 +119,7 @@ def _control(control, t, step, momentum, gradient, fresh, smooth, ratio):  # typ
 
 @_compiled(fastmath={"reassoc", "contract"}, error_model="numpy")
 def _park(t, limit, diverged, step, momentum, velocity, w, past, last_gradient):  # type: ignore[no-untyped-def]
-    """Park at 0 the configurations whose squared length exceeds the limit after update ``t``."""
+    """Set to 0 the configurations whose squared length exceeds the limit after update ``t``."""
     d = step.size // diverged.size
     for c in range(diverged.size):
         size = 0.0
@@ -139,16 +139,17 @@ def advance(  # type: ignore[no-untyped-def]
     target, index, step, momentum, back, shifted, control, w, velocity, last_gradient, smooth, past, past_velocity,
     points, at, recorded, diverged, limit,
 ):  # fmt: skip
-    """Updates ``begin`` .. ``end`` - 1 of all C configurations; state arrays are changed in place; the next point to
-    record is returned. Coordinates of all configurations stand in one row: ``curvature``, ``step``, ``momentum``,
+    """Run updates ``begin`` .. ``end`` - 1 of all C configurations; return the next point to record.
+
+    State arrays change in place. All configurations share one row: ``curvature``, ``step``, ``momentum``,
     ``velocity`` (C d,), ``mode`` the coordinate's number, ``w`` (1, C d), ``past`` (slots, C d).
 
     The gradient at u, by ``kind``: MODES curvature u (1 + xi) + noise; otherwise s x + r u with z = x.u:
     LEAST_SQUARES s = z - y, r = ridge; LOGISTIC s = -y / (1 + exp(y z)), r = ridge; PCA s = -z, r = z^2.
     G = sum over the rows of an update of weight times gradient; d = (G - back G_last) / (1 - back);
     velocity = momentum velocity' - step d, velocity' the last one, or as read if ``shifted``; w += velocity.
-    ``control`` = (gain, target, memory) moves the momenta after each update; gain 0: not at all. What has diverged is
-    parked at 0.
+    ``control`` = (gain, target, memory) moves the momenta after each update (gain 0: no control). Diverged
+    configurations are set to 0.
     """
     configurations, n = diverged.size, step.size
     d = n // configurations
@@ -174,7 +175,7 @@ def advance(  # type: ignore[no-untyped-def]
         else:
             for j in range(n):
                 gradient[j] = 0.0
-        if gain > 0.0:  # what the same samples say of the version as it is
+        if gain > 0.0:  # gradient of the same samples at the current version
             for j in range(n):
                 fresh[j] = gradient[j]
             for i in range(i0, i1):

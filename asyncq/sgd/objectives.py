@@ -1,8 +1,7 @@
-"""What is minimised: losses with stochastic gradients, and their optima where they are known.
+"""Objectives: losses with stochastic gradients, and their optima where known.
 
-Losses are measured above the optimum where there is one. An objective says what its compiled gradient is (``kind`` and
-its data, see `asyncq.sgd.kernels.advance`) and draws the randomness of a block of updates; `OwnObjective` is Python
-throughout.
+A loss is measured above its known optimum. A compiled objective names its gradient (``kind`` and data, see
+`asyncq.sgd.kernels.advance`) and draws the randomness of a block of updates; `OwnObjective` is pure Python.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ MODES, LEAST_SQUARES, LOGISTIC, PCA = range(4)  # as in kernels, which imports n
 
 
 class Draws(NamedTuple):
-    """The randomness of a block: ``additive`` noise (updates, d) of a gradient, scaled to one; relative curvature
-    noise (rows, d); samples are ``table[chosen[row, j]]``, ``chosen`` (rows, batch), or (1, batch) if all rows share
-    them. Arrays that do not apply have no rows."""
+    """Randomness of a block of updates: ``additive`` gradient noise (updates, d) of unit scale, relative curvature
+    noise (rows, d), samples ``table[chosen[row, j]]`` with ``chosen`` (rows, batch), or (1, batch) if all rows share
+    them. Unused arrays have no rows."""
 
     additive: Real
     multiplicative: Real
@@ -43,17 +42,17 @@ class Draws(NamedTuple):
 
 
 class Objective:
-    """What every objective has: a ``start`` (d,), a ``loss`` of positions (..., d) -> (...)."""
+    """Base of all objectives: a ``start`` (d,) and a ``loss`` of positions (..., d) -> (...)."""
 
     start: Real
 
     @property
     def dimension(self) -> int:
-        """d."""
+        """Number of coordinates, d."""
         return int(self.start.size)
 
     def loss(self, w: Real) -> Real:
-        """The loss at each position, above the optimum where that is known; (..., d) -> (...)."""
+        """Loss at each position, above the known optimum; (..., d) -> (...)."""
         raise NotImplementedError
 
 
@@ -70,7 +69,7 @@ class Compiled(Objective):
         raise NotImplementedError
 
     def gradient(self, u: Real, draws: Draws, row: int) -> Real:
-        """The gradient of one row at u, additive noise apart: the textbook's form of what is compiled."""
+        """Gradient of one row at u without additive noise: the textbook form of the compiled code."""
         if self.kind == MODES:
             wild = draws.multiplicative[row] if draws.multiplicative.size else 0.0
             return np.asarray(self.curvature * (1.0 + wild) * u)
@@ -86,9 +85,9 @@ class Compiled(Objective):
 
 @dataclass(frozen=True, eq=False)
 class NoisyQuadratic(Compiled):
-    """sum over modes of h w^2 / 2, the ``spectrum`` h (d,); every gradient has independent ``noise`` (its variance,
-    one number or one for each mode) and, if the curvature differs between samples, its relative variance
-    ``curvature_variance`` = V_h / h^2. The optimum is 0. Starts from 1 in every mode."""
+    """Sum over modes of h w^2 / 2, with ``spectrum`` h (d,). Every gradient has independent noise of variance
+    ``noise`` (a number, or one for each mode). ``curvature_variance`` = V_h / h^2 is the relative variance of the
+    curvature among samples. The optimum is 0; every mode starts from 1."""
 
     spectrum: Real
     noise: Real | float = 0.0
@@ -108,7 +107,7 @@ class NoisyQuadratic(Compiled):
 
     @classmethod
     def between(cls, lowest: float, highest: float, modes: int, *, noise: float = 0.0) -> NoisyQuadratic:
-        """``modes`` curvatures evenly in the logarithm between two, each started at the same loss, 1 / modes."""
+        """Quadratic of ``modes`` curvatures, evenly spaced in the logarithm, each with initial loss 1 / modes."""
         h = np.geomspace(lowest, highest, modes)
         return cls(h, noise, start=np.sqrt(2.0 / (modes * h)))
 
@@ -119,7 +118,7 @@ class NoisyQuadratic(Compiled):
 
     @property
     def optimum(self) -> Real:
-        """0."""
+        """The origin, (d,)."""
         return np.zeros(self.dimension)
 
     @property
@@ -144,8 +143,8 @@ class NoisyQuadratic(Compiled):
 
 @dataclass(frozen=True, eq=False)
 class _Linear(Compiled):
-    """A linear model on data: ``features`` (n, d), ``answers`` (n,), ``batch`` samples to a gradient drawn with
-    replacement (None: all of them, no noise), ``ridge`` / 2 times the squared length added to the loss."""
+    """Linear model on data: ``features`` (n, d), ``answers`` (n,). A gradient averages ``batch`` samples drawn with
+    replacement (None: all samples, no noise). ``ridge`` / 2 times the squared length is added to the loss."""
 
     features: Real
     answers: Real
@@ -175,14 +174,14 @@ class _Linear(Compiled):
         return self.answers
 
     def draw(self, generator: np.random.Generator, updates: int, rows: int) -> Draws:
-        """Samples with replacement, ``batch`` to a row."""
+        """Draw ``batch`` samples with replacement for each row."""
         n, none = self.features.shape[0], np.zeros((0, self.dimension))
         size = (max(rows, 2), self.batch or 1)
         chosen = np.arange(n)[None, :] if self.batch is None else generator.integers(n, size=size)
         return Draws(none, none, self.features, chosen)
 
     def loss(self, w: Real) -> Real:
-        """The mean loss of all samples, above the optimum."""
+        """Mean loss of all samples, above the optimum."""
         return np.asarray(self._value(np.asarray(w)) - self._least)
 
     @cached_property
@@ -191,11 +190,11 @@ class _Linear(Compiled):
 
     @property
     def optimum(self) -> Real:
-        """Where the gradient is 0."""
+        """Position of zero gradient, (d,)."""
         raise NotImplementedError
 
     def hessian(self, w: Real) -> Real:
-        """Second derivatives at one position."""
+        """Second derivatives at a position, (d, d)."""
         raise NotImplementedError
 
     def _value(self, w: Real) -> Real:
@@ -208,13 +207,13 @@ class _Linear(Compiled):
 
 
 class LeastSquares(_Linear):
-    """Mean of (x.w - y)^2 / 2."""
+    """Least squares: mean of (x.w - y)^2 / 2."""
 
     kind = LEAST_SQUARES
 
     @cached_property
     def optimum(self) -> Real:
-        """The normal equations' (of least length where they have several)."""
+        """Minimum-norm solution of the normal equations."""
         x = self.features
         return np.asarray(np.linalg.pinv(self.hessian(x[0]), hermitian=True) @ (x.T @ self.answers / x.shape[0]))
 
@@ -229,7 +228,7 @@ class LeastSquares(_Linear):
 
 
 class LogisticRegression(_Linear):
-    """Mean of log(1 + exp(-y x.w)), y = -1 or 1 (0 is taken for -1)."""
+    """Logistic regression: mean of log(1 + exp(-y x.w)), y = -1 or 1 (0 is read as -1)."""
 
     kind = LOGISTIC
 
@@ -241,7 +240,7 @@ class LogisticRegression(_Linear):
 
     @cached_property
     def optimum(self) -> Real:
-        """By Newton's method. Raises ``ValueError`` if there is none: separable data without ridge."""
+        """Minimiser by Newton's method. Raises ``ValueError`` for separable data without ridge."""
         w = np.zeros(self.dimension)
         for _ in range(60):
             z = self.answers * (self.features @ w)
@@ -266,9 +265,9 @@ class LogisticRegression(_Linear):
 
 @dataclass(frozen=True, eq=False)
 class StreamingPCA(Compiled):
-    """[PCA] eq. 4 in the coordinates of the eigenvectors: samples are normal with variances ``eigenvalues`` (d,),
-    largest first; the gradient at v is -(I - v v') x x' v. The optimum is e_1 or -e_1; the loss is the squared distance
-    to the nearer one. Starts from the saddle e_2."""
+    """Streaming PCA, [PCA] eq. 4, in eigenvector coordinates. Samples are normal with variances ``eigenvalues`` (d,),
+    largest first; the gradient at v is -(I - v v') x x' v. The optima are e_1 and -e_1; the loss is the squared
+    distance to the nearer one. Starts from the saddle e_2."""
 
     eigenvalues: Real
     start: Real = field(default_factory=lambda: np.zeros(0))
@@ -284,16 +283,16 @@ class StreamingPCA(Compiled):
 
     @property
     def optimum(self) -> Real:
-        """e_1 (-e_1 is as good)."""
+        """The optimum e_1; -e_1 is equally good."""
         return np.asarray(np.eye(self.dimension)[0])
 
     def loss(self, w: Real) -> Real:
-        """The squared distance to the nearer optimum."""
+        """Squared distance to the nearer optimum."""
         w = np.asarray(w)
         return np.asarray(np.square(np.abs(w[..., 0]) - 1.0) + np.square(w[..., 1:]).sum(axis=-1))
 
     def draw(self, generator: np.random.Generator, updates: int, rows: int) -> Draws:
-        """A normal sample for every row."""
+        """Draw a normal sample for every row."""
         none = np.zeros((0, self.dimension))
         rows = max(rows, 2)
         table = generator.standard_normal((rows, self.dimension)) * np.sqrt(self.eigenvalues)
@@ -302,8 +301,8 @@ class StreamingPCA(Compiled):
 
 @dataclass(frozen=True, eq=False)
 class OwnObjective(Objective):
-    """Your own: ``gradient(w, sample)`` -> (d,), where ``sample(generator)`` draws what it needs (None: nothing) and
-    ``value(w)`` is the loss of one position (None: the squared distance from 0). Python throughout, hence slow."""
+    """Objective from Python functions: ``gradient(w, sample)`` -> (d,); ``sample(generator)`` draws its sample (None:
+    no sample); ``value(w)`` is the loss at a position (None: the squared distance from 0). Pure Python, hence slow."""
 
     gradient: Callable[[Real, Any], ArrayLike]
     start: Real
@@ -315,7 +314,7 @@ class OwnObjective(Objective):
         _check("start", self.start, self.start.size > 0, "a finite vector, not empty")
 
     def loss(self, w: Real) -> Real:
-        """``value`` of each position."""
+        """The ``value`` at each position."""
         w = np.asarray(w)
         if self.value is None:
             return np.asarray(np.square(w).sum(axis=-1))
@@ -324,7 +323,7 @@ class OwnObjective(Objective):
 
 
 def affairs(*, batch: int | None = 1, ridge: float = 0.0) -> LogisticRegression:
-    """Logistic regression on real data: 6,366 answers of a magazine's survey of 1974 (R. Fair, "A theory of
+    """Logistic regression on real data: 6,366 answers to a magazine's survey of 1974 (R. Fair, "A theory of
     extramarital affairs", 1978; public domain, shipped with statsmodels), 8 standardised features and a constant."""
     from statsmodels.datasets import fair
 
@@ -335,7 +334,7 @@ def affairs(*, batch: int | None = 1, ridge: float = 0.0) -> LogisticRegression:
 
 
 def _start(given: ArrayLike, default: Real) -> Real:
-    """The start, or ``default`` where none is given."""
+    """The given start, or ``default``."""
     start = np.array(given, dtype=np.float64)
     if start.size == 0:
         return default

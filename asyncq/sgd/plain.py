@@ -1,4 +1,4 @@
-"""The update in plain numpy: for gradients that are Python, and as the check of the compiled one."""
+"""Update in plain numpy: for Python gradients, and as a check of the compiled update."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def descend(
     shifted: bool = False,
     limit: float = np.inf,
 ) -> tuple[Real, int]:
-    """All positions w_0 .. w_T, (updates + 1, d), and the update at which the squared length exceeded ``limit`` (-1:
-    never). ``samples()`` gives the sample of each gradient in the order of the rows; what to do with gradients is
-    written at `asyncq.sgd.kernels.advance`. Raises ``ValueError`` for a gradient of another shape than w."""
+    """Positions w_0 .. w_T, (updates + 1, d), and the update at which the squared length exceeded ``limit`` (-1:
+    never). ``samples()`` gives the sample of each gradient in row order; the update is that of
+    `asyncq.sgd.kernels.advance`. Raises ``ValueError`` for a gradient of another shape than w."""
     path = np.full((schedule.updates + 1, start.size), np.nan)
     path[0], velocity = start, np.zeros((schedule.updates + 1, start.size))
     last = np.zeros(start.size)

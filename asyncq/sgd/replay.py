@@ -1,11 +1,11 @@
-"""SGD on a schedule of stale gradients: a trace as it happened, or independent draws from a law.
+"""SGD on a schedule of stale gradients: a recorded trace, or independent draws from a law.
 
     w_{t+1} = w_t + mu (w_t - w_{t-1}) - alpha g(w_{t - tau})            heavy ball; dampened: alpha (1 - mu)
     v_{t+1} = mu v_{t - tau} - alpha (1 - mu) g(w_{t - tau}), w += v     shifted ([Edge] eq. 10)
 
-Reads are consistent: a gradient sees one whole version, and only versions still to be read are kept. Before the start
-everything is at rest at the starting point. Steps are learning rates, times the curvature nothing. Source:
-docs/notation.md (1.1); users' guide: docs/sgd.md.
+Reads are consistent: a gradient sees one whole version. Only versions still to be read are kept. Before the start all
+versions equal the starting point, at rest. Steps are learning rates, not multiplied by the curvature.
+Source: docs/notation.md (1.1); users' guide: docs/sgd.md.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from asyncq.theory.descent.characteristic import Variant
 __all__ = ["Controller", "LossCurve", "replay"]
 
 Real = NDArray[np.float64]
-DRAWN = 1 << 19  # numbers drawn at a time
-LARGE = 1e12  # a squared length this many times the start's (or 1) has diverged
+DRAWN = 1 << 19  # random numbers of a block
+LARGE = 1e12  # divergence: squared length over that of the start (or 1)
 
 
 @dataclass(frozen=True)
 class Controller:
     """Closed-loop momentum: after every update mu += ``gain`` (``target`` - measured total momentum).
 
-    Measured is mu + the implicit momentum, the median over coordinates of (E d_t + alpha E g_t) / (E d_{t-1} + alpha
-    E g_t): d_t the step less mu times the one before, g_t the undelayed gradient of the update's own samples, E an
-    exponential average of ``memory``: Theorem 3 solved for mu_S, as `asyncq.theory.momentum.measured_momentum`. It
-    reads trajectories: it works while there is a descent to see, and not in the noise at its end."""
+    The measured total is mu + implicit momentum, the median over coordinates of (E d_t + alpha E g_t) / (E d_{t-1} +
+    alpha E g_t): d_t is the step less mu times the step before, g_t the undelayed gradient of the update's samples, E
+    an exponential average of ``memory``. This is Theorem 3 solved for mu_S, as in
+    `asyncq.theory.momentum.measured_momentum`. It works while the loss descends, not in the noise at the end."""
 
     target: float
     gain: float = 1e-3
@@ -57,12 +57,11 @@ class Controller:
 
 @dataclass(frozen=True, eq=False)
 class LossCurve:
-    """What replay showed. Axes are steps (S), momenta (M), replications (R) and points (P).
+    """Loss curves of a replay. Axes are steps (S), momenta (M), replications (R) and points (P).
 
-    ``loss`` (S, M, R, P) after ``updates`` (P,) updates, above the optimum where that is known, infinite once
-    diverged; ``diverged_at`` (S, M, R) the update that did it, or -1; ``seconds`` (R, P) on the trace's clock, None for
-    a law; ``positions`` (S, M, R, P, d) if they were asked for; ``final_momentum`` (S, M, R) where a controller left
-    it.
+    ``loss`` (S, M, R, P) after ``updates`` (P,) updates, above the known optimum, infinite after divergence.
+    ``diverged_at`` (S, M, R): the update of divergence, or -1. ``seconds`` (R, P) on the trace's clock, None for a
+    law. ``positions`` (S, M, R, P, d) if asked for. ``final_momentum`` (S, M, R): the controller's last momentum.
     """
 
     steps: Real
@@ -79,12 +78,12 @@ class LossCurve:
 
     @property
     def mean(self) -> Real:
-        """The mean over replications, (S, M, P); infinite where any has diverged."""
+        """Mean loss over replications, (S, M, P); infinite if any has diverged."""
         return np.asarray(self.loss.mean(axis=2))
 
     @property
     def standard_error(self) -> Real:
-        """That of the mean, (S, M, P), from independent replications; not a number for a single one."""
+        """Standard error of the mean over replications, (S, M, P); nan for a single replication."""
         r = self.loss.shape[2]
         if r < 2:
             return np.full(self.mean.shape, np.nan)
@@ -133,14 +132,14 @@ def replay(
 ) -> LossCurve:
     """Replay a trace, or staleness drawn independently from a law, on an objective.
 
-    ``step`` and ``momentum`` are numbers or vectors; every pair is run, all on the same noise. ``compensate``: step
-    sizes by staleness, or a filter at the server (`asyncq.theory.compensation`), whose alpha' is ``step``.
-    ``gradients`` are averaged in each update of a law; a trace says itself how many. ``updates`` default to the whole
-    trace. A trace is cut into windows of ``updates``; replication r gets the r-th (round again after the last) and
-    noise of its own; ``replications`` default to the number of windows, and to 1 for a law. ``points``: so many
-    recorded moments, evenly spaced, or which. The result does not depend on ``threads``.
+    ``step`` and ``momentum`` are numbers or vectors; all pairs run on the same noise. ``compensate``: step sizes by
+    staleness, or a filter at the server (`asyncq.theory.compensation`) with alpha' = ``step``. ``gradients``: the
+    number averaged in each update of a law; a trace has its numbers. ``updates`` default to the whole trace. A trace is
+    cut into windows of ``updates``; replication r uses window r (cyclically) and independent noise. ``replications``
+    default to the number of windows, and to 1 for a law. ``points``: how many evenly spaced points are recorded, or
+    which. The result does not depend on ``threads``.
 
-    Divergence is a result, not an error. Raises ``ValueError`` for what cannot be run, naming it.
+    Divergence is a result, not an error. Raises ``ValueError`` for an argument that cannot be run, naming it.
     """
     steps, momenta = _checked(step, momentum, variant, compensate, controller)
     schedules = schedule_of(source, gradients=gradients)
@@ -173,11 +172,11 @@ def replay(
         loss = np.where(np.isnan(path[..., 0]), np.inf, loss)
         return loss, path if keep_positions else path[:0], diverged, tuned, seconds
 
-    pool = ThreadPoolExecutor(1 if one is _python else threads or os.cpu_count())  # your code need not be thread-safe
+    pool = ThreadPoolExecutor(1 if one is _python else threads or os.cpu_count())  # user code may not be thread-safe
     try:
         found = list(pool.map(run, range(replications)))
     finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt does not wait for what has not begun
+        pool.shutdown(cancel_futures=True)  # after an interrupt: do not start the rest
     shape = (steps.size, momenta.size)
     seconds = [item[4] for item in found if item[4] is not None]
     return LossCurve(
@@ -197,7 +196,7 @@ def replay(
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """What all replications share."""
+    """Settings that all replications share."""
 
     objective: Any
     steps: Real
@@ -210,20 +209,20 @@ class _Plan:
 
     @property
     def pairs(self) -> tuple[Real, Real]:
-        """The step that reaches the gradient and the momentum of every configuration, (C,) each."""
+        """Effective step and momentum of every configuration, (C,) each."""
         step, momentum = (part.ravel() for part in np.meshgrid(self.steps, self.momenta, indexing="ij"))
         return (step if self.variant == "heavy-ball" else step * (1.0 - momentum)), momentum
 
     @property
     def limit(self) -> float:
-        """The squared length that counts as diverged."""
+        """Squared length beyond which a configuration has diverged."""
         return LARGE * max(1.0, float(np.square(self.objective.start).sum()))
 
 
 def _compiled(
     plan: _Plan, schedule: Schedule, generator: np.random.Generator
 ) -> tuple[Real, NDArray[np.int64], Real]:
-    """Positions at the marks (P, C, d), diverged (C,), final momentum (C,)."""
+    """Positions at the recorded points (P, C, d), update of divergence (C,), final momentum (C,)."""
     from asyncq.sgd.kernels import advance, slots
 
     objective, (step, momentum) = plan.objective, plan.pairs
@@ -243,7 +242,7 @@ def _compiled(
     for begin in range(0, plan.updates, length):
         end = min(begin + length, plan.updates)
         draws = objective.draw(generator, end - begin, int(schedule.first[end] - schedule.first[begin]))
-        with np.errstate(all="ignore"):  # where it is not compiled: divergence is a result
+        with np.errstate(all="ignore"):  # pure Python: divergence is a result
             at = advance(
                 begin, end, schedule.first, row_slot, schedule.weight, keep, objective.kind, curvature,
                 float(objective.ridge), draws.additive, draws.multiplicative, mode, draws.table, objective.target,
@@ -257,7 +256,7 @@ def _compiled(
 
 
 def _python(plan: _Plan, schedule: Schedule, generator: np.random.Generator) -> tuple[Real, NDArray[np.int64], Real]:
-    """The same for a gradient of the user's; every configuration sees the same samples."""
+    """Same as `_compiled` for a user's gradient; every configuration sees the same samples."""
     objective, (step, momentum) = plan.objective, plan.pairs
     draw = objective.sample or (lambda _: None)
     samples = [draw(generator) for _ in range(schedule.read.size)]
@@ -273,7 +272,7 @@ def _python(plan: _Plan, schedule: Schedule, generator: np.random.Generator) -> 
 
 
 def _gathered(parts: Sequence[Real], shape: tuple[int, int]) -> Real:
-    """(P, C, ...) of every replication as (S, M, R, P, ...)."""
+    """Arrays (P, C, ...) of all replications as one array (S, M, R, P, ...)."""
     stacked = np.stack(parts)
     return np.moveaxis(stacked, 2, 0).reshape(*shape, len(parts), *stacked.shape[1:2], *stacked.shape[3:])
 
@@ -281,7 +280,7 @@ def _gathered(parts: Sequence[Real], shape: tuple[int, int]) -> Real:
 def _checked(
     step: float | ArrayLike, momentum: float | ArrayLike, variant: str, compensate: object, controller: object
 ) -> tuple[Real, Real]:
-    """Steps and momenta as vectors; raises ``ValueError`` for what cannot be run."""
+    """Steps and momenta as vectors. Raises ``ValueError`` for a value that cannot be run."""
     steps, momenta = _vector("step", step), _vector("momentum", momentum)
     if np.any(steps <= 0):
         raise ValueError(f"step must be positive (got {steps.min()})")

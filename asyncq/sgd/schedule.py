@@ -1,7 +1,7 @@
-"""Who read what: for every update, the versions that its gradients were computed on.
+"""Schedules of reads: for every update, the versions on which its gradients were computed.
 
-A trace gives it as it happened, dependence included; a law gives it by independent draws. Versions are counted from
-the start of the replay; what was read before it is the starting point, at rest.
+A trace gives its recorded reads with all dependence; a law gives independent draws. Versions are counted from the
+start of the replay; reads before it see the starting point, at rest.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Real = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """The rows ``first[t]`` .. ``first[t + 1]`` - 1 make update t: of the version ``read`` (0 .. t) with ``weight``,
-    which holds the division by their number, and their ``staleness``, which may reach before the start. ``time``
-    (seconds since the start) of each update, if known."""
+    """Reads of a replay. Update t consists of rows ``first[t]`` .. ``first[t + 1]`` - 1. Each row has the version
+    ``read`` (0 .. t), a ``weight`` (including division by the number of rows), and a ``staleness``, which may reach
+    before the start. ``time``: seconds since the start of each update, if known."""
 
     first: Whole
     read: Whole
@@ -36,32 +36,32 @@ class Schedule:
 
     @property
     def updates(self) -> int:
-        """How many."""
+        """Number of updates."""
         return self.first.size - 1
 
 
 @dataclass(frozen=True, eq=False)
 class TraceSchedule:
-    """The applied rows of a trace, sorted by update. Replication r is driven by the r-th window of the trace, counted
-    round again after the last whole one; its noise is its own."""
+    """Applied rows of a trace, sorted by update. Replication r uses window r of the trace (cyclically) and
+    independent noise."""
 
     staleness: Whole
-    first: Whole  # of the rows of each update
+    first: Whole  # index of the first row of each update
     weight: Real
     time: Real
     name: str
 
     @property
     def updates(self) -> int:
-        """Of the whole trace."""
+        """Number of updates of the whole trace."""
         return self.first.size - 1
 
     def windows(self, updates: int) -> int:
-        """How many whole windows the trace has."""
+        """Number of whole windows of the trace."""
         return self.updates // updates
 
     def draw(self, updates: int, replication: int, generator: np.random.Generator) -> Schedule:
-        """The window of one replication."""
+        """The window of a replication."""
         begin = updates * (replication % self.windows(updates))
         first = self.first[begin : begin + updates + 1]
         rows = slice(int(first[0]), int(first[-1]))
@@ -74,18 +74,18 @@ class TraceSchedule:
 
 @dataclass(frozen=True, eq=False)
 class LawSchedule:
-    """Independent staleness: each of ``gradients`` gradients of an update is drawn from the law."""
+    """Independent staleness from a law, ``gradients`` draws for each update."""
 
     law: StalenessLaw
     gradients: int = 1
 
     @property
     def name(self) -> str:
-        """The law's, and that the draws are independent."""
+        """Name of the law, with "independent draws"."""
         return f"{self.law.name}, independent draws"
 
     def draw(self, updates: int, replication: int, generator: np.random.Generator) -> Schedule:
-        """The draws of one replication; every replication has its own."""
+        """The draws of a replication, independent of the others."""
         update = np.repeat(np.arange(updates), self.gradients)
         support = np.flatnonzero(self.law.pmf)
         if support.size == 1:
@@ -99,11 +99,11 @@ class LawSchedule:
 
 
 def schedule_of(source: Run | Chunk | StalenessLaw, *, gradients: int = 1) -> TraceSchedule | LawSchedule:
-    """The schedules that a run's trace, a trace or a law gives. Of a trace only applied rows count; a run that gives
-    stale gradients less weight must be passed whole, because its trace does not say how much.
+    """Schedules of a run's trace, of a trace, or of a law. Only applied rows of a trace count. A protocol that
+    downweights stale gradients needs the run: its trace has no weights.
 
-    Raises ``ValueError`` for a run without a trace, a trace in which an update has no row, weights unknown, several
-    shards (pass the rows of one) and gossip, which has no one model.
+    Raises ``ValueError`` for a run without trace, a trace with an update without rows, unknown weights, several shards
+    (pass the rows of one), and gossip, whose workers have a model each.
     """
     if isinstance(source, StalenessLaw):
         if gradients < 1:

@@ -1,10 +1,10 @@
-"""Async-MSGD for streaming PCA ([PCA]): its ODE, its diffusions, its phases, and the largest delay that does no harm.
+"""Async-MSGD for streaming PCA ([PCA]): its ODE, diffusions, phases, and largest harmless delay.
 
     v_{k+1} = v_k + mu (v_k - v_{k-1}) + eta (I - v_{k-tau} v_{k-tau}') X_k X_k' v_{k-tau}     (eq. 5)
 
-is `replay(StreamingPCA(eigenvalues), StalenessLaw.constant(tau), step=eta, momentum=mu)`. Everything here is in the
-coordinates of the eigenvectors, eigenvalues l_1 > l_2 >= ... >= l_d, normal samples (alpha_ij^2 = E[Y_i^2 Y_j^2] =
-l_i l_j); time is t = k eta. Source: [PCA] section 3; docs/theory/streaming-pca.md.
+is `replay(StreamingPCA(eigenvalues), StalenessLaw.constant(tau), step=eta, momentum=mu)`. Coordinates are
+those of the eigenvectors, with eigenvalues l_1 > l_2 >= ... >= l_d and normal samples (alpha_ij^2 = E[Y_i^2 Y_j^2] =
+l_i l_j). Time is t = k eta. Source: [PCA] section 3; docs/theory/streaming-pca.md.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Form = Literal["paper", "corrected"]
 
 
 def ode(eigenvalues: ArrayLike, start: ArrayLike, time: ArrayLike, *, momentum: float = 0.0) -> Real:
-    """H(t) of eq. 7, shape (times, d): H_i(0) e^{l_i t / (1 - mu)}, normalised. ``start`` (d,) has length 1."""
+    """Solution H(t) of eq. 7, (times, d): H_i(0) e^{l_i t / (1 - mu)}, normalised. ``start`` (d,) has length 1."""
     values, h = _eigenvalues(eigenvalues), np.asarray(start, dtype=np.float64)
     t = np.atleast_1d(np.asarray(time, dtype=np.float64))[:, None]
     if h.shape != values.shape or abs(float(h @ h) - 1.0) > 1e-9:
@@ -56,22 +56,22 @@ def ode(eigenvalues: ArrayLike, start: ArrayLike, time: ArrayLike, *, momentum: 
 
 @dataclass(frozen=True, eq=False)
 class Diffusion:
-    """dU_i = drift_i U_i dt + noise_i dB for U = (H - e_j) / sqrt(eta), i != j (Theorems 5 and 9). Entry j is 0: along
-    e_j the noise is of second order."""
+    """Diffusion dU_i = drift_i U_i dt + noise_i dB of U = (H - e_j) / sqrt(eta), i != j (Theorems 5 and 9). Entry j is
+    0: along e_j the noise is of second order."""
 
     drift: Real
     noise: Real
 
     @property
     def stationary_variance(self) -> Real:
-        """noise^2 / (2 abs(drift)), (d,); infinite where the drift leads away (saddles)."""
+        """Variance noise^2 / (2 abs(drift)), (d,); infinite where the drift is positive (saddles)."""
         away = self.drift > 0
         safe = np.where(self.drift < 0, -2.0 * self.drift, 1.0)
         return np.where(away, np.inf, np.square(self.noise) / safe)
 
 
 def diffusion(eigenvalues: ArrayLike, *, momentum: float = 0.0, near: int = 0) -> Diffusion:
-    """The diffusion around the eigenvector number ``near`` (0: the optimum, Theorem 5; else a saddle, Theorem 9)."""
+    """Diffusion around eigenvector number ``near`` (0: the optimum, Theorem 5; else a saddle, Theorem 9)."""
     values, slow = _eigenvalues(eigenvalues), 1.0 - _momentum(momentum)
     if not 0 <= near < values.size:
         raise ValueError(f"near must be from 0 to {values.size - 1} (got {near!r})")
@@ -81,8 +81,8 @@ def diffusion(eigenvalues: ArrayLike, *, momentum: float = 0.0, near: int = 0) -
 
 
 def stationary_variance(eigenvalues: ArrayLike, eta: float, *, momentum: float = 0.0, delay: int = 0) -> Real:
-    """Var U_i around the optimum at a finite step and delay, (d,), linearised: the limit of Theorem 5 as
-    eta delay -> 0, above it otherwise. Entry 0, along e_1, is 0. Source: docs/theory/stability.md (6.1)."""
+    """Linearised variance of U_i around the optimum at a finite step and delay, (d,): the value of Theorem 5 as
+    eta delay -> 0, larger otherwise. Entry 0, along e_1, is 0. Source: docs/theory/stability.md (6.1)."""
     values = _eigenvalues(eigenvalues)
     law = StalenessLaw.constant(delay)
     gaps = values[0] - values[1:]
@@ -99,7 +99,7 @@ def stationary_variance(eigenvalues: ArrayLike, eta: float, *, momentum: float =
 @dataclass(frozen=True)
 class Phases:
     """Times T1 (escape from the saddle e_2), T2 (from it to the optimum), T3 (into the noise around it), in t = k eta.
-    ``form`` says whose."""
+    ``form``: "paper" or "corrected"."""
 
     escape: float
     traverse: float
@@ -107,7 +107,7 @@ class Phases:
     form: str
 
     def iterations(self, eta: float, delay: int) -> tuple[float, float, float]:
-        """N_i = T_i / (eta tau): updates counted as iterations of each of ``delay`` workers (1 if there is none)."""
+        """Iterations per worker N_i = T_i / (eta tau), with tau = ``delay`` workers (1 without delay)."""
         unit = eta * max(delay, 1)
         return self.escape / unit, self.traverse / unit, self.converge / unit
 
@@ -122,10 +122,10 @@ def phases(
     nu: float = 0.1,
     form: Form = "corrected",
 ) -> Phases:
-    """Propositions 10, 8 and 6: after T1 H_2^2 <= 1 - delta^2 with probability 1 - ``nu``; after a further T2 H_1^2 >=
-    1 - delta^2; after a further T3 the other coordinates' squares add up to ``epsilon`` or less with probability 3/4.
+    """Times of the three phases (Propositions 10, 8 and 6). After T1, H_2^2 <= 1 - delta^2 with probability 1 - ``nu``;
+    T2 later, H_1^2 >= 1 - delta^2; T3 later, the other squares add up to at most ``epsilon`` with probability 3/4.
 
-    ``form``: the "paper" prints a T2 that reaches H_1^2 = 1/2 only and a T3 of too small a probability; "corrected"
+    ``form``: the "paper" prints a T2 that only reaches H_1^2 = 1/2 and a T3 of too small a probability; "corrected"
     is docs/theory/streaming-pca.md (7.5) to (7.7) (T1 is the same). Raises ``ValueError`` where the denominator of T3
     is not positive: the noise alone exceeds ``epsilon``, take a smaller eta.
     """
@@ -155,10 +155,10 @@ def phases(
 def delay_bound(
     eigenvalues: ArrayLike, eta: float, *, momentum: float = 0.0, gamma: float, theorem: int, bound: float = 0.0
 ) -> float:
-    """The order of the delay that a theorem allows; its constant is unknown, only ratios mean something.
+    """Order of the delay that a theorem allows. Its constant is unknown: only ratios are meaningful.
 
     Theorem 3 (gamma in (0, 1]): (1 - mu)^2 / (l_1 eta^{1 - gamma}); Theorem 5 (gamma in (0, 1/2]): (1 - mu)^2 /
-    ((l_1 + C_d) eta^{1/2 - gamma}), where ``bound`` is C_d, that of the samples' length."""
+    ((l_1 + C_d) eta^{1/2 - gamma}), where ``bound`` is C_d, the bound on the samples' length."""
     values, slow = _eigenvalues(eigenvalues), 1.0 - _momentum(momentum)
     most = {3: 1.0, 5: 0.5}
     if theorem not in most:
@@ -175,8 +175,8 @@ def delay_bound(
 def harmless_delay(
     eigenvalues: ArrayLike, eta: float, *, momentum: float = 0.0, criterion: Criterion = "mean-square"
 ) -> int:
-    """Predicted without a run: the largest constant delay at which the radial direction, of curvature 2 l_1 at the
-    optimum, is stable; in mean square its curvature 2 Y_1^2 varies with V_h = 8 l_1^2. -1 if none is. Source:
+    """Predict the largest constant delay at which the radial direction is stable; -1 if none is. Its curvature at the
+    optimum is 2 l_1; in mean square the curvature 2 Y_1^2 varies with V_h = 8 l_1^2. Source:
     docs/theory/streaming-pca.md (7.8)."""
     values = _eigenvalues(eigenvalues)
     variance = 2.0 if criterion == "mean-square" else 0.0
@@ -200,9 +200,9 @@ def harmless_delay(
 
 @dataclass(frozen=True)
 class HarmlessRule:
-    """When a simulated delay counts as harmless; written down before anything was run, one for all momenta.
+    """Rule for a harmless simulated delay, the same for all momenta and fixed before the first run.
 
-    The error is the squared distance to the nearest optimum, averaged over ``runs`` and over the last ``share`` of
+    The error is the squared distance to the nearer optimum, averaged over ``runs`` and the last ``share`` of
     ``updates``. A delay is harmless if its error is at most ``tolerance`` times the error without delay. The largest
     harmless delay is the last on the grid before the first harmful one."""
 
@@ -213,7 +213,7 @@ class HarmlessRule:
 
 
 def delay_grid(largest: int = 160) -> NDArray[np.int64]:
-    """The delays tried: every one up to 20, then steps of at most 10 %."""
+    """Grid of delays: all up to 20, then steps of at most 10 %."""
     grid = list(range(21))
     while grid[-1] < largest:
         grid.append(grid[-1] + max(1, int(0.1 * grid[-1])))
@@ -222,7 +222,7 @@ def delay_grid(largest: int = 160) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Figure1:
-    """[PCA] Figure 1: its problem, and the largest harmless delays read off it."""
+    """Problem of [PCA] Figure 1, and the largest harmless delays read from it."""
 
     eigenvalues: tuple[float, ...] = (4.0, 3.0, 2.0, 1.0)
     eta: float = 5e-4
@@ -241,8 +241,8 @@ def simulated_harmless_delays(
     seed: int = 1,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[NDArray[np.int64], Real]:
-    """The largest harmless delay at each momentum by simulation, (momenta,), and the errors, (grid, momenta). ``grid``
-    begins with 0; -1 where its last delay is still harmless. ``progress`` is called with the share done."""
+    """Simulate the largest harmless delay at each momentum, (momenta,), and the errors, (grid, momenta). ``grid``
+    begins with 0. The result is -1 if the last delay is harmless. ``progress`` is called with the share done."""
     rule = rule or HarmlessRule()
     delays = delay_grid() if grid is None else np.asarray(grid)
     objective = StreamingPCA(np.array(problem.eigenvalues))

@@ -21,7 +21,7 @@ from asyncq import Scenario, StalenessLaw, plan, simulate
 from asyncq.planner import comparison
 from asyncq.planner.candidates import candidates
 from asyncq.planner.comparison import Tuner
-from asyncq.planner.confirmation import confirm, horizon, quantile
+from asyncq.planner.confirmation import confirm, horizon, student_quantile
 from asyncq.planner.decision import WORTHWHILE, standard_error
 from asyncq.planner.hardware import hardware
 from asyncq.planner.problem import Problem
@@ -157,7 +157,7 @@ class TestIntervalsOfPlans:
         for _, found in repeated:
             apart = [
                 abs(math.log(a.updates / b.updates))
-                > quantile(0.975, 23) * math.hypot(standard_error(a), standard_error(b))
+                > student_quantile(0.975, 23) * math.hypot(standard_error(a), standard_error(b))
                 for a, b in zip(found[::2], found[1::2], strict=True)
             ]
             assert np.mean(apart) <= 0.05 + 4 * (0.05 * 0.95 / len(apart)) ** 0.5
