@@ -57,7 +57,7 @@ def test_worlds_reach_from_the_edge_of_noise_to_that_of_curvature():
 @pytest.mark.parametrize("batch", [8.0, 32.0])
 def test_edges_of_one_worker_tell_those_of_many(batch):
     """(10.6): two edges, and one at twice the batch, of a problem that is none of the shapes; the thresholds of 4 to 16
-    workers come out within a factor of 1.4."""
+    workers come out at most 1.4 times too high, and 1.6 times too low, as edges are believed to 25 % only."""
     truth = TrainingProblem.of(
         0.8, proportional_noise=35.0, noise_at_sharpness=3.0, batch_size=batch, condition_number=60
     )
@@ -74,22 +74,25 @@ def test_edges_of_one_worker_tell_those_of_many(batch):
         for workers in (4, 16):
             law = StalenessLaw.geometric(workers=workers)
             logs = [w.weight * np.log(threshold(law, w.problem, mu)) for w in worlds]
-            assert 1 / 1.4 < np.exp(sum(logs)) / threshold(law, truth, mu) < 1.4
+            assert 1 / 1.6 < np.exp(sum(logs)) / threshold(law, truth, mu) < 1.4
     assert all(world.noise_share > 0.5 for world in worlds)
     curvature = plausible_worlds(0.9, 0.1, edges=[Edge(0.0, 0.1), Edge(0.9, 0.19)])
     assert all(world.noise_share < 0.1 for world in curvature)
 
 
-def test_a_measured_network_keeps_its_numbers_and_its_doubt():
+def test_a_measured_network_keeps_its_noise_is_flatter_and_has_its_doubt():
+    """The sharpness during training was 0.36 to 0.88 of the one measured, geometric mean 0.6 (docs/theory/networks.md
+    section 10.5); the noise was the same."""
     (world,) = measured_worlds(0.8, 35.0, batch_size=32, noise_at_sharpness=3.0)
-    assert world.problem.sharpness == pytest.approx(0.8)
+    assert world.problem.sharpness == pytest.approx(0.6 * 0.8)
+    assert world.problem.noise[0] == pytest.approx(3.0)
     assert world.problem.proportional_noise == pytest.approx(35.0)
     assert 0.2 < world.spread < 0.4
     (narrow,) = measured_worlds(
         0.8, 35.0, batch_size=32, noise_at_sharpness=3.0, edges=[Edge(0.0, 0.5 * one_worker_edge(world.problem, 0.0))]
     )
     assert narrow.spread < world.spread
-    assert 1.5 < narrow.problem.sharpness / 0.8 < 2.0  # the edge says twice, the measurement once
+    assert 1.3 < narrow.problem.sharpness / world.problem.sharpness < 2.0  # the edge says twice, the measurement once
     unknown = measured_worlds(0.8, 35.0, batch_size=32)
     assert {w.problem.noise[0] for w in unknown} >= {0.0, 35.0}
 
