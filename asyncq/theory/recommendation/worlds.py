@@ -124,13 +124,13 @@ def plausible_worlds(
     shapes.append((_without_noise(momentum, batch_size), NO_NOISE))
     if sharpness is None:
         return _weighed(shapes, np.inf, (momentum, learning_rate), edges, target)
-    scaled = [(problem.scaled(sharpness), prior) for problem, prior in shapes]
+    scaled = [(problem.scaled(FLATTER * sharpness), prior) for problem, prior in shapes]
     return _weighed(scaled, SCALE, (momentum, learning_rate), edges, target)
 
 
 def extreme_worlds(momentum: float, learning_rate: float) -> tuple[World, ...]:
     """The two ends of `plausible_worlds` without edges: nearly all noise, and none."""
-    noisy = TrainingProblem.of(1.0, proportional_noise=1.0 / min(RATIOS), noise_at_sharpness=min(ALONG) / min(RATIOS))
+    noisy = TrainingProblem.of(1.0, proportional_noise=1.0 / min(RATIOS), noise_at_sharpness=ALONG / min(RATIOS))
     ends = [(noisy, 0.5), (_without_noise(momentum), 0.5)]
     return _weighed(ends, np.inf, (momentum, learning_rate), (), TARGET)
 
