@@ -87,7 +87,7 @@ def test_a_measured_network_leaves_no_range():
 def test_the_report_names_no_rate_that_rests_on_a_guess():
     text = report.render(simulate(scenario(optimizer=TODAY), updates=3000, seed=1))
     assert "today        momentum 0.9, learning rate 0.1 may diverge here: that depends on the network" in text
-    assert "times that rate; at momentum 0: " in text
+    assert "times that rate; what to set: " in text
     assert "what to set: asyncq recommend" in text
     assert len(text.splitlines()) <= 24
     other = report.render(simulate(scenario(optimizer={**TODAY, "learning_rate": 0.0173}), updates=3000, seed=1))

@@ -101,7 +101,7 @@ def test_times_and_staleness_are_those_of_the_asynchronous_protocol(law, push):
     wire = {} if push is None else {"network": {"push": push}}
     one = simulate(gossip("torus", law=law, **wire), updates=2000, seed=5, trace=True).trace
     other = simulate(scenario(LAWS[law], **wire), updates=2000, seed=5, trace=True).trace
-    for name in ("time", "worker", "read", "staleness", "kind"):
+    for name in ("time", "worker", "read", "staleness", "fate"):
         assert np.array_equal(getattr(one, name), getattr(other, name)), name
 
 

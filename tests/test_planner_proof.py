@@ -158,8 +158,8 @@ def test_the_table_marks_theory_that_the_replay_contradicts(pair: Any) -> None:
     right = dataclasses.replace(row, confirmation=near)
     assert [wrong.agrees, right.agrees] == [False, True]
     for source, mark in (("replay", "r"), ("exact", "x")):
-        assert mark.upper() in _cells(dataclasses.replace(wrong, source=source))
-        assert mark in _cells(dataclasses.replace(right, source=source))
+        assert mark.upper() in _cells(dataclasses.replace(wrong, source=source), 1.0)
+        assert mark in _cells(dataclasses.replace(right, source=source), 1.0)
 
 
 # -- edges ------------------------------------------------------------------------------------------------------------

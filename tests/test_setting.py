@@ -104,7 +104,8 @@ def test_two_edges_serve_a_network_that_is_not_seen(stiffness: float) -> None:
     today = (0.9, one_worker_best(network, 0.9))
     found = setting(POOL, today=today, edges=edges_of(network))
     assert found is not None
-    assert updates(network, found.advised.momentum, found.advised.learning_rate) <= 1.3 * best(network)
+    taken = updates(network, found.advised.momentum, found.advised.learning_rate)
+    assert taken <= 1.5 * best(network)  # edges are believed to 25 %
 
 
 @pytest.mark.parametrize("batch", [8.0, 32.0])
@@ -123,7 +124,7 @@ def test_the_range_without_measurement_holds_noise_and_curvature() -> None:
     assert found.advised.ratio_range is not None
     low, high = found.advised.ratio_range
     assert low < 0.1 < found.advised.ratio < high  # type: ignore[operator]
-    assert high > 0.9
+    assert high > 0.8
 
 
 # -- files, options and words -----------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def as_actors(limit, learning):
 
 def columns(case, updates=400):
     trace = simulate(case, updates=updates, seed=3, trace=True, engine="simpy").trace
-    return [getattr(trace, name).tolist() for name in ("time", "worker", "read", "staleness", "kind")]
+    return [getattr(trace, name).tolist() for name in ("time", "worker", "read", "staleness", "fate")]
 
 
 # -- in integers ------------------------------------------------------------------------------------------------------

@@ -23,9 +23,9 @@ Examples:
   asyncq reproduce liu-fig1 --seed 7 --json > liu-fig1.json
   asyncq reproduce all --out reproduced
 \b
-Exit code: 0 if every number agrees with the paper's (analogue: on a small problem
-that stands in for a network), or differs as the theory says it must; 1 if one
-does neither.
+Exit code: 0 if every number agrees with the paper's (analogue: on a small
+problem that stands in for a network), or differs as the theory says it must;
+1 if one does neither.
 """,
 )
 @click.argument("names", metavar="[NAME...|all]", nargs=-1)

@@ -120,9 +120,7 @@ def recommend(
         edges = edges or [Edge(**vars(edge)) for edge in scenario.optimizer.edges]
     mixed = heterogeneous or basis.heterogeneous
     try:
-        advised = _advised(
-            source, basis, momentum, learning_rate, sharpness, edges, dampened=dampened, heterogeneous=mixed
-        )
+        given = sharpness
         if scenario is not None and scenario.problem is not None:
             measured = Measured.of(scenario.problem)
             sharpness = measured.sharpness if sharpness is None else sharpness
@@ -138,6 +136,9 @@ def recommend(
             heterogeneous=mixed,
             reserve=reserve,
             momenta=momenta,
+        )
+        advised = _advised(
+            source, basis, momentum, learning_rate, given, edges, dampened=dampened, heterogeneous=mixed
         )
     except ValueError as error:
         raise ScenarioError(f"{_name(source)}: {error}") from None

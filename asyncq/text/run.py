@@ -404,10 +404,7 @@ def _ceiling(look: FirstLook | None) -> Iterator[str]:
         return
     answer = {True: "is stable here", False: "diverges here", None: "may diverge here: that depends on the network"}
     yield f"today        momentum {look.momentum:g}, learning rate {look.learning_rate:g} {answer[look.survives]}"
-    at_zero = "" if look.momentum == 0 else f"; at momentum 0: {_span(look.ratios_at_zero)}"
-    yield f"             stable are at most {_span(look.ratios)} times that rate{at_zero}"
-    why = "as measured" if look.measured else "few if curvature limits today's rate, many if gradient noise does"
-    yield f"             ({why}); what to set: asyncq recommend"
+    yield f"             stable: up to {_span(look.ratios)} times that rate; what to set: asyncq recommend"
 
 
 def _span(ends: tuple[float, float]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,11 +77,13 @@ class World:
         return p.sharpness * p.batch_size / p.proportional_noise if p.proportional_noise else float("inf")
 
 
+@lru_cache(maxsize=1024)  # of unit shapes, which all advice starts from
 def one_worker_edge(problem: TrainingProblem, momentum: float) -> float:
     """The largest stable learning rate of one worker (10.6)."""
     return threshold(StalenessLaw.constant(0), problem, momentum)
 
 
+@lru_cache(maxsize=1024)
 def one_worker_best(problem: TrainingProblem, momentum: float, *, target: float = TARGET) -> float:
     """The learning rate with which one worker at ``momentum`` takes the fewest updates to ``target``."""
     model = coupled(StalenessLaw.constant(0), problem)
