@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asyncq.declaration import nearest, read_text, shown
+from asyncq.distributions.declaration import nearest, read_text, shown
 from asyncq.errors import ScenarioError
 from asyncq.staleness import StalenessLaw
 

@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from asyncq.declaration import broken_rule, nearest
 from asyncq.distributions import measured, standard  # noqa: F401  (to know their laws below)
+from asyncq.distributions.declaration import broken_rule, nearest
 from asyncq.distributions.law import (
     LONGEST,
     SHORTEST,

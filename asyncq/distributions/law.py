@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from asyncq.declaration import Declaration, broken_rule
+from asyncq.distributions.declaration import Declaration, broken_rule
 
 __all__ = [
     "LONGEST",

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from asyncq.declaration import broken_rule, nearest, read_text
+from asyncq.distributions.declaration import broken_rule, nearest, read_text
 from asyncq.distributions.law import FloatArray, Law, Seconds, bounded
 from asyncq.formats import printable
 

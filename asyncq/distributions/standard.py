@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 from scipy import special
 
-from asyncq.declaration import broken_rule
+from asyncq.distributions.declaration import broken_rule
 from asyncq.distributions.law import Count, FloatArray, Law, Number, PositiveSeconds, Seconds, Variation
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncq.declaration import nearest
+from asyncq.distributions.declaration import nearest
 from asyncq.errors import ScenarioError
 from asyncq.papers import giladi, giladi_replay, liu, mitliagkas, mitliagkas_replay
 from asyncq.papers.claim import PaperClaim, Progress, Reproduction

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncq.declaration import broken_rule
+from asyncq.distributions.declaration import broken_rule
 from asyncq.protocols import PARAMETERS
 
 __all__ = ["GRAPHS", "Neighbours", "edges_of", "neighbours"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticCustomError
 
-from asyncq.declaration import TOLD, broken_rule, keys, nearest, shown
 from asyncq.distributions import SHORTEST
+from asyncq.distributions.declaration import TOLD, broken_rule, keys, nearest, shown
 from asyncq.protocols import ALL_KINDS, EXACT_KINDS, KINDS
 from asyncq.protocols.graphs import GRAPHS, neighbours
 from asyncq.protocols.state import MOST_WAITING

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from asyncq.declaration import items, keys, nearest, shown, table_at, tables_of
+from asyncq.distributions.declaration import items, keys, nearest, shown, table_at, tables_of
 
 __all__ = ["override", "put"]
 

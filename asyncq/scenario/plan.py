@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from asyncq.declaration import Declaration, broken_rule
 from asyncq.distributions import as_number
+from asyncq.distributions.declaration import Declaration, broken_rule
 
 __all__ = ["HUGE", "TINY", "PlanTable", "Target", "varied"]
 

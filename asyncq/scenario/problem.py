@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from asyncq.declaration import Declaration, broken_rule
 from asyncq.distributions import as_number
+from asyncq.distributions.declaration import Declaration, broken_rule
 from asyncq.scenario.plan import HUGE, AboveOne, NotNegative, Positive
 
 __all__ = ["EdgeTable", "ProblemTable"]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
-from asyncq.declaration import Declaration, broken_rule, items, mistakes, read_text, shown, tables_of
 from asyncq.distributions import Law
+from asyncq.distributions.declaration import Declaration, broken_rule, items, mistakes, read_text, shown, tables_of
 from asyncq.errors import ScenarioError
 from asyncq.formats import printable
 from asyncq.scenario.checks import between_pools, fits_together

@@ -176,7 +176,7 @@ def starter(kind: str = "asynchronous") -> str:
     Raises :class:`~asyncq.errors.ScenarioError` for an unknown kind, with the nearest known one."""
     from pydantic_core import PydanticCustomError
 
-    from asyncq.declaration import shown
+    from asyncq.distributions.declaration import shown
     from asyncq.scenario.tables import known_kind
 
     if kind == "population":
@@ -224,7 +224,7 @@ def examples() -> dict[str, Path]:
 
 def example(name: str) -> str:
     """Text of an example. Raises :class:`~asyncq.errors.ScenarioError` for an unknown name, with the known ones."""
-    from asyncq.declaration import shown
+    from asyncq.distributions.declaration import shown
 
     known = examples()
     if name not in known:

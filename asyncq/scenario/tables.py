@@ -23,8 +23,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError
 
-from asyncq.declaration import Declaration, broken_rule, is_plain_name, nearest, shown
 from asyncq.distributions import AnyLaw, Law, Mixture, PositiveSeconds, Seconds, as_number
+from asyncq.distributions.declaration import Declaration, broken_rule, is_plain_name, nearest, shown
 from asyncq.protocols import ALL_KINDS, PARAMETERS, Parameter
 from asyncq.protocols.graphs import edges_of
 from asyncq.scenario.plan import HUGE, TINY
