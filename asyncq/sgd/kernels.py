@@ -173,8 +173,7 @@ def advance(  # type: ignore[no-untyped-def]
             for j in range(n):
                 gradient[j] = spread * additive[t - begin, mode[j]]
         else:
-            for j in range(n):
-                gradient[j] = 0.0
+            gradient[:] = 0.0
         if gain > 0.0:  # gradient of the same samples at the current version
             for j in range(n):
                 fresh[j] = gradient[j]

@@ -16,6 +16,34 @@ SOFTMAX, SQUARED = range(2)  # losses: cross-entropy of the softmax; half the sq
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
+def _losses(values, slopes, targets, index, outputs, loss_kind, share):  # type: ignore[no-untyped-def]
+    """Sum of the losses of the samples ``index`` with outputs ``values`` (b, widest layer); each one's derivative times
+    ``share`` is written to ``slopes``."""
+    loss = 0.0
+    for k in range(index.size):
+        z, slope, target = values[k], slopes[k], targets[index[k]]
+        if loss_kind == SOFTMAX:
+            top = z[0]
+            for j in range(1, outputs):
+                top = max(top, z[j])
+            total = 0.0
+            for j in range(outputs):
+                slope[j] = np.exp(z[j] - top)
+                total += slope[j]
+            log_total = np.log(total)
+            for j in range(outputs):
+                if target[j] > 0.0:
+                    loss += target[j] * (np.log(target[j]) + log_total + top - z[j])
+                slope[j] = (slope[j] / total - target[j]) * share
+        else:
+            for j in range(outputs):
+                error = z[j] - target[j]
+                loss += 0.5 * error * error
+                slope[j] = error * share
+    return loss
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
 def loss_and_gradient(  # type: ignore[no-untyped-def]
     weights, fan_in, fan_out, places, activation, loss_kind, inputs, targets, index, values, slopes, gradient
 ):
@@ -57,29 +85,8 @@ def loss_and_gradient(  # type: ignore[no-untyped-def]
         offset = bias + m
     outputs = fan_out[layers - 1]
     share = weights.dtype.type(1.0 / size)
-    loss = 0.0
-    for k in range(size):
-        z, slope, target = values[layers, k], slopes[layers, k], targets[index[k]]
-        if loss_kind == SOFTMAX:
-            top = z[0]
-            for j in range(1, outputs):
-                top = max(top, z[j])
-            total = 0.0
-            for j in range(outputs):
-                slope[j] = np.exp(z[j] - top)
-                total += slope[j]
-            log_total = np.log(total)
-            for j in range(outputs):
-                if target[j] > 0.0:
-                    loss += target[j] * (np.log(target[j]) + log_total + top - z[j])
-                slope[j] = (slope[j] / total - target[j]) * share
-        else:
-            for j in range(outputs):
-                error = z[j] - target[j]
-                loss += 0.5 * error * error
-                slope[j] = error * share
-    for i in range(gradient.size):
-        gradient[i] = 0.0
+    loss = _losses(values[layers], slopes[layers], targets, index, outputs, loss_kind, share)
+    gradient[:] = 0.0
     for back in range(layers):
         layer = layers - 1 - back
         n, m = fan_in[layer], fan_out[layer]
