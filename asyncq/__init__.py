@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from asyncq.staleness import StalenessLaw
     from asyncq.theory.descent.exponential import exponential_workers
     from asyncq.theory.prediction import Prediction, predict
-    from asyncq.theory.queueing.exact import staleness_law
+    from asyncq.theory.queueing.staleness_laws import staleness_law
     from asyncq.theory.recommendation.recommendation import Recommendation
     from asyncq.verification import verify
 
@@ -115,7 +115,7 @@ _HOMES = {
     "reproduce": "papers.registry",
     "simulate": "results.run",
     "stability": "results.advice",
-    "staleness_law": "theory.queueing.exact",
+    "staleness_law": "theory.queueing.staleness_laws",
     "timeline": "results.timeline",
     "verify": "verification",
 }

@@ -22,7 +22,7 @@ from asyncq.system.network import Network
 from asyncq.system.variates import Variates
 from asyncq.text.run import render, render_prediction, render_replications
 from asyncq.theory.prediction import predict
-from asyncq.theory.queueing.exact import mean_staleness, staleness_law
+from asyncq.theory.queueing.staleness_laws import mean_staleness, staleness_law
 from asyncq.theory.queueing.throughput import throughput
 
 EXPONENTIAL, GAMMA, LOGNORMAL = LAWS["exponential"], LAWS["gamma"], LAWS["lognormal"]

@@ -20,7 +20,7 @@ from asyncq.theory import staleness_law
 from asyncq.theory.basis import exact_process
 from asyncq.theory.descent.exponential import exponential_workers
 from asyncq.theory.descent.time_to_target import Quadratic
-from asyncq.theory.queueing import exact, throughput
+from asyncq.theory.queueing import staleness_laws, throughput
 
 ROOT = Path(__file__).parents[1]
 PLAN = {"gradient_noise": 0.1, "target": {"loss_reduction": 20}}
@@ -54,7 +54,7 @@ def test_theory_has_a_function_for_every_family():
     families = {kind.family for kind in KINDS.values()} - {"unknown"}
     assert families == set(throughput._RATES)
     stale = {kind.family for kind in KINDS.values() if not kind.never_stale} - {"unknown"}
-    assert stale == set(exact._LAWS)
+    assert stale == set(staleness_laws._LAWS)
 
 
 def test_one_generator_behind_a_learner_may_be_stale():

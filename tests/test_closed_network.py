@@ -21,8 +21,8 @@ from asyncq.theory.queueing.closed_network import (
     product_form_throughput,
     server_staleness,
 )
-from asyncq.theory.queueing.exact import batched
 from asyncq.theory.queueing.renewal import RenewalPool, independent_workers
+from asyncq.theory.queueing.staleness_laws import batched
 
 
 def by_matrices(workers: int, rate: float, service: float) -> np.ndarray:

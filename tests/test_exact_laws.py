@@ -21,9 +21,9 @@ from asyncq.results.advice import basis_of
 from asyncq.staleness import StalenessLaw
 from asyncq.theory import Bounds, predict, staleness_law, throughput
 from asyncq.theory.momentum import _error_bars, autoregression, expected_update
-from asyncq.theory.queueing.counting import Duration
-from asyncq.theory.queueing.exact import mean_staleness
 from asyncq.theory.queueing.renewal import RenewalPool, independent_workers
+from asyncq.theory.queueing.renewal_counts import Duration
+from asyncq.theory.queueing.staleness_laws import mean_staleness
 from asyncq.theory.queueing.throughput import order_statistic_mean
 
 GAMMA = {"law": "gamma", "mean": 1.0, "cv": 0.5}

@@ -16,7 +16,7 @@ from asyncq import Scenario, simulate
 from asyncq.protocols.graphs import neighbours
 from asyncq.sgd.schedule import schedule_of
 from asyncq.text.run import render
-from asyncq.theory.queueing.exact import mean_staleness, staleness_law
+from asyncq.theory.queueing.staleness_laws import mean_staleness, staleness_law
 
 STAR = tuple((0, other) for other in range(1, 8))
 

@@ -27,10 +27,10 @@ from asyncq.distributions import (
 from asyncq.errors import NoExactLaw
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.queueing import renewal
-from asyncq.theory.queueing.counting import Duration, count_pmf
 from asyncq.theory.queueing.lattice import are_related, common_span, span_of
 from asyncq.theory.queueing.powers import mixed_powers
 from asyncq.theory.queueing.renewal import RenewalPool, geometric_mixture, independent_workers, large_pool_limit
+from asyncq.theory.queueing.renewal_counts import Duration, count_pmf
 
 WORK = {
     "gamma .2": Gamma(mean=1.0, cv=0.2),

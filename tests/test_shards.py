@@ -25,7 +25,7 @@ from asyncq.statistics.precision import PrecisionRule
 from asyncq.system.network import Network
 from asyncq.system.variates import Variates
 from asyncq.text.run import render
-from asyncq.theory.queueing.exact import mean_staleness, staleness_law
+from asyncq.theory.queueing.staleness_laws import mean_staleness, staleness_law
 from asyncq.theory.queueing.throughput import throughput
 
 SHIPPED = Path(__file__).parents[1] / "scenarios" / "sharded.toml"

@@ -18,7 +18,7 @@ from asyncq.engines.process import SimpyEngine
 from asyncq.engines.rows import Chunk
 from asyncq.system.network import Network
 from asyncq.system.variates import Variates
-from asyncq.theory.queueing.exact import mean_staleness, staleness_law
+from asyncq.theory.queueing.staleness_laws import mean_staleness, staleness_law
 from asyncq.theory.queueing.throughput import throughput
 
 EXPONENTIAL, GAMMA = LAWS["exponential"], LAWS["gamma"]

@@ -15,7 +15,7 @@ from asyncq.scenario import Scenario
 from asyncq.scenario.overrides import put
 from asyncq.scenario.plan import varied
 from asyncq.system.network import Network
-from asyncq.theory.queueing.exact import never_stale
+from asyncq.theory.queueing.staleness_laws import never_stale
 
 __all__ = ["Candidate", "candidates", "lone_cycles"]
 

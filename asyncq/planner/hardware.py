@@ -13,7 +13,7 @@ from asyncq.planner.candidates import Candidate
 from asyncq.results.run import EngineName, Run, simulate
 from asyncq.staleness import StalenessLaw
 from asyncq.system.network import NO_STREAM
-from asyncq.theory.queueing.exact import staleness_law
+from asyncq.theory.queueing.staleness_laws import staleness_law
 from asyncq.theory.queueing.throughput import throughput
 
 __all__ = ["PRECISION", "Hardware", "hardware", "known", "pace", "relative_error", "to_dict"]

@@ -20,7 +20,7 @@ from asyncq.theory import stability as of_steps
 from asyncq.theory.basis import exact_process
 from asyncq.theory.descent.characteristic import Variant
 from asyncq.theory.descent.exponential import ExponentialWorkers
-from asyncq.theory.queueing.exact import pools_of, staleness_law
+from asyncq.theory.queueing.staleness_laws import pools_of, staleness_law
 from asyncq.theory.queueing.throughput import synchronous_throughput, throughput
 from asyncq.theory.recommendation import recommendation
 from asyncq.theory.recommendation.landscape import Budget, Landscape, budget, landscape

@@ -12,7 +12,7 @@ from asyncq.errors import NoExactLaw
 from asyncq.statistics.collect.accumulate import Collected
 from asyncq.statistics.fit.goodness import Floats, misfit
 from asyncq.system.network import Network
-from asyncq.theory.queueing.exact import mean_staleness, pools_of, staleness_law
+from asyncq.theory.queueing.staleness_laws import mean_staleness, pools_of, staleness_law
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario

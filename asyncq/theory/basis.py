@@ -8,7 +8,7 @@ import numpy as np
 
 from asyncq.errors import NoExactLaw
 from asyncq.theory.descent.exponential import ExponentialWorkers, exponential_workers
-from asyncq.theory.queueing.exact import has_wires, network_of
+from asyncq.theory.queueing.staleness_laws import has_wires, network_of
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario

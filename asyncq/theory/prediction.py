@@ -15,8 +15,8 @@ from asyncq.scenario import as_scenario
 from asyncq.shown import Shown
 from asyncq.staleness import StalenessLaw
 from asyncq.theory.momentum import GEOMETRIC_WITHIN, MomentumLine, is_momentum
-from asyncq.theory.queueing.exact import mean_staleness, network_of, staleness_law
 from asyncq.theory.queueing.renewal import TOLERANCE
+from asyncq.theory.queueing.staleness_laws import mean_staleness, network_of, staleness_law
 from asyncq.theory.queueing.throughput import Bounds, synchronous_throughput, throughput
 from asyncq.theory.recommendation.learning_rate_limit import FirstLook, first_look
 

@@ -15,8 +15,8 @@ from asyncq.theory import stability
 from asyncq.theory.descent.exponential import exponential_workers
 from asyncq.theory.momentum import expected_update
 from asyncq.theory.queueing.closed_network import product_form_throughput, server_staleness
-from asyncq.theory.queueing.counting import Duration
 from asyncq.theory.queueing.renewal import RenewalPool, independent_workers
+from asyncq.theory.queueing.renewal_counts import Duration
 from asyncq.theory.queueing.throughput import order_statistic_mean
 from asyncq.verification.claim import Claim, Effort, Evidence
 

@@ -21,7 +21,7 @@ from asyncq.statistics.fit.goodness import LEVEL, misfit
 from asyncq.statistics.intervals import mean_of_independent
 from asyncq.system.network import Network
 from asyncq.system.variates import Variates
-from asyncq.theory.queueing.exact import staleness_law
+from asyncq.theory.queueing.staleness_laws import staleness_law
 from asyncq.theory.queueing.throughput import throughput
 from asyncq.verification.claim import Claim, Effort, Evidence
 

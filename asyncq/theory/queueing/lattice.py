@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from asyncq.distributions import Empirical, Law, Maximum, Mixture, Scaled, Shifted
 from asyncq.errors import NoExactLaw
-from asyncq.theory.queueing.counting import Duration
+from asyncq.theory.queueing.renewal_counts import Duration
 
 __all__ = ["are_related", "common_span", "lattice_error", "span_of"]
 

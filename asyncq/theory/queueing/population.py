@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncq.errors import NoExactLaw
-from asyncq.theory.queueing.counting import edges_of
+from asyncq.theory.queueing.renewal_counts import edges_of
 
 if TYPE_CHECKING:
     from asyncq.distributions import Law

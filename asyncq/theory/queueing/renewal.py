@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from asyncq.distributions import Law
 from asyncq.errors import NoExactLaw
 from asyncq.staleness import StalenessLaw
-from asyncq.theory.queueing.counting import Duration, count_pmf
 from asyncq.theory.queueing.lattice import lattice_error
 from asyncq.theory.queueing.powers import mixed_powers
+from asyncq.theory.queueing.renewal_counts import Duration, count_pmf
 
 __all__ = [
     "LOST_MEAN",

@@ -20,9 +20,9 @@ from asyncq.estimate import Estimate
 from asyncq.jsonable import record
 from asyncq.system.network import NO_STREAM, Network
 from asyncq.theory.queueing.closed_network import product_form_throughput
-from asyncq.theory.queueing.counting import Duration, edges_of
-from asyncq.theory.queueing.exact import network_of, pools_of
 from asyncq.theory.queueing.population import calls_of
+from asyncq.theory.queueing.renewal_counts import Duration, edges_of
+from asyncq.theory.queueing.staleness_laws import network_of, pools_of
 
 if TYPE_CHECKING:
     from asyncq.scenario import Scenario

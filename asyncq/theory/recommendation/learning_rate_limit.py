@@ -17,7 +17,7 @@ from asyncq.staleness import StalenessLaw
 from asyncq.theory.basis import exact_process
 from asyncq.theory.descent.coupled import threshold as coupled_threshold
 from asyncq.theory.descent.exponential import ExponentialWorkers
-from asyncq.theory.queueing.exact import network_of
+from asyncq.theory.queueing.staleness_laws import network_of
 from asyncq.theory.recommendation.setting import Measured
 from asyncq.theory.recommendation.today import HUGE, TINY
 from asyncq.theory.recommendation.worlds import extreme_worlds, measured_worlds
