@@ -10,6 +10,7 @@ import pytest
 from scipy import special
 from workers_apart import by_ranks, staleness
 
+from asyncq import Scenario, staleness_law
 from asyncq.distributions import (
     Deterministic,
     Empirical,
@@ -397,3 +398,13 @@ def test_a_law_that_cannot_be_computed_is_refused(monkeypatch):
     monkeypatch.setattr(renewal, "REFUSED_ABOVE", 1e-12)
     with pytest.raises(NoExactLaw, match="total variation"):
         independent_workers([RenewalPool(8, Gamma(mean=1.0, cv=0.5))], tolerance=1e-12)
+
+
+def test_times_a_billion_times_apart_are_answered_without_a_warning() -> None:
+    """A band of the law without mass once divided by zero."""
+    short = {"name": "a", "workers": 1, "work_time": 1e-9}
+    long = {"name": "b", "workers": 1, "work_time": {"law": "exponential", "mean": 1.0}}
+    wires = {"pull": 0.001, "push": {"law": "exponential", "mean": 1e-9}}
+    case = Scenario.from_dict({"schema": 1, "pool": [short, long], "network": wires})
+    with pytest.raises(NoExactLaw):
+        staleness_law(case)

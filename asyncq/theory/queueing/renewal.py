@@ -284,7 +284,8 @@ class _Computation:
         result = np.zeros(1)
         for age, rate, weight, mass in zip(self.ages, self.others, self.weight, masses, strict=True):
             start = float(age.tail(np.array([low]))[0])
-            if weight * mass < 1e-17 or start <= 0:
+            span = start - float(age.tail(np.array([high]))[0])
+            if weight * mass < 1e-17 or span <= 0:
                 continue
             far = high if math.isfinite(high) else self._far(age, start, _LONG_PATCH / rate)
             first = int(low * rate)
@@ -294,7 +295,7 @@ class _Computation:
             cells = np.clip((np.arange(first, final + 1) - 0.5) / rate, low, high)
             tails = age.tail(cells)
             part = np.zeros(final)
-            part[first:] = -np.diff(tails) * (weight * mass / (start - float(age.tail(np.array([high]))[0])))
+            part[first:] = -np.diff(tails) * (weight * mass / span)
             result = _sum(result, part)
         return result
 
